@@ -1,0 +1,221 @@
+"""``.pth`` files as PyTorch writes them, read without PyTorch and without running anything.
+
+The file is a zip: one pickle that describes tensors, and one uncompressed entry per storage.  The
+pickle is read by an unpickler that knows nothing but the few names below, each of them replaced by
+an inert stand-in; any other name is refused before anything happens.  Storages are mapped, not read.
+"""
+
+from __future__ import annotations
+
+import io
+import mmap
+import pickle
+import struct
+import zipfile
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from goose_viz.checkpoint.tensor import Tensor
+from goose_viz.errors import CheckpointError
+
+#: Storage classes that a checkpoint may name: kind, item type.  Integers and booleans may be there
+#: (a step counter, say); no RWKV-7 weight is one, and they are left out of the result.
+_STORAGES: dict[str, tuple[str, str]] = {
+    "BFloat16Storage": ("bf16", "u2"),
+    "HalfStorage": ("fp16", "u2"),
+    "FloatStorage": ("fp32", "f4"),
+    "DoubleStorage": ("fp64", "f8"),
+    "CharStorage": ("int", "i1"),
+    "ByteStorage": ("int", "u1"),
+    "ShortStorage": ("int", "i2"),
+    "UInt16Storage": ("int", "u2"),
+    "IntStorage": ("int", "i4"),
+    "UInt32Storage": ("int", "u4"),
+    "LongStorage": ("int", "i8"),
+    "UInt64Storage": ("int", "u8"),
+    "BoolStorage": ("int", "?"),
+}
+_MAX_PICKLE = 64 << 20  # bytes; a description of 10,000 tensors takes some 2 MB
+
+
+class _Name:
+    """An inert stand-in for a name in the pickle; it cannot be altered from the stream."""
+
+    __slots__ = ("_name",)
+    _name: str
+
+    def __init__(self, name: str) -> None:
+        object.__setattr__(self, "_name", name)
+
+    def __setattr__(self, key: str, value: object) -> None:
+        raise pickle.UnpicklingError("the stream tries to alter a name")
+
+
+class _StorageType(_Name):
+    __slots__ = ()
+
+    @property
+    def kind(self) -> str:
+        return _STORAGES[self._name][0]
+
+    @property
+    def item(self) -> str:
+        return _STORAGES[self._name][1]
+
+
+class _RebuildTensor(_Name):
+    """``torch._utils._rebuild_tensor_v2``: a view of a storage."""
+
+    __slots__ = ()
+
+    def __call__(
+        self,
+        storage: tuple[str, NDArray[np.generic]],
+        offset: int,
+        size: tuple[int, ...],
+        stride: tuple[int, ...],
+        *_ignored: object,  # requires_grad, backward hooks, metadata
+    ) -> Tensor:
+        kind, flat = storage
+        if len(size) != len(stride) or min((*size, *stride, offset, 0)) < 0:
+            raise CheckpointError(f"a tensor has the impossible shape {size} with strides {stride}")
+        last = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
+        if 0 not in size and last >= flat.size:
+            raise CheckpointError(
+                f"a tensor of shape {tuple(size)} reaches past its storage of {flat.size} numbers"
+            )
+        strides = [s * flat.itemsize for s in stride]
+        view = np.lib.stride_tricks.as_strided(flat[offset:], size, strides, writeable=False)
+        return Tensor(view, kind)
+
+
+class _RebuildParameter(_Name):
+    """``torch._utils._rebuild_parameter``: the tensor itself."""
+
+    __slots__ = ()
+
+    def __call__(self, data: Tensor, *_ignored: object) -> Tensor:
+        return data
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, file: io.BytesIO, storages: _Storages) -> None:
+        super().__init__(file, encoding="utf-8")
+        self._storages = storages
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("collections", "OrderedDict"):
+            return OrderedDict
+        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+            return _RebuildTensor(name)
+        if (module, name) == ("torch._utils", "_rebuild_parameter"):
+            return _RebuildParameter(name)
+        if module == "torch" and name in _STORAGES:
+            return _StorageType(name)
+        raise CheckpointError(
+            f"its pickle asks for {module}.{name}, which no weights file needs; nothing was run, "
+            "but do not trust this file"
+        )
+
+    def persistent_load(self, pid: Any) -> tuple[str, NDArray[np.generic]]:
+        tag, storage_type, key, _device, n_items = pid
+        if tag != "storage" or not isinstance(storage_type, _StorageType):
+            raise CheckpointError(f"its pickle refers to {tag!r} where a storage belongs")
+        return storage_type.kind, self._storages.array(str(key), storage_type.item, int(n_items))
+
+
+class _Storages:
+    """The mapped file and where each zip entry's bytes lie in it."""
+
+    def __init__(self, path: Path, archive: zipfile.ZipFile, prefix: str) -> None:
+        with path.open("rb") as file:
+            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self._entries = {info.filename: info for info in archive.infolist()}
+        self._prefix = prefix
+        order = self._entries.get(f"{prefix}byteorder")
+        self._order = ">" if order is not None and archive.read(order) == b"big" else "<"
+
+    def array(self, key: str, item: str, n_items: int) -> NDArray[np.generic]:
+        info = self._entries.get(f"{self._prefix}data/{key}")
+        if info is None:
+            raise CheckpointError(f"storage {key} is missing from the archive")
+        start = info.header_offset
+        header = self._map[start : start + 30]
+        if len(header) < 30 or header[:4] != b"PK\x03\x04":
+            raise CheckpointError(f"storage {key} does not lie where the archive says")
+        name_length, extra_length = struct.unpack("<HH", header[26:30])
+        start += 30 + name_length + extra_length
+        dtype = np.dtype(self._order + item) if item != "?" else np.dtype(item)
+        if n_items * dtype.itemsize > info.file_size or start + info.file_size > len(self._map):
+            raise CheckpointError(
+                f"storage {key} should hold {n_items} numbers, but {info.file_size} bytes are "
+                "there; the file may be truncated, download it again"
+            )
+        flat = np.frombuffer(self._map, dtype, n_items, start)
+        return flat.astype(dtype.newbyteorder("<")) if self._order == ">" else flat
+
+
+def read(path: Path) -> dict[str, Tensor]:
+    """Read every float tensor of a ``.pth`` file; the bytes stay mapped.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is not such a zip, is damaged, is compressed, or asks for a name outside the
+        list of those that describe tensors.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return _read(path, archive)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path.name}: {error}") from None
+    except zipfile.BadZipFile:
+        raise CheckpointError(
+            f"{path.name}: not a complete zip archive, as PyTorch writes them since 1.6; if it was "
+            "downloaded, download it again; if it is older, save it again with torch.save"
+        ) from None
+    except Exception as error:  # a pickle stream can fail in any way it likes
+        raise CheckpointError(
+            f"{path.name}: its description of the tensors is damaged "
+            f"({type(error).__name__}: {error}); download it again"
+        ) from None
+
+
+def _read(path: Path, archive: zipfile.ZipFile) -> dict[str, Tensor]:
+    pickles = [i for i in archive.infolist() if i.filename.endswith("/data.pkl")]
+    if len(pickles) != 1:
+        raise CheckpointError(
+            f"a zip archive with {len(pickles)} data.pkl inside where torch.save writes one; "
+            "this is not a PyTorch checkpoint"
+        )
+    for info in archive.infolist():
+        if info.compress_type != zipfile.ZIP_STORED:
+            raise CheckpointError(
+                f"{info.filename} is compressed ({info.compress_size} bytes that claim to become "
+                f"{info.file_size}); torch.save never compresses, so it is not unpacked"
+            )
+    (description,) = pickles
+    if description.file_size > _MAX_PICKLE:
+        raise CheckpointError(
+            f"its description of the tensors takes {description.file_size >> 20} MB, more than the "
+            f"{_MAX_PICKLE >> 20} MB that any model needs"
+        )
+    prefix = description.filename[: -len("data.pkl")]
+    storages = _Storages(path, archive, prefix)
+    content = _Unpickler(io.BytesIO(archive.read(description)), storages).load()
+    for key in ("state_dict", "model"):  # trainers wrap the weights so
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict):
+        raise CheckpointError(
+            f"it holds one {type(content).__name__} where a dictionary of tensors belongs"
+        )
+    return {
+        str(name): tensor
+        for name, tensor in content.items()
+        if isinstance(tensor, Tensor) and tensor.kind != "int"
+    }

@@ -1,0 +1,22 @@
+"""Errors that a person can cause, each with one sentence that says what to do."""
+
+from __future__ import annotations
+
+
+class GooseError(Exception):
+    """Something outside the program is not as it must be.
+
+    The message is one line: what was found, what was expected, what to do.
+    """
+
+
+class CheckpointError(GooseError):
+    """A model file that cannot be read, or is not RWKV-7."""
+
+
+class TokenizerError(GooseError):
+    """A vocabulary that cannot be read, or does not fit the model."""
+
+
+class StateError(GooseError):
+    """A state or snapshot file that cannot be read, or does not fit the model."""

@@ -1,0 +1,120 @@
+"""What a run remembers of the model's inside: observables, token by token."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from goose_viz.config import Config
+from goose_viz.observables import OBSERVABLES, shape_of
+
+
+class Frame:
+    """One token's observables, as attributes: ``frame.decay`` is (L, D).
+
+    Attributes
+    ----------
+    layers : tuple of int
+        The layers that the first axis of every array stands for.
+    """
+
+    __slots__ = ("_arrays", "layers")
+
+    def __init__(self, arrays: Mapping[str, NDArray[Any]], layers: tuple[int, ...]) -> None:
+        self._arrays = dict(arrays)
+        self.layers = layers
+
+    def __getattr__(self, name: str) -> NDArray[Any]:
+        try:
+            return self._arrays[name]
+        except KeyError:
+            kept = ", ".join(sorted(self._arrays))
+            raise AttributeError(f"this frame keeps {kept}; {name!r} was not probed") from None
+
+    def __dir__(self) -> Iterable[str]:
+        return ["layers", *self._arrays]
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Observable name -> array."""
+        return dict(self._arrays)
+
+
+class Probe:
+    """Asks a run to keep observables of every token it feeds.
+
+    Parameters
+    ----------
+    observables : iterable of str
+        Names out of `goose_viz.OBSERVABLES`.
+    layers : iterable of int, optional
+        The layers to keep; all when left out.
+
+    Attributes
+    ----------
+    frames : list of Frame
+        One per token fed since the last `clear`.
+
+    Raises
+    ------
+    ValueError
+        If an observable is unknown; the message lists those there are.
+    """
+
+    def __init__(self, observables: Iterable[str], layers: Iterable[int] | None = None) -> None:
+        self.observables = frozenset(observables)
+        unknown = self.observables - OBSERVABLES.keys()
+        if unknown:
+            raise ValueError(
+                f"no observable is called {', '.join(sorted(unknown))}; there are "
+                f"{', '.join(OBSERVABLES)}"
+            )
+        self.layers = None if layers is None else tuple(layers)
+        self.frames: list[Frame] = []
+
+    def clear(self) -> None:
+        """Forget all frames."""
+        self.frames.clear()
+
+    def twin(self) -> Probe:
+        """A probe that asks for the same and has no frames yet."""
+        return Probe(self.observables, self.layers)
+
+
+class Recorder:
+    """What an engine writes one forward call's observables into: arrays of (T, layers, …)."""
+
+    def __init__(self, probe: Probe, config: Config, n_tokens: int, dtype: np.dtype[Any]) -> None:
+        self.layers = tuple(range(config.n_layer)) if probe.layers is None else probe.layers
+        for layer in self.layers:
+            if not 0 <= layer < config.n_layer:
+                raise ValueError(f"the probe asks for layer {layer} of {config.n_layer}")
+        self._row = {layer: row for row, layer in enumerate(self.layers)}
+        self.arrays = {
+            name: np.empty((n_tokens, len(self.layers), *shape_of(name, config)), dtype)
+            for name in sorted(probe.observables)
+        }
+
+    def wants(self, name: str, layer: int) -> NDArray[Any] | None:
+        """Where to write an observable of a layer: (T, …), or None when nobody asks for it."""
+        row = self._row.get(layer)
+        if row is None or name not in self.arrays:
+            return None
+        return self.arrays[name][:, row]
+
+    def put_token(self, t: int, layer: int, values: Mapping[str, NDArray[Any]]) -> None:
+        """Keep what is asked for of one token's observables in one layer."""
+        for name, value in values.items():
+            target = self.wants(name, layer)
+            if target is not None:
+                target[t] = value
+
+    def frames(self) -> list[Frame]:
+        """The recorded tokens, one frame each (views of the arrays)."""
+        n_tokens = len(next(iter(self.arrays.values()))) if self.arrays else 0
+        return [
+            Frame({name: a[t] for name, a in self.arrays.items()}, self.layers)
+            for t in range(n_tokens)
+        ]

@@ -1,0 +1,34 @@
+"""Goose Viz: a minimal RWKV-7 runtime whose memory can be watched."""
+
+from goose_viz.config import Config
+from goose_viz.errors import CheckpointError, GooseError, StateError, TokenizerError
+from goose_viz.model import Model, embedded_models, load_model
+from goose_viz.observables import OBSERVABLES
+from goose_viz.probe import Frame, Probe
+from goose_viz.sampling import Sampler
+from goose_viz.session import Session, Step
+from goose_viz.snapshot import Snapshot, load_snapshot, save_snapshot
+from goose_viz.state import State
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "OBSERVABLES",
+    "CheckpointError",
+    "Config",
+    "Frame",
+    "GooseError",
+    "Model",
+    "Probe",
+    "Sampler",
+    "Session",
+    "Snapshot",
+    "State",
+    "StateError",
+    "Step",
+    "TokenizerError",
+    "embedded_models",
+    "load_model",
+    "load_snapshot",
+    "save_snapshot",
+]

@@ -1,0 +1,231 @@
+"""A loaded model: what it is, what it reads and writes, and the one call that runs it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from goose_viz.checkpoint import read_checkpoint
+from goose_viz.config import Config
+from goose_viz.cpu.pack import Progress
+from goose_viz.errors import GooseError
+from goose_viz.files import assets
+from goose_viz.probe import Probe, Recorder
+from goose_viz.state import State
+from goose_viz.tokenizer import Tokenizer, choose_tokenizer, named_tokenizer
+from goose_viz.weights import check_weights
+
+DEFAULT_MODEL = "stories-7M"
+_DTYPES = ("auto", "fp32", "bf16", "fp16", "int8")
+
+
+class Engine(Protocol):
+    """What runs a model on a device."""
+
+    config: Config
+    dtype: str
+    nbytes: int
+    state_dtype: np.dtype[Any]
+
+    def forward(
+        self, tokens: Sequence[int], state: State, all_logits: bool, recorder: Recorder | None
+    ) -> NDArray[Any]:
+        """Feed checked tokens; logits (V,) of the last or (T, V) of all; state in place."""
+
+
+class Model:
+    """An RWKV-7 model, ready to run.
+
+    Attributes
+    ----------
+    config : Config
+    tokenizer : Tokenizer
+    device : str
+        ``"cpu"`` or ``"reference"``.
+    dtype : str
+        How the weights are kept: ``"fp32"``, ``"bf16"``, ``"fp16"``; ``"fp64"`` on the reference.
+    nbytes : int
+        Memory that the weights take.
+    name : str
+        The file's or folder's name.
+    source : Path
+        Where it was loaded from.
+    """
+
+    def __init__(
+        self, engine: Engine, tokenizer: Tokenizer, device: str, source: Path
+    ) -> None:
+        self._engine = engine
+        self.config = engine.config
+        self.tokenizer = tokenizer
+        self.device = device
+        self.dtype = engine.dtype
+        self.nbytes = engine.nbytes
+        self.source = source
+        self.name = source.name if source.is_dir() else source.stem
+
+    def new_state(self) -> State:
+        """The state before the first token."""
+        return State.zeros(self.config, self._engine.state_dtype)
+
+    def forward(
+        self,
+        tokens: Sequence[int],
+        state: State,
+        all_logits: bool = False,
+        probe: Probe | None = None,
+    ) -> NDArray[Any]:
+        """Feed tokens; the state advances in place.
+
+        Parameters
+        ----------
+        tokens : sequence of int
+            At least one, each from 0 to vocab_size - 1.
+        state : State
+            What came before.
+        all_logits : bool
+            Whether to return the logits behind every token or behind the last.
+        probe : Probe, optional
+            Gets one frame per token.
+
+        Returns
+        -------
+        ndarray
+            float32 (V,) or (T, V); float64 on the reference device.
+
+        Raises
+        ------
+        ValueError
+            If there is no token or one outside the vocabulary; the state is untouched then.
+        StateError
+            If the state is that of a model of another shape.
+        """
+        tokens = [int(t) for t in tokens]
+        if not tokens:
+            raise ValueError("no tokens to feed; expected at least one")
+        V = self.config.vocab_size
+        wrong = next((t for t in tokens if not 0 <= t < V), None)
+        if wrong is not None:
+            raise ValueError(f"token {wrong} is outside the vocabulary; expected 0 to {V - 1}")
+        state.check(self.config)
+        dtype = self._engine.state_dtype
+        for name, array in state.arrays().items():
+            if array.dtype != dtype or not array.flags.c_contiguous:
+                setattr(state, name, np.ascontiguousarray(array, dtype))
+        recorder = None
+        if probe is not None:
+            recorder = Recorder(probe, self.config, len(tokens), dtype)
+        logits = self._engine.forward(tokens, state, all_logits, recorder)
+        if probe is not None and recorder is not None:
+            probe.frames.extend(recorder.frames())
+        return logits
+
+
+def embedded_models() -> list[str]:
+    """Names of the models that ship with the program."""
+    folder = assets() / "models"
+    return sorted(p.name for p in folder.iterdir() if (p / "model.safetensors").exists())
+
+
+def load_model(
+    source: str | os.PathLike[str] | None = None,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    tokenizer: str | Tokenizer | None = None,
+    progress: Progress | None = None,
+) -> Model:
+    """Load an RWKV-7 model.
+
+    Parameters
+    ----------
+    source : str or path, optional
+        A ``.pth`` or ``.safetensors`` file, a folder, or the name of an embedded model; the
+        embedded demo model when left out.
+    device : str
+        ``"auto"``, ``"cpu"`` or ``"reference"``, the float64 oracle.
+    dtype : str
+        ``"auto"`` keeps the checkpoint's own type; ``"fp32"``, ``"bf16"`` or ``"fp16"`` convert.
+    tokenizer : str or Tokenizer, optional
+        ``"world"``, ``"bytes"``, ``"ids"`` or a tokenizer.json; found by itself when left out.
+    progress : callable (float, str), optional
+        Told the share done, from 0 to 1, and what is going on.
+
+    Raises
+    ------
+    GooseError
+        If the file, the device, the dtype or the tokenizer will not do; the message says why.
+    """
+    report = progress or (lambda fraction, words: None)
+    device = _check_device(device)
+    if dtype not in _DTYPES:
+        raise GooseError(f"dtype {dtype!r} is unknown; expected one of {', '.join(_DTYPES)}")
+    if dtype == "int8":
+        raise GooseError("int8 weights are not supported yet; use dtype='bf16' or 'fp16'")
+    path, embedded = _find(source)
+    report(0.0, f"opening {path.name}")
+    weights = check_weights(read_checkpoint(path))
+    V = weights.config.vocab_size
+    if tokenizer is None:
+        chosen = choose_tokenizer(path, V)
+    else:
+        chosen = named_tokenizer(tokenizer, V) if isinstance(tokenizer, str) else tokenizer
+    if embedded:
+        chosen.start_token = 0
+    try:
+        engine = _engine(weights, device, dtype, report)
+    except MemoryError:
+        numbers = sum(int(np.prod(t.shape)) for t in weights.tensors.values())
+        raise GooseError(
+            f"{path.name} has {numbers / 1e9:.1f} billion numbers, more than fit into the free "
+            "memory; try dtype='bf16', or a smaller model"
+        ) from None
+    report(1.0, "ready")
+    return Model(engine, chosen, device, path)
+
+
+def _engine(weights: Any, device: str, dtype: str, report: Progress) -> Engine:
+    if device == "reference":
+        from goose_viz.reference import ReferenceEngine
+
+        return ReferenceEngine(weights)
+    from goose_viz.cpu import CpuEngine
+
+    if dtype == "auto":
+        dtype = "fp32" if weights.kind == "fp64" else weights.kind
+    return CpuEngine(weights, dtype, report)
+
+
+def _check_device(device: str) -> str:
+    if device == "auto":
+        return "cpu"
+    if device in ("cpu", "reference"):
+        return device
+    if device == "cuda" or device.startswith("cuda:"):
+        from goose_gpu import find_cards
+
+        cards = find_cards()
+        raise GooseError(
+            f"this version computes on the CPU only ({cards.words}); use device='cpu'"
+        )
+    raise GooseError(f"device {device!r} is unknown; expected auto, cpu or reference")
+
+
+def _find(source: str | os.PathLike[str] | None) -> tuple[Path, bool]:
+    """(path, whether it is an embedded model)."""
+    name = DEFAULT_MODEL if source is None else os.fspath(source)
+    embedded = assets() / "models" / name
+    if name in embedded_models():
+        return embedded, True
+    path = Path(name).expanduser()
+    if not path.exists() and path.name == name and not path.suffix:
+        raise GooseError(
+            f"{name}: no file or folder of that name, and no embedded model either; embedded are "
+            f"{', '.join(embedded_models())}"
+        )
+    return path, path.resolve().parent == (assets() / "models").resolve()

@@ -1,0 +1,59 @@
+"""The likeliest tokens of a row of logits, without sorting a vocabulary of 65,536."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+TopK = tuple[NDArray[np.int32], NDArray[np.float32]]
+
+
+@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator, unused-ignore]
+def _rank(logits, token, ids, probabilities):  # type: ignore[no-untyped-def]
+    """Fill ids and probabilities (k,), likeliest first; the probability of one token."""
+    k = ids.size
+    values = np.full(k, -np.inf)
+    highest = -np.inf
+    for i in range(logits.size):
+        z = logits[i]
+        highest = max(highest, z)
+        if z > values[k - 1]:
+            j = k - 1
+            while j > 0 and values[j - 1] < z:
+                values[j], ids[j] = values[j - 1], ids[j - 1]
+                j -= 1
+            values[j], ids[j] = z, i
+    total = 0.0
+    for i in range(logits.size):
+        total += math.exp(logits[i] - highest)
+    for j in range(k):
+        probabilities[j] = math.exp(values[j] - highest) / total
+    return math.exp(logits[token] - highest) / total
+
+
+def rank(logits: NDArray[np.floating], k: int, token: int = 0) -> tuple[TopK, float]:
+    """The k likeliest tokens and one token's probability.
+
+    Parameters
+    ----------
+    logits : ndarray (V,)
+    k : int
+    token : int
+        The one whose probability is asked for as well.
+
+    Returns
+    -------
+    ((ids, probabilities), float)
+        int32 (k,), float32 (k,), likeliest first; ties in the order of the ids.
+    """
+    k = min(k, logits.size)
+    ids, probabilities = np.zeros(k, np.int32), np.zeros(k, np.float32)
+    return (ids, probabilities), float(_rank(logits, token, ids, probabilities))
+
+
+def pairs(top: TopK) -> list[tuple[int, float]]:
+    """[(token, probability)], likeliest first."""
+    return list(zip(top[0].tolist(), top[1].tolist(), strict=True))

@@ -1,0 +1,109 @@
+"""What a tokenizer is here, and the decoder that never shows half a character."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterable
+from typing import Protocol
+
+
+class StreamDecoder(Protocol):
+    """Turns tokens into text one by one."""
+
+    def push(self, token: int) -> str:
+        """The text that this token completes; empty while a character is still open."""
+
+    def flush(self) -> str:
+        """What is left of an unfinished character, as U+FFFD; begins anew."""
+
+
+class Tokenizer(Protocol):
+    """Text to token ids and back.
+
+    Attributes
+    ----------
+    vocab_size : int
+        One more than the largest id.
+    start_token : int or None
+        The token that begins a fresh session, if the model was trained with one.
+    name : str
+        What to call it in the window.
+    """
+
+    vocab_size: int
+    start_token: int | None
+    name: str
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text; nothing is added."""
+
+    def decode(self, tokens: Iterable[int]) -> str:
+        """The text of tokens; bytes that form no character become U+FFFD."""
+
+    def stream(self) -> StreamDecoder:
+        """A decoder for tokens that arrive one at a time."""
+
+    def label(self, token: int) -> str:
+        """One token for people: its text, or its bytes where they are no text."""
+
+
+class BytesDecoder:
+    """Streams tokens that stand for byte strings, as UTF-8."""
+
+    def __init__(self, table: list[bytes]) -> None:
+        self._table = table
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def push(self, token: int) -> str:
+        """The text that this token completes."""
+        return self._decoder.decode(self._table[token])
+
+    def flush(self) -> str:
+        """What is left of an unfinished character, as U+FFFD."""
+        text = self._decoder.decode(b"", True)
+        self._decoder.reset()
+        return text
+
+
+class BytesTokenizer:
+    """Any vocabulary whose tokens are byte strings; subclasses know how to encode.
+
+    Parameters
+    ----------
+    table : list of bytes
+        Token id -> its bytes; empty for ids that stand for no text.
+    """
+
+    start_token: int | None = None
+    name = "bytes"
+
+    def __init__(self, table: list[bytes]) -> None:
+        self._table = table
+        self.vocab_size = len(table)
+
+    def encode(self, text: str) -> list[int]:
+        """One token per UTF-8 byte."""
+        return list(text.encode("utf-8", "surrogatepass"))
+
+    def decode(self, tokens: Iterable[int]) -> str:
+        """The text of tokens."""
+        return b"".join(self._table[t] for t in tokens).decode("utf-8", "replace")
+
+    def stream(self) -> StreamDecoder:
+        """A decoder for tokens that arrive one at a time."""
+        return BytesDecoder(self._table)
+
+    def label(self, token: int) -> str:
+        """One token for people."""
+        piece = self._table[token]
+        if not piece:
+            return f"⟨{token}⟩"
+        try:
+            return piece.decode("utf-8")
+        except UnicodeDecodeError:
+            return "".join(f"\\x{b:02x}" for b in piece)
+
+
+def byte_tokenizer() -> BytesTokenizer:
+    """The 256 bytes themselves."""
+    return BytesTokenizer([bytes([b]) for b in range(256)])

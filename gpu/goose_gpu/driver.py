@@ -1,0 +1,51 @@
+"""Which NVIDIA cards are there, asked of the driver itself: nothing to install, nothing to load."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from dataclasses import dataclass
+
+_LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+
+
+@dataclass(frozen=True)
+class Cards:
+    """The cards that the driver shows.
+
+    Attributes
+    ----------
+    names : tuple of str
+        One per card, in the driver's order.
+    words : str
+        The same for people, or why there are none.
+    """
+
+    names: tuple[str, ...]
+    words: str
+
+
+def find_cards(library: str = _LIBRARY) -> Cards:
+    """Ask the CUDA driver for its cards.
+
+    Parameters
+    ----------
+    library : str
+        The driver's shared library.
+    """
+    try:
+        cuda = ctypes.CDLL(library)
+    except OSError:
+        return Cards((), "no NVIDIA driver on this machine")
+    if (status := cuda.cuInit(0)) != 0:
+        return Cards((), f"an NVIDIA driver that finds no card (cuInit says {status})")
+    count = ctypes.c_int()
+    if (status := cuda.cuDeviceGetCount(ctypes.byref(count))) != 0 or count.value == 0:
+        return Cards((), f"an NVIDIA driver that finds no card (cuDeviceGetCount says {status})")
+    names = []
+    for ordinal in range(count.value):
+        device, name = ctypes.c_int(), ctypes.create_string_buffer(128)
+        cuda.cuDeviceGet(ctypes.byref(device), ordinal)
+        cuda.cuDeviceGetName(name, 128, device)
+        names.append(name.value.decode(errors="replace"))
+    return Cards(tuple(names), ", ".join(names))

@@ -93,12 +93,18 @@ class Line:
         return i < len(self.ends) and self.ends[i] == position
 
 
-def thin(lines: list[Line], budget: int, interval: int) -> int:
-    """Drop checkpoints until those left fit the budget; the least distance now kept between them."""
+def thin(lines: list[Line], budget: int, interval: int) -> tuple[int, int]:
+    """Drop checkpoints until those left fit the budget.
+
+    Returns
+    -------
+    (int, int)
+        The least distance now kept between them, and the bytes that they take.
+    """
     while True:
         kept = {id(c): c.nbytes for line in lines for c in line.checkpoints.values()}
-        if sum(kept.values()) <= budget or len(kept) <= 1:
-            return interval
+        if sum(kept.values()) <= budget or not kept:
+            return interval, sum(kept.values())
         interval *= 2
         for line in lines:
             last = 0

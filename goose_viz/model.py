@@ -30,6 +30,7 @@ class Engine(Protocol):
     config: Config
     dtype: str
     nbytes: int
+    n_parameters: int
     state_dtype: np.dtype[Any]
 
     def forward(
@@ -51,6 +52,8 @@ class Model:
         How the weights are kept: ``"fp32"``, ``"bf16"``, ``"fp16"``; ``"fp64"`` on the reference.
     nbytes : int
         Memory that the weights take.
+    n_parameters : int
+        Numbers in the checkpoint.
     name : str
         The file's or folder's name.
     source : Path
@@ -66,6 +69,7 @@ class Model:
         self.device = device
         self.dtype = engine.dtype
         self.nbytes = engine.nbytes
+        self.n_parameters = engine.n_parameters
         self.source = source
         self.name = source.name if source.is_dir() else source.stem
 
@@ -180,9 +184,8 @@ def load_model(
     try:
         engine = _engine(weights, device, dtype, report)
     except MemoryError:
-        numbers = sum(int(np.prod(t.shape)) for t in weights.tensors.values())
         raise GooseError(
-            f"{path.name} has {numbers / 1e9:.1f} billion numbers, more than fit into the free "
+            f"{path.name} has {weights.n_parameters / 1e9:.1f} billion numbers, more than fit into the free "
             "memory; try dtype='bf16', or a smaller model"
         ) from None
     report(1.0, "ready")

@@ -54,6 +54,7 @@ class ReferenceEngine:
     def __init__(self, weights: Weights) -> None:
         self.config = weights.config
         self.weights = {name: t.float64() for name, t in weights.tensors.items()}
+        self.n_parameters = weights.n_parameters
         self.nbytes = sum(a.nbytes for a in self.weights.values())
 
     def forward(

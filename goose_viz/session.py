@@ -19,6 +19,7 @@ from goose_viz.state import State
 
 _PORTION = 128  # tokens of a prompt per forward call: a long one can be watched and cancelled
 _TOP = 10
+_INTERVAL = 8  # tokens between kept states at first: replaying a few costs less than keeping all
 NO_TOP = np.zeros(0, np.int32), np.zeros(0, np.float32)  # before the first token
 
 
@@ -95,7 +96,8 @@ class Session:
         self.position = 0
         self.lines = [Line()]
         self.line = 0
-        self._interval = 1
+        self._interval = _INTERVAL
+        self._kept_bytes = 0
         self._forget_derived()
 
     # -- what there is ---------------------------------------------------------------------------
@@ -326,8 +328,13 @@ class Session:
         newest = max(checkpoints, default=0)
         if self.logits is None or self.position - newest < self._interval:
             return
-        checkpoints[self.position] = Checkpoint(self.state.copy(), self.logits)
-        self._interval = thin(self.lines, self.history_bytes, self._interval)
+        kept = Checkpoint(self.state.copy(), self.logits)
+        checkpoints[self.position] = kept
+        self._kept_bytes += kept.nbytes
+        if self._kept_bytes > self.history_bytes:
+            self._interval, self._kept_bytes = thin(
+                self.lines, self.history_bytes, self._interval
+            )
 
     def _open_line(self, position: int) -> None:
         self.lines.append(self._line.cut(position))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, replace
 
@@ -28,6 +29,11 @@ class Weights:
     config: Config
     tensors: dict[str, Tensor]
     kind: str
+
+    @property
+    def n_parameters(self) -> int:
+        """Numbers in all tensors."""
+        return sum(math.prod(t.shape) for t in self.tensors.values())
 
     def __getitem__(self, name: str) -> Tensor:
         return self.tensors[name]

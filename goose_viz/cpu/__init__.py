@@ -21,6 +21,10 @@ from goose_viz.weights import Weights
 _CHUNK = 128  # tokens of a prompt at a time: memory stays bounded at any length
 _FEW = 4  # fewer tokens than this go one by one: the matrix product would not pay
 
+# A model this small (bytes) runs on one core: it is fast enough there, it leaves the others to the
+# window, and threads that wait for each other 30 times in half a millisecond suffer from any load.
+_ONE_THREAD = 48 << 20
+
 # One parallel region at a time: numba's workqueue layer ends the process when two threads enter.
 _POOL = threading.Lock()
 
@@ -36,6 +40,7 @@ class CpuEngine:
         self.config = c = weights.config
         self.dtype = dtype
         self._m = pack(weights, dtype, progress)
+        self.n_parameters = weights.n_parameters
         self.nbytes = sum(a.nbytes for a in self._m)
         L, D, H, N = c.n_layer, c.n_embd, c.n_head, c.head_size
         self._vec = np.empty((L, len(VECTORS), 1, D), np.float32)
@@ -43,9 +48,8 @@ class CpuEngine:
         self._read = np.empty((L, 1, H, N), np.float32)
         self._residual = np.empty((L, D), np.float32)
         self._eps = np.float32(c.layer_norm_eps), np.float32(c.group_norm_eps)
-        # Below some 2 MB a layer, waking a second thread costs more than it computes.
-        small = self.nbytes / (L + 1) < 2 << 20
-        self._threads = 1 if small else max(1, min(numba.config.NUMBA_NUM_THREADS, _cores()))
+        cores = max(1, min(numba.config.NUMBA_NUM_THREADS, _cores()))
+        self._threads = 1 if self.nbytes < _ONE_THREAD else cores
 
     def forward(
         self, tokens: Sequence[int], state: State, all_logits: bool, recorder: Recorder | None

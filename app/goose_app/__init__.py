@@ -1,0 +1,1 @@
+"""The window of Goose Viz: the only place that knows Qt."""

@@ -1,0 +1,96 @@
+"""``goose-viz``: the window, or a command without one."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from goose_app.display import missing_library, why_no_screen
+
+_PICTURE = Path("goose-viz.png")
+_SERVER_TOKENS = 120
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Decide by the first word: a command's name, or else a model for the window."""
+    words = sys.argv[1:] if arguments is None else arguments
+    from goose_viz import cli
+
+    if words and words[0] in cli.COMMANDS:
+        sys.exit(cli.run(words))
+    sys.exit(_window(words))
+
+
+def _window(words: list[str]) -> int:
+    from goose_viz import __version__, cli
+
+    parser = argparse.ArgumentParser(
+        prog="goose-viz",
+        description="Watch RWKV-7 think: open a model in the window.",
+        epilog="Without a window: " + ", ".join(f"goose-viz {c}" for c in cli.COMMANDS)
+        + "; each has --help.",
+    )  # fmt: skip
+    parser.add_argument("model", nargs="?", help="a .pth or .safetensors file, a folder, or the "
+                        "name of an embedded model; the demo model when left out")  # fmt: skip
+    parser.add_argument("--prompt", default=cli.DEFAULT_PROMPT, help="the text to go on from")
+    parser.add_argument("--device", default="auto", help="auto, cpu or reference")
+    parser.add_argument("--dtype", default="auto", help="auto, fp32, bf16 or fp16")
+    parser.add_argument("--tokenizer", help="world, bytes, ids or a tokenizer.json")
+    parser.add_argument("--theme", default="system", choices=("system", "dark", "light"))
+    parser.add_argument("--screenshot", type=Path, metavar="OUT.png",
+                        help="render the window without a display, save it and exit")  # fmt: skip
+    parser.add_argument("--run", type=int, metavar="N", help="write N tokens at once; with "
+                        "--screenshot, before the picture is taken (default 100)")  # fmt: skip
+    parser.add_argument("--size", default="1600x1000", help="of the window, for --screenshot")
+    parser.add_argument("--version", action="version", version=f"goose-viz {__version__}")
+    options = parser.parse_args(words)
+
+    if options.screenshot is not None:
+        return _picture(options, options.screenshot, 100 if options.run is None else options.run)
+    reason = why_no_screen()
+    if reason is not None:
+        print(f"goose-viz: {reason}; writing to the terminal instead\n", file=sys.stderr)
+        n_tokens = _SERVER_TOKENS if options.run is None else options.run
+        command = ["generate", "--prompt", options.prompt, "-n", str(n_tokens), "--seed", "1"]
+        for name in ("device", "dtype", "tokenizer"):
+            if getattr(options, name) is not None:
+                command += [f"--{name}", getattr(options, name)]
+        status = cli.run(command + ([options.model] if options.model else []))
+        if status:
+            return status
+        return _picture(options, _PICTURE, n_tokens)
+    if problem := missing_library():
+        print(f"goose-viz: {problem}", file=sys.stderr)
+        return 2
+    from goose_app.application import open_window
+
+    return open_window(_load(options), options.prompt, options.theme, options.run)
+
+
+def _picture(options: argparse.Namespace, path: Path, n_tokens: int) -> int:
+    os.environ["QT_QPA_PLATFORM"] = "offscreen"
+    if problem := missing_library():
+        print(f"goose-viz: {problem}", file=sys.stderr)
+        return 2
+    try:
+        width, height = (int(n) for n in options.size.split("x"))
+    except ValueError:
+        print(f"goose-viz: --size {options.size!r}: expected a size like 1600x1000", file=sys.stderr)
+        return 2
+    from goose_app.application import take_picture
+
+    return take_picture(
+        _load(options), options.prompt, options.theme, n_tokens, path, (width, height)
+    )
+
+
+def _load(options: argparse.Namespace) -> object:
+    from goose_app.messages import Load
+
+    return Load(options.model, options.device, options.dtype, options.tokenizer)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""Everything a person can do, as one table: menus, keys, buttons and the help page come from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Action:
+    """One thing to do.
+
+    Attributes
+    ----------
+    name : str
+        The window's method that does it.
+    menu : str
+        Where it is found.
+    text : str
+    keys : tuple of str
+        Shortcuts, as Qt writes them.
+    tip : str
+        One sentence on what it does.
+    """
+
+    name: str
+    menu: str
+    text: str
+    keys: tuple[str, ...]
+    tip: str
+
+
+ACTIONS = (
+    Action("open_file", "File", "Open model…", ("Ctrl+O",), "Open a .pth or .safetensors file"),
+    Action("open_folder", "File", "Open folder…", ("Ctrl+Shift+O",), "Open a Hugging Face folder"),
+    Action("open_embedded", "File", "Open the demo model", (), "Open the model that ships inside"),
+    Action("open_snapshot", "File", "Resume snapshot…", ("Ctrl+Shift+E",),
+           "Go on from a snapshot of this model"),
+    Action("export_snapshot", "File", "Export snapshot…", ("Ctrl+E",),
+           "Save state, tokens and text at the cursor as .safetensors or .npz"),
+    Action("save_picture", "File", "Save picture of the window…", ("Ctrl+Shift+S",),
+           "Save the whole window as PNG or SVG"),
+    Action("quit", "File", "Quit", ("Ctrl+Q",), "Close the window"),
+    Action("to_start", "Run", "|◀", ("Home",), "Go to the start of the run"),
+    Action("back", "Run", "◀ Back", ("Left",), "One token back"),
+    Action("run_or_pause", "Run", "▶ Run", ("Space",), "Write on, or pause"),
+    Action("step", "Run", "Step ▶", ("Right",), "One token on"),
+    Action("to_end", "Run", "▶|", ("End",), "Go to the end of the run"),
+    Action("restart", "Run", "Begin anew with the prompt", ("Ctrl+R",),
+           "Forget this run and feed the prompt again"),
+    Action("edit_prompt", "Run", "Edit the prompt", ("Ctrl+L",), "Put the keyboard into the prompt"),
+    Action("cancel", "Run", "Cancel", ("Ctrl+.",), "Stop a load or a long prompt"),
+    Action("layer_up", "State", "Previous layer", ("Up",), "Look at the layer before"),
+    Action("layer_down", "State", "Next layer", ("Down",), "Look at the layer behind"),
+    Action("head_left", "State", "Previous head", ("[",), "Look at the head before"),
+    Action("head_right", "State", "Next head", ("]",), "Look at the head behind"),
+    Action("reset_docks", "View", "Reset the layout", (), "Put every dock back in its place"),
+    Action("show_help", "Help", "Keys and panels", ("F1",), "Show this page"),
+)  # fmt: skip
+
+#: The buttons of the transport, in their order.
+TRANSPORT = ("to_start", "back", "run_or_pause", "step", "to_end")
+
+
+def help_page(panels: list[tuple[str, str]]) -> str:
+    """The help as HTML, from the table and the panels' own sentences."""
+    names = {"to_start": "To start", "to_end": "To end"}
+    rows = "".join(
+        f"<tr><td><b>{' or '.join(a.keys)}</b>&nbsp;&nbsp;</td>"
+        f"<td>{names.get(a.name, a.text.strip('|▶◀ …'))}&nbsp;&nbsp;</td><td>{a.tip}</td></tr>"
+        for a in ACTIONS
+        if a.keys
+    )
+    sentences = "".join(f"<p><b>{title}.</b> {words}</p>" for title, words in panels)
+    return f"<h3>Keys</h3><table>{rows}</table><h3>Panels</h3>{sentences}"

@@ -1,0 +1,97 @@
+"""The Qt application: one window for a person, or one picture of it for nobody."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import tempfile
+from pathlib import Path
+
+from PySide6.QtCore import QMessageLogContext, QSettings, QtMsgType, QTimer, qInstallMessageHandler
+from PySide6.QtWidgets import QApplication
+
+from goose_app import messages as m
+from goose_app.pictures import save_widget
+from goose_app.window import Window
+
+_TIMEOUT = 600_000  # ms until a picture is given up: a first start compiles for half a minute
+
+
+def make_application() -> QApplication:
+    """The one application object, in the style that looks the same everywhere."""
+    app = QApplication.instance()
+    if not isinstance(app, QApplication):
+        app = QApplication(["goose-viz"])
+    app.setApplicationName("goose-viz")
+    app.setApplicationDisplayName("Goose Viz")
+    app.setStyle("Fusion")
+    return app
+
+
+def open_window(load: m.Load, prompt: str, theme: str, run: int | None) -> int:
+    """Show the window until it is closed; the exit status."""
+    app = make_application()
+    window = Window(load, prompt, theme)
+    if not window.settings["geometry"]:
+        window.resize(1600, 1000)
+    if run is not None:
+        window.on_event = lambda event: _run_when_begun(window, event, run)
+    window.show()
+    signal.signal(signal.SIGINT, lambda *_: window.close())  # the timer lets Python see Ctrl+C
+    return app.exec()
+
+
+def take_picture(
+    load: m.Load, prompt: str, theme: str, n_tokens: int, path: Path, size: tuple[int, int]
+) -> int:
+    """Write n tokens in a window that nobody sees, save its picture; the exit status."""
+    if path.suffix.lower() not in (".png", ".svg"):
+        print(f"goose-viz: {path}: a picture's name ends in .png or .svg", file=sys.stderr)
+        return 2
+    qInstallMessageHandler(_quiet)
+    app = make_application()
+    with tempfile.TemporaryDirectory() as folder:  # a person's layout has no say in it
+        QSettings.setDefaultFormat(QSettings.Format.IniFormat)
+        QSettings.setPath(QSettings.Format.IniFormat, QSettings.Scope.UserScope, folder)
+        window = Window(load, prompt, theme)
+        window.resize(*size)
+        status = [2]
+
+        def finish(words: str | None) -> None:
+            if words is not None:
+                print(f"goose-viz: {words}", file=sys.stderr)
+            else:
+                try:
+                    save_widget(window, path)
+                    print(f"the window after {n_tokens} tokens: {path}")
+                    status[0] = 0
+                except OSError as error:
+                    print(f"goose-viz: {error}", file=sys.stderr)
+            window.close()
+            app.quit()
+
+        def watch(event: m.Event) -> None:
+            _run_when_begun(window, event, n_tokens)
+            match event:
+                case m.Failed(words):
+                    finish(words)
+                case m.Running(False):
+                    QTimer.singleShot(200, lambda: finish(None))  # the last picture comes first
+
+        window.on_event = watch
+        QTimer.singleShot(_TIMEOUT, lambda: finish("no picture after ten minutes; giving up"))
+        window.show()
+        app.exec()
+    return status[0]
+
+
+def _quiet(_kind: QtMsgType, _context: QMessageLogContext, words: str | None) -> None:
+    """Qt's messages, but for one that the offscreen platform has for every window."""
+    if words and "propagateSizeHints" not in words:
+        print(words, file=sys.stderr)
+
+
+def _run_when_begun(window: Window, event: m.Event, n_tokens: int) -> None:
+    """As soon as the prompt is read, write so many tokens."""
+    if isinstance(event, m.Cells) and event.start == 0 and not window.running:
+        window.worker.send(m.Run(until=len(event.cells) + n_tokens))

@@ -1,0 +1,259 @@
+"""A matrix as an image with axes: cheap to repaint, exact to read.
+
+The axes are drawn once into a pixmap and reused until size, shape or theme change; a new picture
+costs one blit of 8-bit indices through a colour table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from PySide6.QtCore import QPointF, QRect, QRectF, QSize, Qt, Signal
+from PySide6.QtGui import (
+    QColor, QImage, QMouseEvent, QPainter, QPaintEvent, QPen, QPixmap, QResizeEvent,
+)  # fmt: skip
+from PySide6.QtWidgets import QSizePolicy, QWidget
+
+from goose_app.theme import DARK, Table, Theme
+
+_LEFT, _TOP, _BOTTOM, _BAR, _BAR_GAP = 40, 20, 32, 10, 8
+
+
+class Heatmap(QWidget):
+    """Rows downwards, columns to the right, a colour bar at the side, values under the mouse.
+
+    Parameters
+    ----------
+    x_label, y_label : str
+        What columns and rows are.
+    square : bool
+        Whether a cell is as high as it is wide.
+    describe : callable (row, column) -> str
+        What to say of the cell under the mouse.
+    """
+
+    cell_clicked = Signal(int, int)
+
+    def __init__(
+        self,
+        x_label: str,
+        y_label: str,
+        describe: Callable[[int, int], str],
+        square: bool = False,
+    ) -> None:
+        super().__init__()
+        self.theme: Theme = DARK
+        self.caption = ""
+        self._x_label, self._y_label, self._square = x_label, y_label, square
+        self._describe = describe
+        self._indices: NDArray[np.uint8] = np.zeros((1, 1), np.uint8)
+        self._image = QImage()
+        self._table: list[int] = [0] * 256
+        self._ends = ("", "")
+        self._bar_image = QImage()
+        self._axes = QPixmap()
+        self._ticks: tuple[list[tuple[float, str]], list[tuple[float, str]]] | None = None
+        self._marked: QRectF | None = None
+        self._hover: tuple[int, int] | None = None
+        self._blank = ""
+        self.setMouseTracking(True)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
+        self.setMinimumSize(120, 90)
+
+    # -- content -----------------------------------------------------------------------------------
+
+    def set_colours(self, table: Table, low: str, high: str) -> None:
+        """The map, and what its two ends stand for."""
+        colours = [QColor(*(int(v) for v in row)).rgb() for row in table]
+        if colours == self._table and self._ends == (low, high):
+            return
+        self._table, self._ends = colours, (low, high)
+        column = np.ascontiguousarray(np.arange(255, -1, -1, dtype=np.uint8)[:, None])
+        self._bar_image = self._to_image(column)
+        self._axes = QPixmap()
+        if self._blank == "":
+            self._image = self._to_image(self._indices)
+        self.update()
+
+    def set_indices(self, indices: NDArray[np.uint8]) -> None:
+        """New content (rows, columns): places in the colour map."""
+        if indices.shape != self._indices.shape:
+            self._axes = QPixmap()
+        self._indices = np.ascontiguousarray(indices)
+        self._image = self._to_image(self._indices)
+        self._blank = ""
+        self.update()
+
+    def set_blank(self, words: str) -> None:
+        """Nothing to show yet, and why."""
+        self._blank = words
+        self._image = QImage()
+        self.update()
+
+    def set_ticks(
+        self, x: list[tuple[float, str]] | None, y: list[tuple[float, str]] | None
+    ) -> None:
+        """Own ticks, [(place in cells, text)]; None for numbers chosen by itself."""
+        ticks = None if x is None or y is None else (x, y)
+        if ticks != self._ticks:
+            self._ticks = ticks
+            self._axes = QPixmap()
+            self.update()
+
+    def mark(self, cells: QRectF | None) -> None:
+        """Frame a rectangle, in cells."""
+        if cells != self._marked:
+            self._marked = cells
+            self.update()
+
+    def set_theme(self, theme: Theme) -> None:
+        """Other colours for everything but the content."""
+        self.theme = theme
+        self._axes = QPixmap()
+        self.update()
+
+    def set_caption(self, words: str) -> None:
+        """The line above the picture; what is under the mouse takes its place."""
+        if words != self.caption:
+            self.caption = words
+            self.update(0, 0, self.width(), _TOP)
+
+    # -- geometry ----------------------------------------------------------------------------------
+
+    def sizeHint(self) -> QSize:
+        """A comfortable size."""
+        return QSize(360, 300)
+
+    def image_rect(self) -> QRectF:
+        """Where the content lies, in pixels."""
+        right = _BAR + _BAR_GAP + self._bar_text_width()
+        free = QRectF(_LEFT, _TOP, self.width() - _LEFT - right - 6, self.height() - _TOP - _BOTTOM)
+        if not self._square:
+            return free
+        rows, columns = self._indices.shape
+        cell = min(free.width() / columns, free.height() / rows)
+        if cell >= 1:
+            cell = np.floor(cell * 4) / 4
+        return QRectF(free.x(), free.y(), cell * columns, cell * rows)
+
+    def cell_at(self, point: QPointF) -> tuple[int, int] | None:
+        """(row, column) under a point."""
+        rect = self.image_rect()
+        if self._blank or not rect.contains(point):
+            return None
+        rows, columns = self._indices.shape
+        row = int((point.y() - rect.y()) / rect.height() * rows)
+        column = int((point.x() - rect.x()) / rect.width() * columns)
+        return min(row, rows - 1), min(column, columns - 1)
+
+    def _bar_text_width(self) -> int:
+        metrics = self.fontMetrics()
+        return max(metrics.horizontalAdvance(e) for e in self._ends) + 6
+
+    # -- events ------------------------------------------------------------------------------------
+
+    def mouseMoveEvent(self, event: QMouseEvent) -> None:
+        """Say what is under the mouse."""
+        self._hover = self.cell_at(event.position())
+        self.update(0, 0, self.width(), _TOP)
+
+    def leaveEvent(self, event: object) -> None:
+        """Nothing is under the mouse."""
+        self._hover = None
+        self.update(0, 0, self.width(), _TOP)
+
+    def mousePressEvent(self, event: QMouseEvent) -> None:
+        """Tell of a click on a cell."""
+        cell = self.cell_at(event.position())
+        if cell is not None and event.button() == Qt.MouseButton.LeftButton:
+            self.cell_clicked.emit(*cell)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """The axes no longer fit."""
+        self._axes = QPixmap()
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        """Axes from the pixmap, content, mark, caption."""
+        painter = QPainter(self)
+        if self._axes.isNull():
+            self._draw_axes()
+        painter.drawPixmap(0, 0, self._axes)
+        rect = self.image_rect()
+        if self._blank:
+            painter.setPen(QColor(self.theme.dim))
+            painter.drawText(rect, Qt.AlignmentFlag.AlignCenter | Qt.TextFlag.TextWordWrap, self._blank)
+        elif event.rect().bottom() > _TOP:
+            painter.drawImage(rect, self._image)
+        if self._marked is not None and not self._blank:
+            rows, columns = self._indices.shape
+            sx, sy = rect.width() / columns, rect.height() / rows
+            painter.setPen(QPen(QColor(self.theme.accent), 1.5))
+            painter.drawRect(
+                QRectF(
+                    rect.x() + self._marked.x() * sx, rect.y() + self._marked.y() * sy,
+                    self._marked.width() * sx, self._marked.height() * sy,
+                )
+            )  # fmt: skip
+        words = self.caption if self._hover is None else self._describe(*self._hover)
+        painter.setPen(QColor(self.theme.dim if self._hover is None else self.theme.text))
+        line = QRect(6, 0, self.width() - 12, _TOP)
+        elided = painter.fontMetrics().elidedText(words, Qt.TextElideMode.ElideRight, line.width())
+        painter.drawText(line, Qt.AlignmentFlag.AlignVCenter, elided)
+
+    def _draw_axes(self) -> None:
+        ratio = self.devicePixelRatioF()
+        self._axes = QPixmap((self.size() * ratio))
+        self._axes.setDevicePixelRatio(ratio)
+        self._axes.fill(QColor(self.theme.panel))
+        painter = QPainter(self._axes)
+        painter.setFont(self.font())
+        rect, metrics = self.image_rect(), painter.fontMetrics()
+        rows, columns = self._indices.shape
+        painter.setPen(QColor(self.theme.dim))
+        x_ticks, y_ticks = self._ticks or (_nice(columns), _nice(rows))
+        for at, words in x_ticks:
+            x = rect.x() + at / columns * rect.width()
+            painter.drawLine(QPointF(x, rect.bottom() + 1), QPointF(x, rect.bottom() + 4))
+            box = QRectF(x - 30, rect.bottom() + 3, 60, metrics.height())
+            painter.drawText(box, Qt.AlignmentFlag.AlignHCenter, words)
+        for at, words in y_ticks:
+            y = rect.y() + at / rows * rect.height()
+            painter.drawLine(QPointF(rect.x() - 4, y), QPointF(rect.x() - 1, y))
+            box = QRectF(0, y - 10, rect.x() - 6, 20)
+            flags = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
+            painter.drawText(box, flags, words)
+        box = QRectF(rect.x(), rect.bottom() + metrics.height() + 1, rect.width(), metrics.height())
+        painter.drawText(box, Qt.AlignmentFlag.AlignHCenter, self._x_label)
+        painter.save()
+        painter.translate(2, rect.center().y())
+        painter.rotate(-90)
+        painter.drawText(
+            QRectF(-rect.height() / 2, 0, rect.height(), metrics.height()),
+            Qt.AlignmentFlag.AlignHCenter, self._y_label,
+        )  # fmt: skip
+        painter.restore()
+        bar = QRectF(rect.right() + _BAR_GAP, rect.y(), _BAR, rect.height())
+        painter.drawImage(bar, self._bar_image)
+        low, high = self._ends
+        painter.drawText(QPointF(bar.right() + 4, bar.y() + metrics.ascent()), high)
+        painter.drawText(QPointF(bar.right() + 4, bar.bottom()), low)
+
+    def _to_image(self, indices: NDArray[np.uint8]) -> QImage:
+        rows, columns = indices.shape
+        image = QImage(indices.data, columns, rows, columns, QImage.Format.Format_Indexed8)
+        image.setColorTable(self._table)
+        return image  # the caller keeps the indices alive
+
+
+def _nice(n: int) -> list[tuple[float, str]]:
+    """Some five round places among n cells, at their centres."""
+    step = next(s for s in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096) if n / s <= 8)
+    return [(i + 0.5, str(i)) for i in range(0, n, step)]
+
+
+def to_indices(values: NDArray[np.floating], low: float, high: float) -> NDArray[np.uint8]:
+    """Numbers as places in a colour map: low -> 0, high -> 255, beyond them clipped."""
+    scaled = (np.asarray(values, np.float32) - np.float32(low)) * np.float32(255 / (high - low))
+    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)

@@ -1,0 +1,1 @@
+"""The docks' contents: each shows a picture or a stream of tokens, none knows the worker."""

@@ -1,0 +1,90 @@
+"""Every head's memory at once, as thumbnails."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from PySide6.QtCore import QRectF
+from PySide6.QtWidgets import QVBoxLayout
+
+from goose_app.heatmap import Heatmap
+from goose_app.messages import Picture
+from goose_app.panels.panel import Panel
+from goose_app.selection import Selection
+from goose_app.theme import Theme, gradient
+from goose_viz import Model
+from goose_viz.metrics import rms
+
+_PIXELS = 600_000  # thumbnails are thinned out beyond so many numbers: a screen shows no more
+
+
+class HeadsPanel(Panel):
+    """Layers downwards, heads to the right; a click chooses."""
+
+    title = "All heads"
+    help = "Every head's memory, each on a scale of its own. Click one to look at it closely."
+
+    def __init__(self, selection: Selection) -> None:
+        super().__init__(selection)
+        self.map = Heatmap("head", "layer", self._describe)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.map)
+        self._cell = 1  # pixels of a thumbnail with its gap
+        self.map.cell_clicked.connect(
+            lambda row, column: selection.select(row // self._cell, column // self._cell)
+        )
+
+    def set_theme(self, theme: Theme) -> None:
+        """Other colours."""
+        super().set_theme(theme)
+        self.map.set_theme(theme)
+        self.map.set_colours(gradient(theme.diverging), "−4 RMS", "+4 RMS")
+        self.refresh()
+
+    def set_model(self, model: Model) -> None:
+        """Other layers and heads."""
+        super().set_model(model)
+        self._selection_changed()
+
+    def show_picture(self, picture: Picture) -> None:
+        """All heads at the cursor."""
+        thumbnails = thumbnail_sheet(picture.wkv)
+        L, H = picture.wkv.shape[:2]
+        self._cell = (thumbnails.shape[0] + 1) // L
+        if thumbnails.shape != self.map._indices.shape:
+            self.map.set_ticks(
+                [(h * self._cell + self._cell / 2, str(h)) for h in range(H)],
+                [(i * self._cell + self._cell / 2, str(i)) for i in range(L)],
+            )
+        self.map.set_indices(thumbnails)
+        self._mark()
+
+    def _selection_changed(self) -> None:
+        self._mark()
+
+    def _mark(self) -> None:
+        c, s = self._cell, self.selection
+        self.map.mark(QRectF(s.head * c, s.layer * c, c - 1, c - 1))
+
+    def _describe(self, row: int, column: int) -> str:
+        if self.picture is None:
+            return ""
+        layer, head = row // self._cell, column // self._cell
+        return f"layer {layer} · head {head} · RMS {rms(self.picture.wkv[layer, head]):.3f}"
+
+
+def thumbnail_sheet(wkv: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """All heads side by side, gaps between, each scaled by four times its own RMS.
+
+    (L, H, N, N) -> (L (n + 1) - 1, H (n + 1) - 1) places in a diverging map, n <= N.
+    """
+    L, H, N, _ = wkv.shape
+    stride = max(1, int(np.ceil(np.sqrt(wkv.size / _PIXELS))))
+    small = wkv[:, :, ::stride, ::stride]
+    n = small.shape[2]
+    level = 4 * rms(small)[:, :, None, None]
+    scale = np.divide(127.0, level, out=np.zeros_like(level), where=level > 0)
+    sheet = np.full((L, n + 1, H, n + 1), 128, np.uint8)
+    sheet[:, :n, :, :n] = np.clip(small * scale + 128, 1, 255).transpose(0, 2, 1, 3)
+    return sheet.reshape(L * (n + 1), H * (n + 1))[:-1, :-1]

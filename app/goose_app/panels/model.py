@@ -1,0 +1,63 @@
+"""What is open, where it runs and how fast."""
+
+from __future__ import annotations
+
+from PySide6.QtCore import Qt
+from PySide6.QtWidgets import QFormLayout, QLabel
+
+from goose_app.messages import Picture
+from goose_app.panels.panel import Panel
+from goose_app.selection import Selection
+from goose_viz import Model
+
+_ROWS = (
+    "model", "shape", "parameters", "vocabulary", "low ranks", "file", "device", "weights", "state",
+    "speed",
+)  # fmt: skip
+
+
+class ModelPanel(Panel):
+    """Shapes, parameters, file, device, memory, speed."""
+
+    title = "Model"
+    help = "What is open, where it runs, how much memory it takes and how fast it writes."
+
+    def __init__(self, selection: Selection) -> None:
+        super().__init__(selection)
+        layout = QFormLayout(self)
+        self.values: dict[str, QLabel] = {}
+        for name in _ROWS:
+            label = QLabel("—")
+            label.setWordWrap(True)
+            label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+            self.values[name] = label
+            layout.addRow(name, label)
+        self.painting = 0.0  # share of the time that the window paints
+
+    def set_model(self, model: Model) -> None:
+        """Another model."""
+        super().set_model(model)
+        c = model.config
+        for name, words in {
+            "model": model.name,
+            "shape": f"{c.n_layer} layers × {c.n_head} heads of {c.head_size}, width {c.n_embd}",
+            "parameters": f"{model.n_parameters / 1e6:,.1f} million",
+            "vocabulary": f"{c.vocab_size:,} tokens ({model.tokenizer.name})",
+            "low ranks": f"decay {c.rank_decay}, rate {c.rank_iclr}, value {c.rank_value}, "
+            f"gate {c.rank_gate}",
+            "file": f"{model.source} ({c.source_format})",
+            "device": model.device,
+            "weights": f"{model.dtype}, {model.nbytes / 1e6:.1f} MB",
+            "state": f"{model.new_state().nbytes / 1e6:.2f} MB at any length of text",
+        }.items():
+            self.values[name].setText(words)
+
+    def show_picture(self, picture: Picture) -> None:
+        """Speed now."""
+        if picture.rate:
+            self.values["speed"].setText(
+                f"{picture.rate:.0f} tokens/s · {1000 / picture.rate:.2f} ms a token · "
+                f"painting {100 * self.painting:.0f} % of the time"
+            )
+        else:
+            self.values["speed"].setText("paused")

@@ -1,0 +1,94 @@
+"""What the model expects next: a bar a token, a click branches."""
+
+from __future__ import annotations
+
+from PySide6.QtCore import QRectF, Qt, Signal
+from PySide6.QtGui import QColor, QMouseEvent, QPainter, QPaintEvent
+
+from goose_app.messages import Picture
+from goose_app.panels.panel import Panel
+from goose_app.selection import Selection
+
+_LABEL = 110  # pixels
+
+
+class NextTokenPanel(Panel):
+    """The likeliest tokens behind the cursor."""
+
+    title = "Next token"
+    help = (
+        "What the model expects behind the cursor, before sampling. Click a token to go on with it "
+        "instead; the old course is kept."
+    )
+    branch = Signal(int)
+
+    def __init__(self, selection: Selection) -> None:
+        super().__init__(selection)
+        self.setMouseTracking(True)
+        self.setMinimumSize(160, 120)
+        self._hover = -1
+
+    def show_picture(self, picture: Picture) -> None:
+        """New bars."""
+        self.update()
+
+    def row_rect(self, row: int) -> QRectF:
+        """Where a bar lies."""
+        height = min(28.0, (self.height() - 12) / 12)
+        return QRectF(6, 6 + row * height, self.width() - 12, height)
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        """Labels, bars, probabilities."""
+        painter = QPainter(self)
+        painter.fillRect(event.rect(), QColor(self.theme.panel))
+        tokens = self.picture.next_tokens if self.picture is not None else []
+        if not tokens:
+            painter.setPen(QColor(self.theme.dim))
+            painter.drawText(self.rect(), Qt.AlignmentFlag.AlignCenter, "nothing fed yet")
+            return
+        right, centre = Qt.AlignmentFlag.AlignRight, Qt.AlignmentFlag.AlignVCenter
+        for row, (_, label, p) in enumerate(tokens):
+            rect = self.row_rect(row)
+            if row == self._hover:
+                painter.fillRect(rect, QColor(self.theme.line))
+            painter.setPen(QColor(self.theme.text))
+            box = QRectF(rect.x(), rect.y(), _LABEL - 8, rect.height())
+            words = painter.fontMetrics().elidedText(
+                visible(label), Qt.TextElideMode.ElideRight, int(box.width())
+            )
+            painter.drawText(box, right | centre, words)
+            room = rect.width() - _LABEL - 56
+            bar = QRectF(rect.x() + _LABEL, rect.y() + 3, max(1.0, p * room), rect.height() - 6)
+            painter.fillRect(bar, QColor(self.theme.diverging[1]))
+            painter.setPen(QColor(self.theme.dim))
+            painter.drawText(
+                QRectF(bar.right() + 6, rect.y(), 56, rect.height()), centre, f"{100 * p:.1f} %"
+            )
+
+    def mouseMoveEvent(self, event: QMouseEvent) -> None:
+        """Show that rows can be clicked."""
+        row = self._row_at(event)
+        if row != self._hover:
+            self._hover = row
+            self.update()
+
+    def leaveEvent(self, event: object) -> None:
+        """No row is under the mouse."""
+        self._hover = -1
+        self.update()
+
+    def mousePressEvent(self, event: QMouseEvent) -> None:
+        """Branch with the token of the row."""
+        row = self._row_at(event)
+        if row >= 0 and self.picture is not None:
+            self.branch.emit(self.picture.next_tokens[row][0])
+
+    def _row_at(self, event: QMouseEvent) -> int:
+        n = len(self.picture.next_tokens) if self.picture is not None else 0
+        hits = (r for r in range(n) if self.row_rect(r).contains(event.position()))
+        return next(hits, -1)
+
+
+def visible(label: str) -> str:
+    """A token's text with its blanks made visible."""
+    return label.replace("\n", "⏎").replace("\t", "⇥").replace(" ", "␣")

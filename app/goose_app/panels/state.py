@@ -1,0 +1,98 @@
+"""One head's memory: the N × N matrix, value × key."""
+
+from __future__ import annotations
+
+import numpy as np
+from PySide6.QtWidgets import QCheckBox, QComboBox, QHBoxLayout, QLabel, QVBoxLayout
+
+from goose_app.heatmap import Heatmap, to_indices
+from goose_app.messages import Picture
+from goose_app.panels.panel import Panel
+from goose_app.selection import Selection
+from goose_app.theme import Theme, gradient
+from goose_viz import Model
+from goose_viz.metrics import rms, stable_rank
+
+
+class StatePanel(Panel):
+    """The selected head's state with diverging colours around zero."""
+
+    title = "State"
+    help = (
+        "The memory of one head. Each token fades its columns, erases along one key and writes a "
+        "value under another. Blue is negative, orange positive."
+    )
+
+    def __init__(self, selection: Selection) -> None:
+        super().__init__(selection)
+        self.layer_box, self.head_box = QComboBox(), QComboBox()
+        self.layer_box.setToolTip("Layer (↑ ↓)")
+        self.head_box.setToolTip("Head ([ ])")
+        self.lock = QCheckBox("lock scale")
+        self.lock.setToolTip("Keep the colour scale while the state changes")
+        self.map = Heatmap("key channel", "value channel", self._describe, square=True)
+        self._level = 1.0
+        row = QHBoxLayout()
+        row.setContentsMargins(6, 4, 6, 0)
+        for widget in (self.layer_box, self.head_box, self.lock):
+            row.addWidget(widget)
+        row.addStretch()
+        self.figures = QLabel()
+        row.addWidget(self.figures)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addLayout(row)
+        layout.addWidget(self.map, 1)
+        self.layer_box.activated.connect(lambda i: selection.select(i, selection.head))
+        self.head_box.activated.connect(lambda i: selection.select(selection.layer, i))
+        self.lock.toggled.connect(lambda _: self.refresh())
+
+    def set_theme(self, theme: Theme) -> None:
+        """Other colours."""
+        super().set_theme(theme)
+        self.map.set_theme(theme)
+        self.refresh()
+
+    def set_model(self, model: Model) -> None:
+        """Other layers and heads."""
+        super().set_model(model)
+        for box, word, n in (
+            (self.layer_box, "layer", model.config.n_layer),
+            (self.head_box, "head", model.config.n_head),
+        ):
+            box.clear()
+            box.addItems([f"{word} {i}" for i in range(n)])
+        self._selection_changed()
+
+    def show_picture(self, picture: Picture) -> None:
+        """The selected head at the cursor."""
+        if self.selection.layer >= len(picture.wkv):
+            return
+        S = picture.wkv[self.selection.layer, self.selection.head]
+        top = float(np.abs(S).max())
+        if not self.lock.isChecked() and top > 0:
+            # a few large numbers would leave the rest in the dark: they saturate instead
+            self._level = _round_up(min(top, 4 * float(rms(S))))
+        self.map.set_colours(
+            gradient(self.theme.diverging), f"−{self._level:g}", f"+{self._level:g}"
+        )
+        self.map.set_indices(to_indices(S, -self._level, self._level))
+        self.map.set_caption("all zero before the first token" if top == 0 else "")
+        self.figures.setText(f"RMS {rms(S):.3f} · largest {top:.3g} · stable rank {stable_rank(S):.2f}")
+
+    def _selection_changed(self) -> None:
+        self.layer_box.setCurrentIndex(self.selection.layer)
+        self.head_box.setCurrentIndex(self.selection.head)
+        super()._selection_changed()
+
+    def _describe(self, row: int, column: int) -> str:
+        if self.picture is None:
+            return ""
+        value = self.picture.wkv[self.selection.layer, self.selection.head, row, column]
+        return f"value {row} · key {column} · {value:+.5f}"
+
+
+def _round_up(top: float) -> float:
+    """The next of 1, 1.5, 2, 3, 5, 7 times a power of ten: a scale that holds still for a while."""
+    power = 10.0 ** np.floor(np.log10(top))
+    return next(float(m * power) for m in (1, 1.5, 2, 3, 5, 7, 10) if m * power >= top)

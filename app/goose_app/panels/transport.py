@@ -1,0 +1,68 @@
+"""Run, pause, step and go back, as in a debugger."""
+
+from __future__ import annotations
+
+from PySide6.QtCore import Qt, Signal
+from PySide6.QtGui import QAction
+from PySide6.QtWidgets import QComboBox, QHBoxLayout, QLabel, QSlider, QToolButton
+
+from goose_app.messages import Picture
+from goose_app.panels.panel import Panel
+from goose_app.selection import Selection
+
+#: Words -> seconds to wait between tokens.
+SPEEDS = {"full speed": 0.0, "20 tokens/s": 0.05, "5 tokens/s": 0.2, "1 token/s": 1.0}
+
+
+class TransportPanel(Panel):
+    """Buttons, a slider over the whole run, and where the cursor is."""
+
+    title = "Transport"
+    help = "Run and pause, step forwards and back; the slider goes to any token of the run."
+    goto = Signal(int)
+    speed_changed = Signal(float)
+
+    def __init__(self, selection: Selection) -> None:
+        super().__init__(selection)
+        self._row = QHBoxLayout(self)
+        self._row.setContentsMargins(8, 4, 8, 6)
+        self.slider = QSlider(Qt.Orientation.Horizontal)
+        self.slider.setToolTip("Drag to any token of the run")
+        self.slider.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.place = QLabel("no token yet")
+        self.place.setMinimumWidth(130)
+        self.speed = QComboBox()
+        self.speed.addItems(list(SPEEDS))
+        self.speed.setToolTip("How fast to write")
+        self.speed.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        for widget, stretch in ((self.slider, 1), (self.place, 0), (self.speed, 0)):
+            self._row.addWidget(widget, stretch)
+        self.slider.valueChanged.connect(self._dragged)
+        self.speed.currentIndexChanged.connect(
+            lambda i: self.speed_changed.emit(list(SPEEDS.values())[i])
+        )
+        self._following = False
+
+    def add_actions(self, actions: list[QAction]) -> None:
+        """Put buttons for actions before the slider."""
+        for i, action in enumerate(actions):
+            button = QToolButton()
+            button.setDefaultAction(action)
+            button.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextOnly)
+            button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+            button.setObjectName(f"button_{action.objectName()}")
+            self._row.insertWidget(i, button)
+
+    def show_picture(self, picture: Picture) -> None:
+        """Follow the cursor."""
+        self._following = True
+        self.slider.setRange(0, picture.recorded)
+        if not self.slider.isSliderDown():
+            self.slider.setValue(picture.position)
+        self._following = False
+        courses = f" · course {picture.lines}" if picture.lines > 1 else ""
+        self.place.setText(f"token {picture.position} / {picture.recorded}{courses}")
+
+    def _dragged(self, value: int) -> None:
+        if not self._following:
+            self.goto.emit(value)

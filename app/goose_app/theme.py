@@ -1,0 +1,93 @@
+"""Colours: two themes, and the maps that turn numbers into colours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyqtgraph as pg
+from numpy.typing import NDArray
+from PySide6.QtGui import QColor, QPalette
+
+Table = NDArray[np.uint8]  # (256, 3), sRGB
+
+
+@dataclass(frozen=True)
+class Theme:
+    """One look.
+
+    Attributes
+    ----------
+    window, panel, text, dim, line, accent, warning : str
+        Colours of grounds, writing, quiet writing, thin lines, the cursor and errors.
+    diverging : tuple of str
+        Stops from the most negative to the most positive; the middle is the panel's own ground, so
+        that what is nothing looks like nothing.
+    heat : tuple of str
+        Ground to colour of the text's cells.
+    """
+
+    name: str
+    window: str
+    panel: str
+    text: str
+    dim: str
+    line: str
+    accent: str
+    warning: str
+    diverging: tuple[str, ...]
+    heat: tuple[str, str]
+
+
+DARK = Theme(
+    "dark", "#15171c", "#1b1e25", "#dfe3ea", "#8a93a3", "#333945", "#ffb347", "#e5645a",
+    ("#bfe3ff", "#4ea3e8", "#23558c", "#1b1e25", "#8c3d22", "#ea7a45", "#ffd9bd"),
+    ("#1b1e25", "#3a6ea8"),
+)  # fmt: skip
+LIGHT = Theme(
+    "light", "#f2f3f5", "#ffffff", "#1c2026", "#667080", "#cfd4dc", "#c25e00", "#b3261e",
+    ("#0b3c6f", "#2f7fc4", "#a9cfec", "#ffffff", "#f4b99b", "#d2592a", "#74230a"),
+    ("#ffffff", "#8fbdf0"),
+)  # fmt: skip
+
+
+def gradient(stops: tuple[str, ...]) -> Table:
+    """Evenly spaced stops, blended in linear light: (256, 3)."""
+    rgb = np.array([QColor(s).getRgbF()[:3] for s in stops]) ** 2.2
+    at = np.linspace(0, len(stops) - 1, 256)
+    mixed = np.stack([np.interp(at, range(len(stops)), rgb[:, c]) for c in range(3)], 1)
+    return np.round(mixed ** (1 / 2.2) * 255).astype(np.uint8)
+
+
+def sequential(name: str) -> Table:
+    """A perceptually uniform map by its matplotlib name: (256, 3)."""
+    table = pg.colormap.get(name).getLookupTable(nPts=256, alpha=False)
+    return np.asarray(table, np.uint8)
+
+
+def layer_colours(theme: Theme, n_layer: int) -> list[QColor]:
+    """Layers are ordered, so their colours are: first to last along one map, ends left out."""
+    low, high = (0.25, 0.95) if theme is DARK else (0.05, 0.75)
+    table = sequential("viridis")
+    rows = np.linspace(low * 255, high * 255, n_layer).round().astype(int)
+    return [QColor(*(int(v) for v in table[r])) for r in rows]
+
+
+def palette(theme: Theme) -> QPalette:
+    """The theme for Qt's own widgets (Fusion style)."""
+    p = QPalette()
+    role = QPalette.ColorRole
+    for roles, colour in (
+        ((role.Window, role.Button, role.AlternateBase), theme.window),
+        ((role.Base, role.ToolTipBase), theme.panel),
+        ((role.WindowText, role.Text, role.ButtonText, role.ToolTipText), theme.text),
+        ((role.PlaceholderText,), theme.dim),
+        ((role.Highlight, role.Link), theme.accent),
+        ((role.HighlightedText,), theme.window),
+        ((role.Mid, role.Dark), theme.line),
+    ):
+        for r in roles:
+            p.setColor(r, QColor(colour))
+    for r in (role.WindowText, role.Text, role.ButtonText):
+        p.setColor(QPalette.ColorGroup.Disabled, r, QColor(theme.dim))
+    return p

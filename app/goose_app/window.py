@@ -1,0 +1,526 @@
+"""The main window: docks, one linked cursor, and the timer that brings pictures to the screen."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+from PySide6.QtCore import QCoreApplication, QEvent, QMimeData, Qt, QTimer
+from PySide6.QtGui import (
+    QAction, QCloseEvent, QDragEnterEvent, QDropEvent, QGuiApplication, QKeySequence,
+)  # fmt: skip
+from PySide6.QtWidgets import (
+    QApplication, QDockWidget, QFileDialog, QFrame, QHBoxLayout, QLabel, QMainWindow, QMenu,
+    QMessageBox, QProgressBar, QToolBar, QToolButton, QWidget,
+)  # fmt: skip
+
+from goose_app import messages as m
+from goose_app.actions import ACTIONS, TRANSPORT, help_page
+from goose_app.panels.channels import DecayPanel, IclrPanel
+from goose_app.panels.heads import HeadsPanel
+from goose_app.panels.model import ModelPanel
+from goose_app.panels.next_token import NextTokenPanel
+from goose_app.panels.panel import Panel
+from goose_app.panels.state import StatePanel
+from goose_app.panels.text import TextPanel
+from goose_app.panels.transport import TransportPanel
+from goose_app.pictures import save_widget
+from goose_app.selection import Selection
+from goose_app.settings import Settings
+from goose_app.theme import DARK, LIGHT, Theme, palette
+from goose_app.worker import Worker
+
+_FAST, _SLOW = 33, 250  # ms between pictures: 30 Hz down to 4 Hz
+_SHARE = 0.1  # of the time may go to painting while the model writes
+_PAINTED = QEvent.Type(QEvent.registerEventType())
+_LAYOUT_VERSION = 1
+
+
+class Window(QMainWindow):
+    """Everything on one screen.
+
+    Parameters
+    ----------
+    load : Load
+        The model to open first.
+    prompt : str
+        The prompt to begin with.
+    theme : str
+        ``"dark"``, ``"light"`` or ``"system"``.
+
+    Attributes
+    ----------
+    on_event : callable
+        Told every event of the worker; for the screenshot and for tests.
+    repaint_ms : deque of float
+        Main-thread milliseconds of the last repaints, update and painting.
+    """
+
+    def __init__(self, load: m.Load, prompt: str, theme: str = "system") -> None:
+        super().__init__()
+        self.setWindowTitle("Goose Viz")
+        self.setAcceptDrops(True)
+        self.setDockNestingEnabled(True)
+        self.settings = Settings()
+        self.selection = Selection()
+        self.worker = Worker()
+        self.on_event: Callable[[m.Event], None] = lambda event: None
+        self.repaint_ms: deque[float] = deque(maxlen=4096)
+        self.running = False
+        self.picture = m.Picture.empty()
+        self._wanted_theme = theme
+        self._asked: int | None = None  # where the cursor was sent, until a picture comes
+        self._tick_began: float | None = None
+        self._loaded_source: str | None = None
+
+        self.text = TextPanel(self.selection)
+        self.next_token = NextTokenPanel(self.selection)
+        self.state = StatePanel(self.selection)
+        self.heads = HeadsPanel(self.selection)
+        self.decay = DecayPanel(self.selection)
+        self.iclr = IclrPanel(self.selection)
+        self.model_panel = ModelPanel(self.selection)
+        self.transport = TransportPanel(self.selection)
+        self.panels: list[Panel] = [
+            self.text, self.next_token, self.state, self.heads, self.decay, self.iclr,
+            self.model_panel, self.transport,
+        ]  # fmt: skip
+        self.docks = {panel.title: self._dock(panel) for panel in self.panels}
+        self.actions_by_name = self._make_actions()
+        self._message_bar()
+        self._progress = QProgressBar()
+        self._progress.setMaximumWidth(260)
+        self._progress.setTextVisible(False)
+        self._doing = QLabel()
+        self.statusBar().addWidget(self._doing)
+        self.statusBar().addWidget(self._progress)
+        self._progress.hide()
+        self.summary = QLabel()
+        self.statusBar().addPermanentWidget(self.summary)
+
+        self.text.prompt.setPlainText(prompt)
+        self.text.temperature.setValue(self.settings["temperature"])
+        self.text.top_p.setValue(self.settings["top_p"])
+        self.text.seed.setValue(self.settings["seed"])
+        self.text.colouring.setCurrentIndex(self.settings["colouring"])
+        self._connect()
+        self.reset_docks()
+        if geometry := self.settings["geometry"]:
+            self.restoreGeometry(geometry)
+        if docks := self.settings["docks"]:
+            self.restoreState(docks, _LAYOUT_VERSION)
+        self._follow_system()
+
+        self._timer = QTimer(self)
+        self._timer.setTimerType(Qt.TimerType.PreciseTimer)
+        self._timer.timeout.connect(self.tick)
+        self._timer.start(_FAST)
+        self.worker.start()
+        self.worker.send(load)
+        self._requested_source = load.source
+
+    # -- construction ------------------------------------------------------------------------------
+
+    def _dock(self, panel: Panel) -> QDockWidget:
+        dock = QDockWidget(panel.title, self)
+        dock.setObjectName(f"dock {panel.title}")
+        dock.setWidget(panel)
+        if panel is self.transport:
+            dock.setTitleBarWidget(QWidget())  # a row of buttons needs no title
+        dock.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
+        dock.customContextMenuRequested.connect(lambda at: self._dock_menu(dock, panel, at))
+        return dock
+
+    def reset_docks(self) -> None:
+        """Put every dock back in its place."""
+        d = self.docks
+        self.setCentralWidget(None)
+        self.setCorner(Qt.Corner.BottomLeftCorner, Qt.DockWidgetArea.BottomDockWidgetArea)
+        self.setCorner(Qt.Corner.BottomRightCorner, Qt.DockWidgetArea.BottomDockWidgetArea)
+        left, right = Qt.DockWidgetArea.LeftDockWidgetArea, Qt.DockWidgetArea.RightDockWidgetArea
+        for dock in d.values():
+            dock.setFloating(False)
+            self.removeDockWidget(dock)
+        self.addDockWidget(left, d["Text"])
+        self.addDockWidget(right, d["In-context learning rate"])
+        self.splitDockWidget(d["Text"], d["State"], Qt.Orientation.Horizontal)
+        self.splitDockWidget(d["State"], d["Decay"], Qt.Orientation.Horizontal)
+        self.removeDockWidget(d["In-context learning rate"])
+        vertical = Qt.Orientation.Vertical
+        self.splitDockWidget(d["Decay"], d["In-context learning rate"], vertical)
+        self.splitDockWidget(d["State"], d["All heads"], vertical)
+        self.splitDockWidget(d["Text"], d["Next token"], vertical)
+        self.tabifyDockWidget(d["Next token"], d["Model"])
+        self.addDockWidget(Qt.DockWidgetArea.BottomDockWidgetArea, d["Transport"])
+        for dock in d.values():
+            dock.show()
+        d["Next token"].raise_()
+        horizontal = Qt.Orientation.Horizontal
+        self.resizeDocks([d["Text"], d["State"], d["Decay"]], [440, 560, 560], horizontal)
+        self.resizeDocks([d["Text"], d["Next token"]], [560, 300], vertical)
+        self.resizeDocks([d["State"], d["All heads"]], [520, 340], vertical)
+        self.resizeDocks([d["Decay"], d["In-context learning rate"]], [430, 430], vertical)
+
+    def _make_actions(self) -> dict[str, QAction]:
+        actions: dict[str, QAction] = {}
+        menus: dict[str, QMenu] = {}
+        for entry in ACTIONS:
+            if entry.menu not in menus:
+                menus[entry.menu] = self.menuBar().addMenu(entry.menu)
+            action = QAction(entry.text, self)
+            action.setObjectName(entry.name)
+            action.setShortcuts([QKeySequence(k) for k in entry.keys])
+            keys = f" ({entry.keys[0]})" if entry.keys else ""
+            action.setToolTip(f"{entry.tip}{keys}")
+            action.triggered.connect(lambda _=False, name=entry.name: getattr(self, name)())
+            menus[entry.menu].addAction(action)
+            self.addAction(action)
+            actions[entry.name] = action
+            if entry.name == "open_embedded":
+                self.recent_menu = menus["File"].addMenu("Open recent")
+                self.recent_menu.aboutToShow.connect(self._fill_recent)
+        menus["View"].addSeparator()
+        for dock in self.docks.values():
+            menus["View"].addAction(dock.toggleViewAction())
+        self.transport.add_actions([actions[name] for name in TRANSPORT])
+        return actions
+
+    def _message_bar(self) -> None:
+        """A line at the top for errors: it stays until it is dismissed."""
+        self.message = QLabel()
+        self.message.setWordWrap(True)
+        self.message.setObjectName("message")
+        self.message.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        dismiss = QToolButton()
+        dismiss.setText("✕")
+        dismiss.setToolTip("Dismiss")
+        frame = QFrame()
+        row = QHBoxLayout(frame)
+        row.setContentsMargins(10, 4, 6, 4)
+        row.addWidget(self.message, 1)
+        row.addWidget(dismiss)
+        self.message_bar = QToolBar("Messages")
+        self.message_bar.setObjectName("messages")
+        self.message_bar.setMovable(False)
+        self.message_bar.addWidget(frame)
+        self.message_bar.toggleViewAction().setVisible(False)
+        self.addToolBar(self.message_bar)
+        self.message_bar.hide()
+        dismiss.clicked.connect(self.message_bar.hide)
+
+    def _connect(self) -> None:
+        self.text.restart.connect(self.restart)
+        self.text.goto.connect(self.goto)
+        self.text.sampling_changed.connect(
+            lambda: self.worker.send(m.Resample(self.text.sampler()))
+        )
+        self.next_token.branch.connect(
+            lambda token: self.worker.send(m.Branch(self.picture.position, token))
+        )
+        self.transport.goto.connect(self.goto)
+        self.transport.speed_changed.connect(lambda delay: setattr(self.worker, "delay", delay))
+
+    # -- the clock ---------------------------------------------------------------------------------
+
+    def tick(self) -> None:
+        """Bring what the worker said since the last time to the screen."""
+        began = time.perf_counter()
+        events = self.worker.events
+        changed = False
+        while events:
+            event = events.popleft()
+            self._handle(event)
+            self.on_event(event)
+            changed = True
+        picture = self.worker.take_picture()
+        if picture is not None:
+            self.picture = picture
+            for panel in self.panels:
+                panel.set_picture(picture)
+            changed = True
+            self._answered(picture.position)
+        if changed and self._tick_began is None:
+            self._tick_began = began
+            QCoreApplication.postEvent(self, QEvent(_PAINTED), Qt.EventPriority.LowEventPriority.value)
+
+    def event(self, event: QEvent) -> bool:
+        """Measure what a repaint took, and leave the model its share of the time."""
+        if event.type() == _PAINTED and self._tick_began is not None:
+            milliseconds = 1000 * (time.perf_counter() - self._tick_began)
+            self._tick_began = None
+            self.repaint_ms.append(milliseconds)
+            wait = round(min(max(milliseconds / _SHARE, _FAST), _SLOW)) if self.running else _FAST
+            if abs(wait - self._timer.interval()) > 10:
+                self._timer.setInterval(wait)
+            self.model_panel.painting = milliseconds / max(self._timer.interval(), 1)
+            return True
+        if event.type() == QEvent.Type.ApplicationPaletteChange and hasattr(self, "_timer"):
+            self._follow_system()
+        return super().event(event)
+
+    def _handle(self, event: m.Event) -> None:
+        match event:
+            case m.Cells(start, cells):
+                self.text.replace(start, cells)
+            case m.Running(running):
+                self._show_running(running)
+            case m.Began(series, _, sampler):
+                for panel in self.panels:
+                    panel.set_series(series)
+                if sampler.seed is not None and event.prompt == "":
+                    self._show_sampler(sampler)
+            case m.Loading(fraction, words):
+                self._doing.setText(words)
+                self._progress.setVisible(bool(words))
+                self._progress.setValue(round(100 * fraction))
+            case m.Loaded(model):
+                self.selection.resize(model.config)
+                for panel in self.panels:
+                    panel.set_model(model)
+                self.setWindowTitle(f"{model.name} — Goose Viz")
+                self.summary.setText(
+                    f"{model.name} · {model.config.shape} · {model.device} {model.dtype}"
+                )
+                self._remember(model.source)
+                self._fit_prompt(model.tokenizer.name, model.config.vocab_size)
+                self.restart()
+            case m.Told(words):
+                self.statusBar().showMessage(words, 8000)
+            case m.Failed(words):
+                self.show_message(words)
+
+    def show_message(self, words: str) -> None:
+        """Say in the window what did not work."""
+        self.message.setText(words)
+        self.message_bar.show()
+
+    def _show_running(self, running: bool) -> None:
+        self.running = running
+        self.actions_by_name["run_or_pause"].setText("▮▮ Pause" if running else "▶ Run")
+        if not running:
+            self._timer.setInterval(_FAST)
+
+    def _show_sampler(self, sampler: object) -> None:
+        for name in ("temperature", "top_p", "seed"):
+            box = getattr(self.text, name)
+            box.blockSignals(True)
+            box.setValue(getattr(sampler, name))
+            box.blockSignals(False)
+
+    def _fit_prompt(self, tokenizer: str, vocab_size: int) -> None:
+        """A model whose vocabulary nobody knows is prompted in ids: begin with one that exists."""
+        if tokenizer == "token ids":
+            words = self.text.prompt.toPlainText().split()
+            if not words or not all(w.isdecimal() and int(w) < vocab_size for w in words):
+                self.text.prompt.setPlainText("0")
+                self.show_message(
+                    "This model's vocabulary is unknown, so tokens are shown and read as ids. Put "
+                    "its tokenizer.json beside it to read text."
+                )
+
+    # -- what a person can do ----------------------------------------------------------------------
+
+    def open_model(self, source: str | None) -> None:
+        """Load another model; the one that is open stays until that has worked."""
+        self._requested_source = source
+        self.message_bar.hide()
+        self.worker.send(m.Load(source))
+
+    def open_file(self) -> None:
+        """Ask for a model file."""
+        path, _ = QFileDialog.getOpenFileName(
+            self, "Open model", self.settings["folder"], "RWKV-7 models (*.pth *.pt *.safetensors)"
+        )
+        if path:
+            self.open_model(path)
+
+    def open_folder(self) -> None:
+        """Ask for a model folder."""
+        path = QFileDialog.getExistingDirectory(self, "Open folder", self.settings["folder"])
+        if path:
+            self.open_model(path)
+
+    def open_embedded(self) -> None:
+        """Open the model that ships inside."""
+        self.open_model(None)
+
+    def open_snapshot(self) -> None:
+        """Ask for a snapshot and go on from it."""
+        path, _ = QFileDialog.getOpenFileName(
+            self, "Resume snapshot", self.settings["folder"], "Snapshots (*.safetensors *.npz)"
+        )
+        if path:
+            self.worker.send(m.Resume(Path(path)))
+
+    def export_snapshot(self) -> None:
+        """Ask where to, and save the moment at the cursor."""
+        name = f"{self.settings['folder']}/token-{self.picture.position}.safetensors".lstrip("/")
+        path, _ = QFileDialog.getSaveFileName(
+            self, "Export snapshot", name, "Snapshots (*.safetensors *.npz)"
+        )
+        if path:
+            self.worker.send(m.Export(Path(path)))
+
+    def save_picture(self) -> None:
+        """Ask where to, and save the window as it looks."""
+        self._save_widget(self, "goose-viz")
+
+    def quit(self) -> None:
+        """Close the window."""
+        self.close()
+
+    def restart(self) -> None:
+        """Forget the run and feed the prompt."""
+        self.worker.send(m.Restart(self.text.prompt.toPlainText(), self.text.sampler()))
+        self.text.view.setFocus()
+
+    def edit_prompt(self) -> None:
+        """Put the keyboard into the prompt."""
+        self.text.prompt.setFocus()
+        self.text.prompt.selectAll()
+
+    def cancel(self) -> None:
+        """Stop what takes long."""
+        self.worker.cancel()
+
+    def run_or_pause(self) -> None:
+        """Write on, or pause."""
+        self.worker.send(m.Pause() if self.running else m.Run())
+
+    def step(self) -> None:
+        """One token on."""
+        self.worker.send(m.Step())
+
+    def back(self) -> None:
+        """One token back."""
+        self.goto((self.picture.position if self._asked is None else self._asked) - 1)
+
+    def to_start(self) -> None:
+        """Go to the start of the run."""
+        self.goto(0)
+
+    def to_end(self) -> None:
+        """Go to the end of the run."""
+        self.goto(self.picture.recorded)
+
+    def goto(self, position: int) -> None:
+        """Put the cursor behind so many tokens; of many requests in a row the last one counts."""
+        position = min(max(position, 0), self.picture.recorded)
+        if self._asked is None:
+            self.worker.send(m.Goto(position))
+        self._asked = position
+
+    def _answered(self, position: int) -> None:
+        """A picture came: if the cursor was meanwhile sent elsewhere, send it on."""
+        asked, self._asked = self._asked, None
+        if asked is not None and asked != position and not self.running:
+            self.goto(asked)
+
+    def layer_up(self) -> None:
+        """Look at the layer before."""
+        self.selection.select(self.selection.layer - 1, self.selection.head)
+
+    def layer_down(self) -> None:
+        """Look at the layer behind."""
+        self.selection.select(self.selection.layer + 1, self.selection.head)
+
+    def head_left(self) -> None:
+        """Look at the head before."""
+        self.selection.select(self.selection.layer, self.selection.head - 1)
+
+    def head_right(self) -> None:
+        """Look at the head behind."""
+        self.selection.select(self.selection.layer, self.selection.head + 1)
+
+    def show_help(self) -> None:
+        """Keys and panels, on a page."""
+        box = QMessageBox(self)
+        box.setWindowTitle("Keys and panels")
+        box.setTextFormat(Qt.TextFormat.RichText)
+        box.setText(help_page([(p.title, p.help) for p in self.panels]))
+        box.setModal(False)
+        box.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        box.open()
+
+    # -- files and settings ------------------------------------------------------------------------
+
+    def _dock_menu(self, dock: QDockWidget, panel: Panel, at: object) -> None:
+        menu = QMenu(self)
+        menu.addAction("Save picture…", lambda: self._save_widget(panel, panel.title.lower()))
+        menu.addAction("Copy picture", lambda: QGuiApplication.clipboard().setPixmap(panel.grab()))
+        menu.popup(dock.mapToGlobal(at))  # type: ignore[arg-type]
+
+    def _save_widget(self, widget: QWidget, name: str) -> None:
+        start = f"{self.settings['folder']}/{name.replace(' ', '-')}.png".lstrip("/")
+        path, _ = QFileDialog.getSaveFileName(self, "Save picture", start, "Pictures (*.png *.svg)")
+        if not path:
+            return
+        try:
+            save_widget(widget, Path(path))
+        except (OSError, ValueError) as error:
+            self.show_message(str(error))
+        else:
+            self.statusBar().showMessage(f"saved {path}", 8000)
+
+    def _remember(self, source: Path) -> None:
+        if self._requested_source is not None:
+            self.settings.remember_model(str(source.resolve()))
+            self.settings["folder"] = str(source.resolve().parent)
+
+    def _fill_recent(self) -> None:
+        self.recent_menu.clear()
+        for path in self.settings["recent"]:
+            self.recent_menu.addAction(path, lambda p=path: self.open_model(p))
+        if self.recent_menu.isEmpty():
+            self.recent_menu.addAction("none yet").setEnabled(False)
+
+    def dragEnterEvent(self, event: QDragEnterEvent) -> None:
+        """Take files and folders."""
+        if _dropped(event.mimeData()) is not None:
+            event.acceptProposedAction()
+
+    def dropEvent(self, event: QDropEvent) -> None:
+        """Open what was dropped."""
+        path = _dropped(event.mimeData())
+        if path is not None:
+            event.acceptProposedAction()
+            self.open_model(path)
+
+    def _follow_system(self) -> None:
+        theme = DARK
+        if self._wanted_theme == "light":
+            theme = LIGHT
+        elif self._wanted_theme == "system":
+            scheme = QGuiApplication.styleHints().colorScheme()
+            theme = LIGHT if scheme == Qt.ColorScheme.Light else DARK
+        self.set_theme(theme)
+
+    def set_theme(self, theme: Theme) -> None:
+        """Dress everything."""
+        app = QApplication.instance()
+        if isinstance(app, QApplication) and app.palette() != palette(theme):
+            app.setPalette(palette(theme))
+        self.message_bar.setStyleSheet(
+            f"QFrame {{ background: {theme.warning}; }} QLabel {{ color: white; }}"
+        )
+        for panel in self.panels:
+            panel.set_theme(theme)
+
+    def closeEvent(self, event: QCloseEvent) -> None:
+        """Remember the layout, end the worker."""
+        self._timer.stop()
+        self.worker.close()
+        self.settings["geometry"] = bytes(self.saveGeometry().data())
+        self.settings["docks"] = bytes(self.saveState(_LAYOUT_VERSION).data())
+        self.settings["temperature"] = self.text.temperature.value()
+        self.settings["top_p"] = self.text.top_p.value()
+        self.settings["seed"] = self.text.seed.value()
+        self.settings["colouring"] = self.text.colouring.currentIndex()
+        super().closeEvent(event)
+
+
+def _dropped(data: QMimeData) -> str | None:
+    """The first local file or folder of a drop."""
+    return next((url.toLocalFile() for url in data.urls() if url.isLocalFile()), None)

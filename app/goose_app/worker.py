@@ -1,0 +1,304 @@
+"""The thread that owns the model and the run; no Qt here.
+
+Commands go in by a queue.  Out come events, each of them and in order, and pictures, of which only
+the newest is kept: a new one is made when the window has taken the last, so a slow window costs the
+engine nothing.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import goose_viz as gv
+from goose_app import messages as m
+from goose_app.series import Series
+
+_OBSERVED = ("decay", "iclr", "removed_norm", "written_norm")
+_NEXT = 12
+
+
+class _Cancelled(Exception):
+    """The window asked to stop what takes long."""
+
+
+class Worker:
+    """Runs sessions outside the window's thread.
+
+    Attributes
+    ----------
+    events : deque of Event
+        Append-only here; the window pops from the left.
+    delay : float
+        Seconds to wait between tokens.
+    """
+
+    def __init__(self) -> None:
+        self.events: deque[m.Event] = deque()
+        self.delay = 0.0
+        self._commands: queue.SimpleQueue[m.Command | None] = queue.SimpleQueue()
+        self._picture: m.Picture | None = None
+        self._cancel = threading.Event()
+        self._closing = False
+        self._model: gv.Model | None = None
+        self._session: gv.Session | None = None
+        self._series: Series | None = None
+        self._running = False
+        self._loading = False  # a Loading event is out that wants its end
+        self._until: int | None = None
+        self._seconds = 0.0
+        self._rate = 0.0
+        self._thread = threading.Thread(target=self._work, name="goose-worker", daemon=True)
+
+    # -- called by the window ----------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to work."""
+        self._thread.start()
+
+    def send(self, command: m.Command) -> None:
+        """Queue a command."""
+        self._commands.put(command)
+
+    def cancel(self) -> None:
+        """Stop what takes long: a load, a long prompt, a run."""
+        self._cancel.set()
+        self._commands.put(m.Pause())
+
+    def take_picture(self) -> m.Picture | None:
+        """The newest picture, once."""
+        picture, self._picture = self._picture, None
+        return picture
+
+    def close(self) -> None:
+        """End the thread and wait for it."""
+        self._closing = True
+        self._cancel.set()
+        self._commands.put(None)
+        self._thread.join()
+
+    # -- the thread --------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        while not self._closing:
+            command = self._next_command()
+            if command is not None:
+                self._obey(command)
+            elif self._running:
+                self._guard(self._advance)
+
+    def _next_command(self) -> m.Command | None:
+        if not self._running:
+            return self._commands.get()
+        try:
+            return self._commands.get(timeout=self.delay) if self.delay else (
+                self._commands.get_nowait()
+            )
+        except queue.Empty:
+            return None
+
+    def _obey(self, command: m.Command) -> None:
+        self._cancel.clear()
+        handler: Callable[[Any], None] = self._HANDLERS[type(command)].__get__(self)
+        self._guard(lambda: handler(command))
+
+    def _guard(self, work: Callable[[], None]) -> None:
+        """Do it; what fails becomes words, and the run up to there stays."""
+        try:
+            work()
+        except _Cancelled:
+            self.events.append(m.Told("cancelled"))
+        except (gv.GooseError, OSError, ValueError) as error:
+            self._set_running(False)
+            self.events.append(m.Failed(str(error)))
+        except MemoryError:
+            self._set_running(False)
+            self.events.append(m.Failed("there is not enough free memory for that"))
+        except Exception as error:  # a bug: say so rather than freeze
+            self._set_running(False)
+            self.events.append(m.Failed(f"internal error, please report it: {error!r}"))
+        finally:
+            if self._loading:
+                self._loading = False
+                self.events.append(m.Loading(1.0, ""))
+
+    def _progress(self, fraction: float, words: str) -> None:
+        if self._cancel.is_set():
+            raise _Cancelled
+        self._loading = True
+        self.events.append(m.Loading(fraction, words))
+
+    def _load(self, command: m.Load) -> None:
+        self._set_running(False)
+        self._progress(0.0, "opening the model")
+        model = gv.load_model(
+            command.source, device=command.device, dtype=command.dtype,
+            tokenizer=command.tokenizer, progress=self._progress,
+        )  # fmt: skip
+        self._progress(1.0, "preparing the kernels (the first time on a machine: half a minute)")
+        state = model.new_state()
+        model.forward([0], state)
+        model.forward([0] * 4, state)
+        self._model, self._session = model, None
+        self.events.append(m.Loaded(model))
+
+    def _restart(self, command: m.Restart) -> None:
+        if self._model is None:
+            return
+        tokens = self._model.tokenizer.encode(command.prompt)  # fails before anything is lost
+        self._set_running(False)
+        self._begin(gv.Session(self._model, command.sampler, gv.Probe(_OBSERVED)), command.prompt)
+        if tokens or self._model.tokenizer.start_token is not None:
+            self._feed(tokens)
+
+    def _begin(self, session: gv.Session, prompt: str) -> None:
+        self._session = session
+        self._series = Series(session.model.config)
+        self.events.append(m.Began(self._series, prompt, session.sampler))
+
+    def _feed(self, tokens: list[int]) -> None:
+        session = self._need_session()
+        total = max(len(tokens), 1)
+        long = total > 512
+
+        def keep_going() -> bool:
+            if long:
+                self._progress(session.position / total, "reading the prompt")
+            return not self._cancel.is_set()
+
+        steps = session.feed(tokens, keep_going) if tokens else [session.step()]
+        self._enter(steps)
+        self._take()
+
+    def _resume(self, command: m.Resume) -> None:
+        if self._model is None:
+            return
+        session = gv.load_snapshot(command.path).resume(self._model)
+        session.probe = gv.Probe(_OBSERVED)
+        self._set_running(False)
+        self._begin(session, "")
+        line = session.lines[session.line]
+        label = session.model.tokenizer.label
+        cells = [
+            m.Cell(i, t, line.texts[i], label(t), line.probabilities[i], line.generated[i])
+            for i, t in enumerate(line.tokens)
+        ]
+        self.events.append(m.Cells(0, cells))
+        session.goto(session.position)
+        if self._series is not None and session.frame is not None:
+            self._series.put(session.position - 1, session.frame)
+        self._take()
+        self.events.append(m.Told(f"resumed {command.path.name} at token {session.position}"))
+
+    def _run(self, command: m.Run) -> None:
+        self._need_session()
+        self._until = command.until
+        self._set_running(True)
+        self._seconds = time.perf_counter()
+
+    def _pause(self, _command: m.Pause) -> None:
+        self._set_running(False)
+        self._take()
+
+    def _step(self, _command: m.Step) -> None:
+        self._set_running(False)
+        self._enter([self._need_session().step()])
+        self._take()
+
+    def _goto(self, command: m.Goto) -> None:
+        self._set_running(False)
+        session = self._need_session()
+        session.goto(min(max(command.position, 0), session.recorded))
+        self._take()
+
+    def _branch(self, command: m.Branch) -> None:
+        self._set_running(False)
+        self._enter([self._need_session().branch(command.position, command.token)])
+        self._take()
+
+    def _resample(self, command: m.Resample) -> None:
+        if self._session is not None:
+            self._session.sampler = command.sampler
+
+    def _export(self, command: m.Export) -> None:
+        session = self._need_session()
+        gv.save_snapshot(command.path, session)
+        self.events.append(m.Told(f"saved token {session.position} to {command.path}"))
+
+    _HANDLERS: dict[type, Callable[..., None]] = {
+        m.Load: _load, m.Restart: _restart, m.Run: _run, m.Pause: _pause, m.Step: _step,
+        m.Goto: _goto, m.Branch: _branch, m.Resample: _resample, m.Export: _export,
+        m.Resume: _resume,
+    }  # fmt: skip
+
+    def _advance(self) -> None:
+        session = self._need_session()
+        step = session.step()
+        self._enter([step])
+        now = time.perf_counter()
+        elapsed, self._seconds = max(now - self._seconds, 1e-9), now
+        smoothing = min(1.0, 2 * elapsed)  # over half a second or so, whatever the speed
+        self._rate += smoothing * (1 / elapsed - self._rate) if self._rate else 1 / elapsed
+        if session.stopped() or (self._until is not None and session.position >= self._until):
+            self._set_running(False)
+            self._take()
+        elif self._picture is None:
+            self._take()
+
+    def _enter(self, steps: list[gv.Step]) -> None:
+        """Tell the window of tokens that it does not know, and keep their figures."""
+        session, series = self._session, self._series
+        if session is None or series is None:
+            return
+        label = session.model.tokenizer.label
+        cells = []
+        for step in steps:
+            index = step.position - 1
+            if step.frame is not None:
+                n = series.n
+                series.put(index, step.frame)
+                if session.recorded >= n > index:
+                    series.n = n  # a replay: what follows is as it was
+            cells.append(
+                m.Cell(
+                    index, step.token, step.text, label(step.token), step.probability,
+                    step.generated,
+                )  # fmt: skip
+            )
+        if session.probe is not None:
+            session.probe.clear()
+        if session.position == session.recorded:
+            self.events.append(m.Cells(cells[0].index, cells))
+
+    def _take(self) -> None:
+        """Make a picture of the moment."""
+        session = self._session
+        if session is None:
+            return
+        frame = session.frame if session.position else None
+        label = session.model.tokenizer.label
+        self._picture = m.Picture(
+            session.position,
+            session.recorded,
+            None if frame is None else frame.decay,
+            None if frame is None else frame.iclr,
+            session.state.wkv.copy(),
+            [(t, label(t), p) for t, p in session.next_tokens(_NEXT)],
+            self._rate if self._running else 0.0,
+            len(session.lines),
+        )
+
+    def _set_running(self, running: bool) -> None:
+        if running != self._running:
+            self._running = running
+            self._rate = 0.0
+            self.events.append(m.Running(running))
+
+    def _need_session(self) -> gv.Session:
+        if self._session is None:
+            raise gv.GooseError("no model is open yet; open one from the File menu")
+        return self._session

@@ -1,0 +1,226 @@
+"""The commands that need no window."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+
+from goose_viz import __version__
+from goose_viz.check import ALLOWED, compare
+from goose_viz.errors import GooseError
+from goose_viz.model import Model, embedded_models, load_model
+from goose_viz.observables import OBSERVABLES
+from goose_viz.probe import Probe
+from goose_viz.sampling import Sampler
+from goose_viz.session import Session
+from goose_viz.snapshot import save_snapshot
+
+DEFAULT_PROMPT = "Once upon a time, there was a little girl named Lily."
+
+#: Commands by name: what the first word of the command line is held against.
+COMMANDS = ("generate", "export", "info", "check")
+
+app = typer.Typer(
+    add_completion=False,
+    help="Watch RWKV-7 think.  `goose-viz [MODEL]` opens the window; the commands below need none.",
+    pretty_exceptions_enable=False,
+)
+
+ModelArgument = Annotated[
+    str | None,
+    typer.Argument(help="A .pth or .safetensors file, a folder, or an embedded model's name."),
+]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu or reference (float64).")]
+DtypeOption = Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")]
+TokenizerOption = Annotated[
+    str | None, typer.Option(help="world, bytes, ids or a tokenizer.json; found by itself.")
+]
+PromptOption = Annotated[str, typer.Option(help="The text to go on from.")]
+TokensOption = Annotated[int, typer.Option("--tokens", "-n", min=0, help="Tokens to write.")]
+SeedOption = Annotated[int | None, typer.Option(min=0, help="Same seed, same tokens.")]
+TemperatureOption = Annotated[float, typer.Option(help="0 takes the likeliest token.")]
+TopPOption = Annotated[float, typer.Option(help="Keep the likeliest tokens up to this sum.")]
+
+
+@app.command()
+def generate(
+    model: ModelArgument = None,
+    prompt: PromptOption = DEFAULT_PROMPT,
+    tokens: TokensOption = 200,
+    temperature: TemperatureOption = 1.0,
+    top_p: TopPOption = 0.85,
+    top_k: Annotated[int, typer.Option(help="At most this many; 0 for no bound.")] = 0,
+    presence: Annotated[float, typer.Option(help="Penalty for having occurred.")] = 0.2,
+    frequency: Annotated[float, typer.Option(help="Penalty per occurrence.")] = 0.2,
+    stop: Annotated[list[str] | None, typer.Option(help="A text to end at; repeatable.")] = None,
+    seed: SeedOption = None,
+    device: DeviceOption = "auto",
+    dtype: DtypeOption = "auto",
+    tokenizer: TokenizerOption = None,
+) -> None:
+    """Write on from a prompt, to the terminal, token by token."""
+    loaded = _load(model, device, dtype, tokenizer)
+    sampler = Sampler(
+        temperature=temperature, top_p=top_p, top_k=top_k, presence=presence,
+        frequency=frequency, stop=tuple(stop or ()), seed=seed,
+    )  # fmt: skip
+    session = Session(loaded, sampler, history_bytes=0)
+    stream(session, prompt, tokens)
+
+
+def stream(session: Session, prompt: str, n_tokens: int) -> None:
+    """Print a prompt and what the model makes of it; the figures go to stderr."""
+    for step in session.feed(prompt):
+        sys.stdout.write(step.text)
+    sys.stdout.flush()
+    start, count = time.perf_counter(), 0
+    for step in session.run(n_tokens):
+        sys.stdout.write(step.text)
+        sys.stdout.flush()
+        count += 1
+    seconds = time.perf_counter() - start
+    sys.stdout.write("\n")
+    model = session.model
+    print(
+        f"{model.name} · {model.config.shape} · {model.device} {model.dtype} · "
+        f"{count / max(seconds, 1e-9):.0f} tokens/s · seed {session.sampler.seed}",
+        file=sys.stderr,
+    )
+
+
+@app.command()
+def export(
+    out: Annotated[Path, typer.Argument(help="A .safetensors or .npz file to write.")],
+    model: ModelArgument = None,
+    prompt: PromptOption = DEFAULT_PROMPT,
+    tokens: TokensOption = 0,
+    probe: Annotated[
+        list[str] | None,
+        typer.Option(help="Observables of the last token to add, or all; repeatable."),
+    ] = None,
+    temperature: TemperatureOption = 1.0,
+    top_p: TopPOption = 0.85,
+    seed: SeedOption = None,
+    device: DeviceOption = "auto",
+    dtype: DtypeOption = "auto",
+    tokenizer: TokenizerOption = None,
+) -> None:
+    """Feed a prompt, write on, and save the state as a snapshot."""
+    names = list(OBSERVABLES) if probe and "all" in probe else probe
+    watched = Probe(names) if names else None
+    loaded = _load(model, device, dtype, tokenizer)
+    session = Session(
+        loaded, Sampler(temperature=temperature, top_p=top_p, seed=seed), watched, history_bytes=0
+    )
+    session.feed(prompt)
+    for _ in session.run(tokens):
+        if watched is not None:
+            watched.clear()  # the snapshot takes the last token's alone
+    save_snapshot(out, session)
+    print(f"{out}: {session.position} tokens, {out.stat().st_size / 1e6:.1f} MB")
+
+
+@app.command()
+def info(
+    model: ModelArgument = None,
+    tokenizer: TokenizerOption = None,
+) -> None:
+    """Say what a model file is: sizes, type, vocabulary."""
+    loaded = _load(model, "auto", "auto", tokenizer)
+    c = loaded.config
+    table = Table(show_header=False, box=None)
+    rows = {
+        "model": f"{loaded.name} ({loaded.source})",
+        "generation": "RWKV-7 (x070)",
+        "layers": c.n_layer,
+        "width": c.n_embd,
+        "heads": f"{c.n_head} of {c.head_size}",
+        "channel mix": c.n_ffn,
+        "vocabulary": f"{c.vocab_size} ({loaded.tokenizer.name})",
+        "low ranks": f"decay {c.rank_decay}, in-context learning rate {c.rank_iclr}, "
+        f"value {c.rank_value}, gate {c.rank_gate}",
+        "format": c.source_format,
+        "weights": f"{loaded.dtype}, {loaded.nbytes / 1e6:.1f} MB",
+        "state": f"{loaded.new_state().nbytes / 1e6:.2f} MB, at any length of text",
+        "device": loaded.device,
+        "embedded": ", ".join(embedded_models()),
+        "goose-viz": __version__,
+    }
+    for name, value in rows.items():
+        table.add_row(name, str(value))
+    _console().print(table)
+
+
+@app.command()
+def check(model: ModelArgument = None) -> None:
+    """Compare this machine's engine with the float64 reference, number by number."""
+    reference = _load(model, "reference", "auto", None)
+    V = reference.config.vocab_size
+    tokens = [(7 * i * i + 3 * i + 1) % V for i in range(24)]
+    table = Table("quantity", "weights", "tokens fed", "error found", "error allowed", "")
+    failed = 0
+    native = load_model(model).dtype
+    for dtype in dict.fromkeys(("fp32", native)):
+        for finding in compare(load_model(model, dtype=dtype), reference, tokens):
+            failed += not finding.passed
+            mark = "ok" if finding.passed else "[red]WRONG[/red]"
+            table.add_row(
+                finding.name, dtype, finding.way, f"{finding.error:.1e}", f"{ALLOWED:.0e}", mark
+            )
+    _console().print(table)
+    if failed:
+        raise GooseError(
+            f"{failed} quantities are off on this machine; results here cannot be trusted, please "
+            "report this table with the processor and the versions of numba and numpy"
+        )
+
+
+def _load(source: str | None, device: str, dtype: str, tokenizer: str | None) -> Model:
+    """Load with a progress bar on stderr, where somebody is there to see it."""
+    columns = (TextColumn("{task.description}"), BarColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("loading", total=1.0)
+        return load_model(
+            source, device=device, dtype=dtype, tokenizer=tokenizer,
+            progress=lambda fraction, words: bar.update(
+                task, completed=fraction, description=words
+            ),
+        )  # fmt: skip
+
+
+def _console() -> Console:
+    """The terminal, at least as wide as a table needs when it is a pipe."""
+    console = Console()
+    return console if console.is_terminal else Console(width=110)
+
+
+def run(arguments: list[str]) -> int:
+    """Run a command; the exit status.  What a person can cause is one line on stderr and 2."""
+    try:
+        app(arguments, prog_name="goose-viz", standalone_mode=False)
+    except typer.Exit as exit_:
+        return exit_.exit_code
+    except typer.Abort:
+        return 130
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        return 0
+    except (GooseError, ValueError, OSError) as error:
+        print(f"goose-viz: {error}", file=sys.stderr)
+        return 2
+    except Exception as error:
+        show = getattr(error, "show", None)  # click's own usage errors
+        if show is None:
+            raise
+        show()
+        return 2
+    return 0

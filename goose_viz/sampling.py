@@ -5,19 +5,97 @@ Bans and penalties on the logits, softmax, top_p cut, top_k cut, temperature as 
 
 from __future__ import annotations
 
+import math
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
+Counts = NDArray[np.float64]
+
+_FAR = 1e-4  # of the likeliest token's probability
 
 
-def softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Probabilities of logits along the last axis, summed in float64."""
-    z = np.exp(logits - logits.max(-1, keepdims=True), dtype=np.float64)
-    return z / z.sum(-1, keepdims=True)  # type: ignore[no-any-return]
+
+@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator, unused-ignore]
+def _penalise(logits, counts, presence, frequency):  # type: ignore[no-untyped-def]
+    """Take the penalties off the logits of tokens that were generated."""
+    for i in range(counts.size):
+        if counts[i] >= 0:
+            logits[i] -= presence + counts[i] * frequency
+
+
+@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator, unused-ignore]
+def _enter(counts, token, weight, decay):  # type: ignore[no-untyped-def]
+    for i in range(counts.size):
+        if counts[i] > 0:
+            counts[i] *= decay
+    counts[token] = max(counts[token], 0.0) + weight
+
+
+@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator, unused-ignore]
+def _cut(p, temperature, top_p, top_k):  # type: ignore[no-untyped-def]
+    """Logits (V,) float64 become the probabilities of the draw, in place."""
+    highest = p.max()
+    best = np.argmax(p)
+    if temperature == 0:
+        p[:] = 0
+        p[best] = 1
+        return
+    total = 0.0
+    for i in range(p.size):
+        p[i] = math.exp(p[i] - highest)
+        total += p[i]
+    for i in range(p.size):
+        p[i] /= total
+    if top_p < 1:
+        # what lies far below the likeliest rarely matters for the sum: sort it only if it does
+        likely = np.sort(p[p >= _FAR * p[best]])[::-1]
+        cutoff = _cutoff(likely, top_p)
+        if cutoff < 0:
+            cutoff = _cutoff(np.sort(p)[::-1], top_p)
+        for i in range(p.size):  # a cutoff still below 0: rounding kept the sum under top_p
+            if p[i] < cutoff:
+                p[i] = 0
+    if 0 < top_k < p.size:
+        order = np.argsort(-p, kind="mergesort")
+        for i in order[top_k:]:
+            p[i] = 0
+    largest, total = p[best], 0.0
+    for i in range(p.size):
+        if temperature != 1 and p[i] > 0:
+            # relative to the largest, so that a low temperature does not underflow
+            p[i] = (p[i] / largest) ** (1 / temperature)
+        total += p[i]
+    for i in range(p.size):
+        p[i] /= total
+
+
+@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator, unused-ignore]
+def _cutoff(ordered, top_p):  # type: ignore[no-untyped-def]
+    """The probability with which a descending row's sum reaches top_p; -1 if it never does."""
+    total = 0.0
+    for q in ordered:
+        total += q
+        if total >= top_p:
+            return q
+    return -1.0
+
+
+@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator, unused-ignore]
+def _pick(p, draw):  # type: ignore[no-untyped-def]
+    """The token in whose share of the sum a draw from [0, 1) falls."""
+    total, last = 0.0, 0
+    for i in range(p.size):
+        if p[i] > 0:
+            total += p[i]
+            last = i
+            if draw < total:
+                return i
+    return last
 
 
 @dataclass(frozen=True)
@@ -75,63 +153,42 @@ class Sampler:
         elif self.seed < 0:
             raise ValueError(f"seed is {self.seed}; expected 0 or more")
 
-    def penalised(
-        self, logits: NDArray[np.floating], counts: dict[int, float]
-    ) -> NDArray[np.float64]:
-        """Logits behind bans and penalties; counts are those of `count`."""
-        out = logits.astype(np.float64)
-        for token, count in counts.items():
-            out[token] -= self.presence + count * self.frequency
-        out[[t for t in self.banned if t < out.size]] = -np.inf
-        return out
-
     def distribution(
-        self, logits: NDArray[np.floating], counts: dict[int, float]
+        self, logits: NDArray[np.floating], counts: Counts
     ) -> NDArray[np.float64]:
-        """The probabilities that the draw is made from: (V,), summing to 1."""
-        p = softmax(self.penalised(logits, counts))
-        if self.temperature == 0:
-            best = np.zeros_like(p)
-            best[np.argmax(p)] = 1
-            return best
-        if self.top_p < 1:
-            ordered = np.sort(p)[::-1]
-            reached = np.cumsum(ordered) >= self.top_p
-            if reached[-1]:  # rounding can keep the sum below top_p: then nothing is cut
-                p[p < ordered[np.argmax(reached)]] = 0
-        if 0 < self.top_k < p.size:
-            p[np.argsort(p, kind="stable")[: -self.top_k]] = 0
-        if self.temperature != 1:
-            # relative to the largest, so that a low temperature does not underflow
-            p = (p / p.max()) ** (1 / self.temperature)
-        return p / p.sum()  # type: ignore[no-any-return]
+        """The probabilities that the draw is made from: (V,), summing to 1.
+
+        Parameters
+        ----------
+        logits : ndarray (V,)
+        counts : ndarray (V,)
+            From `new_counts`, kept up by `count`.
+        """
+        p = logits.astype(np.float64)
+        _penalise(p, counts, float(self.presence), float(self.frequency))
+        for token in self.banned:
+            if token < p.size:
+                p[token] = -np.inf
+        _cut(p, float(self.temperature), float(self.top_p), int(self.top_k))
+        return p
 
     def choose(
-        self, logits: NDArray[np.floating], counts: dict[int, float], position: int
+        self, logits: NDArray[np.floating], counts: Counts, position: int
     ) -> int:
         """The token that follows at a position; the same for the same seed and position."""
         p = self.distribution(logits, counts)
         if self.temperature == 0:
             return int(np.argmax(p))
         draw = np.random.Generator(np.random.Philox(key=self.seed, counter=position)).random()
-        cumulative = np.cumsum(p)
-        chosen = int(np.searchsorted(cumulative, draw * cumulative[-1], side="right"))
-        return min(chosen, int(np.flatnonzero(p)[-1]))
+        return int(_pick(p, draw))
 
-    def count(self, counts: dict[int, float], token: int, text: str) -> None:
+    def new_counts(self, vocab_size: int) -> Counts:
+        """Counts before anything was generated: (V,) float64, -1 for a token that never was."""
+        return np.full(vocab_size, -1.0)
+
+    def count(self, counts: Counts, token: int, text: str) -> None:
         """Enter a generated token into the counts: all others fade; blanks and digits weigh 0."""
-        for key in list(counts):
-            counts[key] *= self.penalty_decay
-        counts[token] = counts.get(token, 0.0) + (0.0 if text in " \t0123456789" else 1.0)
-
-    def counts_of(
-        self, tokens: Iterable[int], label: Callable[[int], str]
-    ) -> dict[int, float]:
-        """The counts behind generated tokens, oldest first."""
-        counts: dict[int, float] = {}
-        for token in tokens:
-            self.count(counts, token, label(token))
-        return counts
+        _enter(counts, token, 0.0 if text in " \t0123456789" else 1.0, float(self.penalty_decay))
 
     def stops(self, token: int, text: str) -> bool:
         """Whether a run ends behind this token, given the text so far."""

@@ -14,7 +14,7 @@ from goose_viz.history import Checkpoint, Line, thin
 from goose_viz.model import Model
 from goose_viz.probe import Frame, Probe
 from goose_viz.ranking import pairs, rank
-from goose_viz.sampling import Sampler
+from goose_viz.sampling import Counts, Sampler
 from goose_viz.state import State
 
 _PORTION = 128  # tokens of a prompt per forward call: a long one can be watched and cancelled
@@ -344,7 +344,7 @@ class Session:
     def _forget_derived(self) -> None:
         """The decoder and the penalty counts follow the cursor; after a jump they start over."""
         self._stream = None
-        self._counts: dict[int, float] | None = None
+        self._counts: Counts | None = None
 
     def _decoder(self) -> Any:
         if self._stream is None:
@@ -353,11 +353,12 @@ class Session:
                 self._stream.push(token)
         return self._stream
 
-    def _penalties(self) -> dict[int, float]:
+    def _penalties(self) -> Counts:
         if self._counts is None:
-            line = self._line
-            chosen = (t for t, g in zip(line.tokens, line.generated, strict=True) if g)
-            self._counts = self.sampler.counts_of(chosen, self.model.tokenizer.label)
+            self._counts = self.sampler.new_counts(self.model.config.vocab_size)
+            for token, generated in zip(self._line.tokens, self._line.generated, strict=True):
+                if generated:
+                    self._count(token)
         return self._counts
 
     def _count(self, token: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pyqtgraph as pg
@@ -51,6 +52,7 @@ LIGHT = Theme(
 )  # fmt: skip
 
 
+@lru_cache
 def gradient(stops: tuple[str, ...]) -> Table:
     """Evenly spaced stops, blended in linear light: (256, 3)."""
     rgb = np.array([QColor(s).getRgbF()[:3] for s in stops]) ** 2.2
@@ -59,6 +61,7 @@ def gradient(stops: tuple[str, ...]) -> Table:
     return np.round(mixed ** (1 / 2.2) * 255).astype(np.uint8)
 
 
+@lru_cache
 def sequential(name: str) -> Table:
     """A perceptually uniform map by its matplotlib name: (256, 3)."""
     table = pg.colormap.get(name).getLookupTable(nPts=256, alpha=False)

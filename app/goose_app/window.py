@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from PySide6.QtCore import QCoreApplication, QEvent, QMimeData, Qt, QTimer
@@ -33,7 +33,9 @@ from goose_app.theme import DARK, LIGHT, Theme, palette
 from goose_app.worker import Worker
 
 _FAST, _SLOW = 33, 250  # ms between pictures: 30 Hz down to 4 Hz
-_SHARE = 0.1  # of the time may go to painting while the model writes
+_SHARE = 0.07  # of the time may go to painting while the model writes
+_POLL = 2  # ms between looks whether the worker is at rest
+_PATIENCE = 0.08  # seconds after which a picture is painted beside a token in the making
 _PAINTED = QEvent.Type(QEvent.registerEventType())
 _LAYOUT_VERSION = 1
 
@@ -54,8 +56,8 @@ class Window(QMainWindow):
     ----------
     on_event : callable
         Told every event of the worker; for the screenshot and for tests.
-    repaint_ms : deque of float
-        Main-thread milliseconds of the last repaints, update and painting.
+    repaint_ms, repaint_cpu_ms : deque of float
+        Milliseconds of the last repaints, update and painting: by the clock, and of processor time.
     """
 
     def __init__(self, load: m.Load, prompt: str, theme: str = "system") -> None:
@@ -68,11 +70,15 @@ class Window(QMainWindow):
         self.worker = Worker()
         self.on_event: Callable[[m.Event], None] = lambda event: None
         self.repaint_ms: deque[float] = deque(maxlen=4096)
+        self.repaint_cpu_ms: deque[float] = deque(maxlen=4096)
         self.running = False
         self.picture = m.Picture.empty()
         self._wanted_theme = theme
         self._asked: int | None = None  # where the cursor was sent, until a picture comes
         self._tick_began: float | None = None
+        self._tick_cpu = 0.0
+        self._interval = _FAST
+        self._hold_until = 0.0
         self._loaded_source: str | None = None
 
         self.text = TextPanel(self.selection)
@@ -226,11 +232,16 @@ class Window(QMainWindow):
 
     def tick(self) -> None:
         """Bring what the worker said since the last time to the screen."""
-        began = time.perf_counter()
-        events = self.worker.events
+        if self._tick_began is not None:
+            return  # the last one is not painted yet
+        self.worker.hold()
+        now = time.perf_counter()
+        if self.running and not self.worker.idle and now < self._hold_until:
+            self._timer.start(_POLL)  # a moment, until the token that is being made is done
+            return
+        began, began_cpu = now, time.thread_time()
         changed = False
-        while events:
-            event = events.popleft()
+        for event in _merged(self.worker.events):
             self._handle(event)
             self.on_event(event)
             changed = True
@@ -241,20 +252,25 @@ class Window(QMainWindow):
                 panel.set_picture(picture)
             changed = True
             self._answered(picture.position)
-        if changed and self._tick_began is None:
-            self._tick_began = began
+        self._timer.start(self._interval)
+        self._hold_until = now + 0.001 * self._interval + _PATIENCE
+        if changed:
+            self._tick_began, self._tick_cpu = began, began_cpu
             QCoreApplication.postEvent(self, QEvent(_PAINTED), Qt.EventPriority.LowEventPriority.value)
+        else:
+            self.worker.release()
 
     def event(self, event: QEvent) -> bool:
         """Measure what a repaint took, and leave the model its share of the time."""
         if event.type() == _PAINTED and self._tick_began is not None:
             milliseconds = 1000 * (time.perf_counter() - self._tick_began)
             self._tick_began = None
+            self.worker.release()
             self.repaint_ms.append(milliseconds)
-            wait = round(min(max(milliseconds / _SHARE, _FAST), _SLOW)) if self.running else _FAST
-            if abs(wait - self._timer.interval()) > 10:
-                self._timer.setInterval(wait)
-            self.model_panel.painting = milliseconds / max(self._timer.interval(), 1)
+            self.repaint_cpu_ms.append(1000 * (time.thread_time() - self._tick_cpu))
+            wait = min(max(milliseconds / _SHARE, _FAST), _SLOW) if self.running else _FAST
+            self._interval = round(0.8 * self._interval + 0.2 * wait)
+            self.model_panel.painting = milliseconds / self._interval
             return True
         if event.type() == QEvent.Type.ApplicationPaletteChange and hasattr(self, "_timer"):
             self._follow_system()
@@ -300,7 +316,7 @@ class Window(QMainWindow):
         self.running = running
         self.actions_by_name["run_or_pause"].setText("▮▮ Pause" if running else "▶ Run")
         if not running:
-            self._timer.setInterval(_FAST)
+            self._interval = _FAST
 
     def _show_sampler(self, sampler: object) -> None:
         for name in ("temperature", "top_p", "seed"):
@@ -519,6 +535,24 @@ class Window(QMainWindow):
         self.settings["seed"] = self.text.seed.value()
         self.settings["colouring"] = self.text.colouring.currentIndex()
         super().closeEvent(event)
+
+
+def _merged(events: deque[m.Event]) -> Iterator[m.Event]:
+    """The events so far; tokens that follow each other come as one."""
+    pending: m.Cells | None = None
+    while events:
+        event = events.popleft()
+        if isinstance(event, m.Cells) and pending is not None:
+            if event.start == pending.start + len(pending.cells):
+                pending.cells.extend(event.cells)
+                continue
+        if pending is not None:
+            yield pending
+        pending = event if isinstance(event, m.Cells) else None
+        if pending is None:
+            yield event
+    if pending is not None:
+        yield pending
 
 
 def _dropped(data: QMimeData) -> str | None:

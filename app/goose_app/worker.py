@@ -20,6 +20,7 @@ from goose_app.series import Series
 
 _OBSERVED = ("decay", "iclr", "removed_norm", "written_norm")
 _NEXT = 12
+_LONGEST_PAINT = 0.25  # seconds after which the model goes on, painted or not
 
 
 class _Cancelled(Exception):
@@ -43,6 +44,9 @@ class Worker:
         self._commands: queue.SimpleQueue[m.Command | None] = queue.SimpleQueue()
         self._picture: m.Picture | None = None
         self._cancel = threading.Event()
+        self._free = threading.Event()  # not set while the window paints
+        self._free.set()
+        self.idle = False  # waiting between two tokens, as `hold` asked, with a fresh picture
         self._closing = False
         self._model: gv.Model | None = None
         self._session: gv.Session | None = None
@@ -74,6 +78,19 @@ class Worker:
         picture, self._picture = self._picture, None
         return picture
 
+    def hold(self) -> None:
+        """Begin no further token: the window is about to paint; `idle` says when.
+
+        Painting calls into Python some hundred times, and each time would wait for the
+        interpreter's lock and compete for the cores: beside a model that writes, a repaint takes
+        three times as long, and the model suffers more than by waiting.
+        """
+        self._free.clear()
+
+    def release(self) -> None:
+        """Painting is done."""
+        self._free.set()
+
     def close(self) -> None:
         """End the thread and wait for it."""
         self._closing = True
@@ -89,6 +106,11 @@ class Worker:
             if command is not None:
                 self._obey(command)
             elif self._running:
+                if not self._free.is_set():
+                    self._take()
+                    self.idle = True
+                    self._free.wait(_LONGEST_PAINT)
+                    self.idle = False
                 self._guard(self._advance)
 
     def _next_command(self) -> m.Command | None:

@@ -46,7 +46,11 @@ class CpuEngine:
         self._vec = np.empty((L, len(VECTORS), 1, D), np.float32)
         self._scalars = np.empty((L, len(SCALARS), 1, H), np.float32)
         self._read = np.empty((L, 1, H, N), np.float32)
+        self._every_layer = tuple(range(L))
         self._residual = np.empty((L, D), np.float32)
+        self._observed = {"residual": self._residual, "read": self._read[:, 0]}
+        self._observed |= {name: self._vec[:, i, 0] for i, name in enumerate(VECTORS)}
+        self._observed |= {name: self._scalars[:, i, 0] for i, name in enumerate(SCALARS)}
         self._eps = np.float32(c.layer_norm_eps), np.float32(c.group_norm_eps)
         cores = max(1, min(numba.config.NUMBA_NUM_THREADS, _cores()))
         self._threads = 1 if self.nbytes < _ONE_THREAD else cores
@@ -78,13 +82,11 @@ class CpuEngine:
         )  # fmt: skip
 
     def _record_step(self, t: int, recorder: Recorder, state: State) -> None:
-        whole: dict[str, NDArray[Any]] = {"wkv": state.wkv, "residual": self._residual}
-        whole["read"] = self._read[:, 0]
-        whole |= {name: self._vec[:, i, 0] for i, name in enumerate(VECTORS)}
-        whole |= {name: self._scalars[:, i, 0] for i, name in enumerate(SCALARS)}
-        layers = list(recorder.layers)
+        layers = recorder.layers
+        every = layers == self._every_layer
         for name, target in recorder.arrays.items():
-            target[t] = whole[name][layers]
+            source = state.wkv if name == "wkv" else self._observed[name]
+            target[t] = source if every else source[list(layers)]
 
     def _prefill(
         self, start: int, tokens: Sequence[int], state: State, logits: Array,

@@ -6,20 +6,21 @@ import numpy as np
 import pyqtgraph as pg
 from numpy.typing import NDArray
 from PySide6.QtCore import QRectF, Qt
-from PySide6.QtGui import QColor
-from PySide6.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QSplitter, QVBoxLayout
+from PySide6.QtGui import QColor, QPen
+from PySide6.QtWidgets import QCheckBox, QHBoxLayout, QSplitter, QVBoxLayout
 
 from goose_app.heatmap import Heatmap, to_indices
+from goose_app.lines import Lines
 from goose_app.messages import Picture
 from goose_app.panels.panel import Panel
+from goose_app.readout import Readout
 from goose_app.selection import Selection
 from goose_app.series import HIGH, LOW, MEAN
 from goose_app.theme import Theme, layer_colours, sequential
 from goose_viz import Model
 from goose_viz.metrics import half_life
 
-_SPAN = 256  # tokens that the lines show
-_SCROLL = 64  # the lines move on in such steps, so that their axis is not redrawn at every token
+_BEHIND, _AHEAD = 256, 32  # tokens that the lines show around the cursor
 
 
 class ChannelsPanel(Panel):
@@ -47,11 +48,13 @@ class ChannelsPanel(Panel):
             self.plot.getAxis(side).enableAutoSIPrefix(False)
         self.plot.getAxis("left").setWidth(46)
         self.plot.setAntialiasing(False)
-        self._lines: list[pg.PlotDataItem] = []
-        self._band = [pg.PlotDataItem(), pg.PlotDataItem()]
-        self._cursor = pg.InfiniteLine(angle=90)
+        self.plot.disableAutoRange()
+        self._lines = Lines()
+        self._cursor = pg.InfiniteLine(0, angle=90)
+        self.plot.addItem(self._lines)
+        self.plot.addItem(self._cursor)
+        self._n_layer = 0
         self._y = [np.inf, -np.inf]
-        self._x_range = (-1, -1)
         splitter = QSplitter(Qt.Orientation.Vertical)
         splitter.addWidget(self.map)
         splitter.addWidget(self.plot)
@@ -59,9 +62,8 @@ class ChannelsPanel(Panel):
         row = QHBoxLayout()
         row.setContentsMargins(6, 4, 6, 0)
         row.addWidget(self.sort)
-        row.addStretch()
-        self.figures = QLabel()
-        row.addWidget(self.figures)
+        self.figures = Readout("layer 10: median 0.0000 (half-life 1.23e+10 tokens)")
+        row.addWidget(self.figures, 1)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(row)
@@ -87,30 +89,31 @@ class ChannelsPanel(Panel):
             self.plot.getAxis(side).setPen(QColor(theme.line))
             self.plot.getAxis(side).setTextPen(QColor(theme.dim))
         self.plot.setLabel("left", self.short, color=theme.dim)
-        self.plot.setLabel("bottom", "token", color=theme.dim)
-        self._cursor.setPen(pg.mkPen(theme.accent, width=1))
-        self._make_lines(len(self._lines))
+        self.plot.setLabel("bottom", "tokens from the cursor", color=theme.dim)
+        self._cursor.setPen(pg.mkPen(theme.dim, width=1))
+        self._style_lines()
+        self.refresh()
 
     def set_model(self, model: Model) -> None:
         """Other layers."""
         super().set_model(model)
         self._order = None
         self.map.set_blank("waiting for the first token")
-        self._make_lines(model.config.n_layer)
+        self._n_layer = model.config.n_layer
+        self._style_lines()
 
     def set_series(self, series: object) -> None:
         """A new run: the scale begins anew."""
         super().set_series(series)  # type: ignore[arg-type]
         self._y = [np.inf, -np.inf]
-        self._x_range = (-1, -1)
+        self._fit()
 
     def show_picture(self, picture: Picture) -> None:
         """Channels at the cursor, lines up to the last token."""
         values = getattr(picture, self.observable)
         if values is None:
             self.map.set_blank("waiting for the first token")
-            for line in (*self._lines, *self._band):
-                line.clear()
+            self._lines.set_data(np.zeros(0), [])
             self.figures.setText("")
             return
         if self._order is not None and self._order.shape == values.shape:
@@ -126,51 +129,43 @@ class ChannelsPanel(Panel):
     def _show_lines(self, picture: Picture) -> None:
         if self.series is None:
             return
-        stop = max(picture.position, min(self.series.n, picture.recorded))
-        start = max(0, -(-(max(picture.position, stop - _SCROLL) - _SPAN) // _SCROLL) * _SCROLL)
-        stop = min(stop, start + _SPAN + _SCROLL)
-        first, rows = self.series.window(self.observable, start, stop)
-        if len(rows) == 0 or rows.shape[1] != len(self._lines):
+        at = picture.position
+        first, rows = self.series.window(
+            self.observable, at - _BEHIND, min(at + _AHEAD, picture.recorded)
+        )
+        if first == 0:  # the first token meets no past; its figures stand far off all others
+            first, rows = 1, rows[1:]
+        if len(rows) == 0 or rows.shape[1] != self._n_layer:
+            self._lines.set_data(np.zeros(0), [])
             return
-        # the first token meets an empty memory and no past; its figures stand far off the others
-        seen = rows[1 - first :] if first == 0 and len(rows) > 1 else rows
-        x = np.arange(first + len(rows) - len(seen), first + len(rows)) + 1
-        for layer, line in enumerate(self._lines):
-            line.setData(x, seen[:, layer, MEAN])
+        x = np.arange(first, first + len(rows), dtype=np.float64) + 1 - at
         layer = self.selection.layer
-        for item, column in zip(self._band, (LOW, HIGH), strict=True):
-            item.setData(x, seen[:, layer, column])
-        self._cursor.setValue(picture.position)
-        shown = seen[:, :, MEAN]
-        low = min(float(shown.min()), float(seen[:, layer, LOW].min()))
-        high = max(float(shown.max()), float(seen[:, layer, HIGH].max()))
+        chosen = [rows[:, layer, c] for c in (LOW, HIGH, MEAN)]
+        others = [rows[:, i, MEAN] for i in range(self._n_layer)]
+        self._lines.set_data(x, [*others, *chosen])
+        low = min(float(rows[:, :, MEAN].min()), float(chosen[0].min()))
+        high = max(float(rows[:, :, MEAN].max()), float(chosen[1].max()))
         if low < self._y[0] or high > self._y[1]:
             self._y = [min(low, self._y[0]), max(high, self._y[1])]
-            margin = 0.03 * (self._y[1] - self._y[0]) + 1e-6
-            self.plot.setYRange(self._y[0] - margin, self._y[1] + margin, padding=0)
-        x_range = (start, -(-max(stop, 1) // _SCROLL) * _SCROLL)
-        if self._x_range != x_range:
-            self._x_range = x_range
-            self.plot.setXRange(*x_range, padding=0)
+            self._fit()
 
-    def _make_lines(self, n: int) -> None:
-        self.plot.clear()
-        colours = layer_colours(self.theme, n)
-        self._lines = [self.plot.plot(pen=pg.mkPen(c, width=1)) for c in colours]
-        for item in self._band:
-            item.setPen(pg.mkPen(self.theme.dim, width=1, style=Qt.PenStyle.DotLine))
-            self.plot.addItem(item)
-        self.plot.addItem(self._cursor)
-        self._style_lines()
-        self.refresh()
+    def _fit(self) -> None:
+        """The range grows with the values and never shrinks within a run: axes hold still."""
+        low, high = self._y
+        if low > high:
+            low, high = self.low, self.high
+        margin = 0.03 * (high - low) + 1e-6
+        self.plot.setRange(
+            xRange=(-_BEHIND, _AHEAD), yRange=(low - margin, high + margin), padding=0
+        )
+        self._lines.set_bounds(
+            QRectF(-_BEHIND, low - margin, _BEHIND + _AHEAD, high - low + 2 * margin)
+        )
 
     def _style_lines(self) -> None:
-        colours = layer_colours(self.theme, len(self._lines))
-        for i, line in enumerate(self._lines):
-            chosen = i == self.selection.layer
-            colour = QColor(self.theme.accent) if chosen else colours[i]
-            line.setPen(pg.mkPen(colour, width=1))
-            line.setZValue(1 if chosen else 0)
+        pens = [QPen(c, 1) for c in layer_colours(self.theme, self._n_layer)]
+        dotted = QPen(QColor(self.theme.dim), 1, Qt.PenStyle.DotLine)
+        self._lines.set_pens([*pens, dotted, dotted, QPen(QColor(self.theme.accent), 1)])
 
     def _selection_changed(self) -> None:
         self._style_lines()

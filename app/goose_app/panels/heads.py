@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from PySide6.QtCore import QRectF
+from PySide6.QtGui import QColor
 from PySide6.QtWidgets import QVBoxLayout
 
 from goose_app.heatmap import Heatmap
@@ -16,6 +17,8 @@ from goose_viz import Model
 from goose_viz.metrics import rms
 
 _PIXELS = 600_000  # thumbnails are thinned out beyond so many numbers: a screen shows no more
+_GAP = 2  # pixels between thumbnails, in a colour of their own
+_GAP_INDEX = 0
 
 
 class HeadsPanel(Panel):
@@ -39,7 +42,9 @@ class HeadsPanel(Panel):
         """Other colours."""
         super().set_theme(theme)
         self.map.set_theme(theme)
-        self.map.set_colours(gradient(theme.diverging), "−4 RMS", "+4 RMS")
+        table = gradient(theme.diverging).copy()
+        table[_GAP_INDEX] = QColor(theme.line).getRgb()[:3]
+        self.map.set_colours(table, "−4 RMS", "+4 RMS")
         self.refresh()
 
     def set_model(self, model: Model) -> None:
@@ -51,7 +56,7 @@ class HeadsPanel(Panel):
         """All heads at the cursor."""
         thumbnails = thumbnail_sheet(picture.wkv)
         L, H = picture.wkv.shape[:2]
-        self._cell = (thumbnails.shape[0] + 1) // L
+        self._cell = (thumbnails.shape[0] + _GAP) // L
         if thumbnails.shape != self.map._indices.shape:
             self.map.set_ticks(
                 [(h * self._cell + self._cell / 2, str(h)) for h in range(H)],
@@ -65,7 +70,7 @@ class HeadsPanel(Panel):
 
     def _mark(self) -> None:
         c, s = self._cell, self.selection
-        self.map.mark(QRectF(s.head * c, s.layer * c, c - 1, c - 1))
+        self.map.mark(QRectF(s.head * c, s.layer * c, c - _GAP, c - _GAP))
 
     def _describe(self, row: int, column: int) -> str:
         if self.picture is None:
@@ -77,7 +82,8 @@ class HeadsPanel(Panel):
 def thumbnail_sheet(wkv: NDArray[np.floating]) -> NDArray[np.uint8]:
     """All heads side by side, gaps between, each scaled by four times its own RMS.
 
-    (L, H, N, N) -> (L (n + 1) - 1, H (n + 1) - 1) places in a diverging map, n <= N.
+    (L, H, N, N) -> (L (n + gap) - gap, H (n + gap) - gap) places in a diverging map, n <= N; place
+    0 is the gap's.
     """
     L, H, N, _ = wkv.shape
     stride = max(1, int(np.ceil(np.sqrt(wkv.size / _PIXELS))))
@@ -85,6 +91,7 @@ def thumbnail_sheet(wkv: NDArray[np.floating]) -> NDArray[np.uint8]:
     n = small.shape[2]
     level = 4 * rms(small)[:, :, None, None]
     scale = np.divide(127.0, level, out=np.zeros_like(level), where=level > 0)
-    sheet = np.full((L, n + 1, H, n + 1), 128, np.uint8)
+    cell = n + _GAP
+    sheet = np.full((L, cell, H, cell), _GAP_INDEX, np.uint8)
     sheet[:, :n, :, :n] = np.clip(small * scale + 128, 1, 255).transpose(0, 2, 1, 3)
-    return sheet.reshape(L * (n + 1), H * (n + 1))[:-1, :-1]
+    return sheet.reshape(L * cell, H * cell)[:-_GAP, :-_GAP]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from PySide6.QtCore import QEvent, QPointF, QRectF, Qt, Signal
+from numpy.typing import NDArray
+from PySide6.QtCore import QEvent, QPointF, QRectF, QSizeF, Qt, Signal
 from PySide6.QtGui import (
     QColor, QFontMetricsF, QHelpEvent, QKeyEvent, QMouseEvent, QPainter, QPaintEvent, QPen,
-    QResizeEvent,
+    QPixmap, QResizeEvent, QStaticText,
 )  # fmt: skip
 from PySide6.QtWidgets import (
     QAbstractScrollArea, QComboBox, QDoubleSpinBox, QHBoxLayout, QLabel, QPlainTextEdit,
@@ -20,11 +21,13 @@ from goose_app.messages import Cell, Picture
 from goose_app.panels.panel import Panel
 from goose_app.selection import Selection
 from goose_app.series import Series
-from goose_app.theme import DARK, Table, Theme, gradient
+from goose_app.theme import DARK, Theme, gradient
 from goose_viz import Sampler
 
 _MARGIN = 8
 _SURPRISED = 10.0  # bits at which a cell has its full colour
+_CACHED_LINES = 400
+_CACHED_TEXTS = 20_000
 
 #: What cells can be coloured by -> (words for it, the series behind it or None).
 COLOURINGS: dict[str, str | None] = {
@@ -72,17 +75,21 @@ class TokenView(QAbstractScrollArea):
         self.series: Series | None = None
         self.colouring = "surprisal"
         self.cursor_position = 0
-        self._table: Table = gradient(self.theme.heat)
+        self._heat_colours: list[QColor] = []
         font = self.font()
         font.setPointSizeF(font.pointSizeF() + 1.5)
         self.setFont(font)
         metrics = QFontMetricsF(font)
-        self._ascent, self._line_height = metrics.ascent(), metrics.height() * 1.35
+        self._line_height = metrics.height() * 1.35
         self._widths: dict[str, float] = {}
+        self._glyphs: dict[str, QStaticText] = {}
         self._metrics = metrics
         self.flow = Flow(self._measure)
+        self._lines: dict[int, tuple[tuple[float, ...], QPixmap]] = {}
+        self._version = 0
         self._follow = True
         self.viewport().setMouseTracking(True)
+        self.viewport().setAttribute(Qt.WidgetAttribute.WA_OpaquePaintEvent)
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOn)
@@ -90,6 +97,8 @@ class TokenView(QAbstractScrollArea):
 
     def replace(self, start: int, cells: list[Cell]) -> None:
         """Tokens from an index on; those behind are gone."""
+        if start < len(self.flow.placed):
+            self._version += 1
         self.flow.replace(start, cells)
         self._resize_bar()
 
@@ -104,8 +113,8 @@ class TokenView(QAbstractScrollArea):
     def set_theme(self, theme: Theme) -> None:
         """Other colours."""
         self.theme = theme
-        self._table = gradient(theme.heat)
-        self.viewport().update()
+        self._heat_colours = [QColor(*row) for row in gradient(theme.heat).tolist()]
+        self.redraw()
 
     def cell_rect(self, index: int) -> QRectF:
         """Where a cell lies in the viewport."""
@@ -136,36 +145,61 @@ class TokenView(QAbstractScrollArea):
         return words
 
     def paintEvent(self, event: QPaintEvent) -> None:
-        """The lines in sight."""
+        """The lines in sight; lines that have not changed come from the cache."""
         painter = QPainter(self.viewport())
         painter.fillRect(event.rect(), QColor(self.theme.panel))
         top = self.verticalScrollBar().value() - _MARGIN
-        first = self.flow.first_on(max(0, int(top // self._line_height)))
-        last_line = int((top + self.viewport().height()) // self._line_height)
-        last = self.flow.first_on(last_line + 1)
-        heat = self._heat(first, last)
-        text, dim, accent = (
-            QColor(c) for c in (self.theme.text, self.theme.dim, self.theme.accent)
+        first_line = max(0, int(top // self._line_height))
+        last_line = min(
+            self.flow.n_lines - 1, int((top + self.viewport().height()) // self._line_height)
         )
-        future = QColor(self.theme.dim)
+        begin = self.flow.first_on(first_line)
+        scale = self._norm_scale(begin, self.flow.first_on(last_line + 1))
+        for line in range(first_line, last_line + 1):
+            end = self.flow.first_on(line + 1)
+            cursor = min(max(self.cursor_position, begin), end + 1)
+            key = (begin, end, cursor, scale, self._version)
+            known = self._lines.get(line)
+            if known is None or known[0] != key:
+                known = key, self._draw_line(begin, end, scale)
+                self._lines[line] = known
+            painter.drawPixmap(QPointF(0, line * self._line_height - top), known[1])
+            begin = end
+        if len(self._lines) > _CACHED_LINES:
+            self._lines.clear()
+
+    def _draw_line(self, begin: int, end: int, scale: float) -> QPixmap:
+        """The cells begin to end, which make a line."""
+        ratio = self.devicePixelRatioF()
+        size = QSizeF(self.viewport().width(), self._line_height) * ratio
+        pixmap = QPixmap(size.toSize())
+        pixmap.setDevicePixelRatio(ratio)
+        pixmap.fill(QColor(self.theme.panel))
+        painter = QPainter(pixmap)
+        painter.setFont(self.font())
+        heat = self._heat(begin, end, scale)
+        text, dim = QColor(self.theme.text), QColor(self.theme.dim)
+        future = QColor(dim)
         future.setAlphaF(0.55)
-        for i in range(first, last):
+        for i in range(begin, end):
             p = self.flow.placed[i]
-            rect = self.cell_rect(i)
+            rect = QRectF(_MARGIN + p.x, 0, p.width, self._line_height * 0.86)
             if heat is not None and i < self.cursor_position:
-                colour = self._table[int(heat[i - first])]
-                painter.fillRect(rect, QColor(*(int(v) for v in colour)))
+                painter.fillRect(rect, self._heat_colours[int(heat[i - begin])])
             if i + 1 == self.cursor_position:
-                painter.setPen(QPen(accent, 1.6))
-                painter.drawRect(rect)
+                painter.setPen(QPen(QColor(self.theme.accent), 1.6))
+                painter.drawRect(rect.adjusted(0.5, 0.8, -0.5, -0.8))
             quiet = p.named or not p.cell.generated
             painter.setPen(future if i >= self.cursor_position else dim if quiet else text)
             offset = 2.0 if p.named else 0.0
-            painter.drawText(QPointF(rect.x() + offset, rect.y() + self._ascent), p.shown)
+            painter.drawStaticText(QPointF(rect.x() + offset, 0), self._shaped(p.shown))
+        painter.end()
+        return pixmap
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         """Lines break elsewhere."""
         self.flow.set_width(self.viewport().width() - 2 * _MARGIN)
+        self._version += 1
         self._resize_bar()
 
     def mousePressEvent(self, event: QMouseEvent) -> None:
@@ -192,7 +226,16 @@ class TokenView(QAbstractScrollArea):
         else:
             event.ignore()
 
-    def _heat(self, first: int, last: int) -> np.ndarray | None:
+    def _norm_scale(self, first: int, last: int) -> float:
+        """The norm that has the full colour: the largest in sight, rounded up to hold still."""
+        source = COLOURINGS[self.colouring]
+        if source is None or self.series is None:
+            return 0.0
+        _, rows = self.series.window(source, first, last)
+        largest = float(rows[:, self.selection.layer, self.selection.head].max(initial=1e-9))
+        return 1.5 ** math.ceil(math.log(largest, 1.5))
+
+    def _heat(self, first: int, last: int, scale: float) -> NDArray[np.float64] | None:
         """Places in the heat map for cells first to last, or None for no colour."""
         if self.colouring == "nothing" or last <= first:
             return None
@@ -200,22 +243,38 @@ class TokenView(QAbstractScrollArea):
         if source is None:
             p = np.array([q.cell.probability for q in self.flow.placed[first:last]])
             bits = -np.log2(np.maximum(np.nan_to_num(p, nan=1.0), 1e-30))
-            return np.clip(bits / _SURPRISED * 255, 0, 255)
+            return np.clip(bits / _SURPRISED, 0, 1) * 255
         out = np.zeros(last - first)
         if self.series is not None:
             begin, rows = self.series.window(source, first, last)
-            norms = rows[:, self.selection.layer, self.selection.head] if rows.size else rows
-            if len(norms):
-                out[begin - first : begin - first + len(norms)] = norms / max(norms.max(), 1e-9)
+            norms = rows[:, self.selection.layer, self.selection.head]
+            out[begin - first : begin - first + len(norms)] = np.minimum(norms / scale, 1)
         return out * 255
+
+    def redraw(self) -> None:
+        """Draw every line anew: colours or what they mean have changed."""
+        self._version += 1
+        self.viewport().update()
 
     def _measure(self, text: str) -> float:
         width = self._widths.get(text)
         if width is None:
-            if len(self._widths) > 100_000:
+            if len(self._widths) > _CACHED_TEXTS:
                 self._widths.clear()
             width = self._widths[text] = self._metrics.horizontalAdvance(text)
         return width
+
+    def _shaped(self, text: str) -> QStaticText:
+        """A text with its glyphs laid out: tokens repeat, shaping them anew costs most."""
+        shaped = self._glyphs.get(text)
+        if shaped is None:
+            if len(self._glyphs) > _CACHED_TEXTS:
+                self._glyphs.clear()
+            shaped = QStaticText(text)
+            shaped.setTextFormat(Qt.TextFormat.PlainText)
+            shaped.prepare(font=self.font())
+            self._glyphs[text] = shaped
+        return shaped
 
     def _resize_bar(self) -> None:
         height = self.flow.n_lines * self._line_height + 2 * _MARGIN
@@ -320,12 +379,12 @@ class TextPanel(Panel):
         self.view.set_cursor(picture.position)
 
     def _selection_changed(self) -> None:
-        self.view.viewport().update()
+        self.view.redraw()
 
     def _recolour(self, index: int) -> None:
         self.view.colouring = list(COLOURINGS)[index]
         self.legend.setText(_LEGENDS[index])
-        self.view.viewport().update()
+        self.view.redraw()
 
 
 def _spin(low: float, high: float, step: float, value: float, tip: str) -> QDoubleSpinBox:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QAction
-from PySide6.QtWidgets import QComboBox, QHBoxLayout, QLabel, QSlider, QToolButton
+from PySide6.QtWidgets import QComboBox, QHBoxLayout, QSlider, QToolButton
 
 from goose_app.messages import Picture
 from goose_app.panels.panel import Panel
+from goose_app.readout import Readout
 from goose_app.selection import Selection
 
 #: Words -> seconds to wait between tokens.
@@ -29,8 +30,8 @@ class TransportPanel(Panel):
         self.slider = QSlider(Qt.Orientation.Horizontal)
         self.slider.setToolTip("Drag to any token of the run")
         self.slider.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        self.place = QLabel("no token yet")
-        self.place.setMinimumWidth(130)
+        self.place = Readout("token 100000 / 100000 · course 10", Qt.AlignmentFlag.AlignLeft)
+        self.place.setText("no token yet")
         self.speed = QComboBox()
         self.speed.addItems(list(SPEEDS))
         self.speed.setToolTip("How fast to write")

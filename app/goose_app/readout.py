@@ -1,0 +1,44 @@
+"""A line of figures that change all the time."""
+
+from __future__ import annotations
+
+from PySide6.QtCore import QSize, Qt
+from PySide6.QtGui import QPainter, QPaintEvent
+from PySide6.QtWidgets import QSizePolicy, QWidget
+
+
+class Readout(QWidget):
+    """Text of a fixed place: unlike a label it never asks the window to lay itself out anew."""
+
+    def __init__(self, widest: str, align: Qt.AlignmentFlag = Qt.AlignmentFlag.AlignRight) -> None:
+        super().__init__()
+        self._widest, self._align = widest, align
+        self._text = ""
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
+
+    def text(self) -> str:
+        """What it says."""
+        return self._text
+
+    def setText(self, text: str) -> None:
+        """Say something else."""
+        if text != self._text:
+            self._text = text
+            self.update()
+
+    def sizeHint(self) -> QSize:
+        """Room for the widest text."""
+        metrics = self.fontMetrics()
+        return QSize(metrics.horizontalAdvance(self._widest), metrics.height() + 2)
+
+    def minimumSizeHint(self) -> QSize:
+        """It may be cut short."""
+        return QSize(20, self.sizeHint().height())
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        """The text, cut with an ellipsis where it does not fit."""
+        painter = QPainter(self)
+        words = painter.fontMetrics().elidedText(
+            self._text, Qt.TextElideMode.ElideRight, self.width()
+        )
+        painter.drawText(self.rect(), self._align | Qt.AlignmentFlag.AlignVCenter, words)

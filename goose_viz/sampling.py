@@ -37,52 +37,38 @@ def _enter(counts, token, weight, decay):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _cut(p, temperature, top_p, top_k):  # type: ignore[no-untyped-def]
-    """Logits (V,) float64 become the probabilities of the draw, in place."""
-    highest = p.max()
-    best = np.argmax(p)
-    if temperature == 0:
-        p[:] = 0
-        p[best] = 1
-        return
-    total = 0.0
+def _softmax(p):  # type: ignore[no-untyped-def]
+    """Logits (V,) float64 become probabilities, in place."""
+    highest, total = p.max(), 0.0
     for i in range(p.size):
         p[i] = math.exp(p[i] - highest)
-        total += p[i]
-    for i in range(p.size):
-        p[i] /= total
-    if top_p < 1:
-        # what lies far below the likeliest rarely matters for the sum: sort it only if it does
-        likely = np.sort(p[p >= _FAR * p[best]])[::-1]
-        cutoff = _cutoff(likely, top_p)
-        if cutoff < 0:
-            cutoff = _cutoff(np.sort(p)[::-1], top_p)
-        for i in range(p.size):  # a cutoff still below 0: rounding kept the sum under top_p
-            if p[i] < cutoff:
-                p[i] = 0
-    if 0 < top_k < p.size:
-        order = np.argsort(-p, kind="mergesort")
-        for i in order[top_k:]:
-            p[i] = 0
-    largest, total = p[best], 0.0
-    for i in range(p.size):
-        if temperature != 1 and p[i] > 0:
-            # relative to the largest, so that a low temperature does not underflow
-            p[i] = (p[i] / largest) ** (1 / temperature)
         total += p[i]
     for i in range(p.size):
         p[i] /= total
 
 
 @njit(nogil=True, cache=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _cutoff(ordered, top_p):  # type: ignore[no-untyped-def]
-    """The probability with which a descending row's sum reaches top_p; -1 if it never does."""
-    total = 0.0
-    for q in ordered:
-        total += q
-        if total >= top_p:
-            return q
-    return -1.0
+def _sharpen(p, cutoff, temperature):  # type: ignore[no-untyped-def]
+    """Drop what lies below the cutoff, raise the rest to 1/T, sum to 1 again; in place."""
+    largest, total = p.max(), 0.0
+    for i in range(p.size):
+        if p[i] < cutoff:
+            p[i] = 0
+        elif temperature != 1:  # relative to the largest: a low temperature must not underflow
+            p[i] = (p[i] / largest) ** (1 / temperature)
+        total += p[i]
+    for i in range(p.size):
+        p[i] /= total
+
+
+def _nucleus(p: NDArray[np.float64], top_p: float) -> float:
+    """The probability of the last token that is kept when the likeliest add up to top_p."""
+    for likely in (p[p >= _FAR * p.max()], p):  # the tail rarely matters: sort it if it does
+        ordered = np.sort(likely)[::-1]
+        reached = np.cumsum(ordered) >= top_p
+        if reached[-1]:
+            return float(ordered[np.argmax(reached)])
+    return 0.0  # rounding kept the sum of all below top_p: keep everything
 
 
 @njit(nogil=True, cache=True)  # type: ignore[untyped-decorator, unused-ignore]
@@ -169,7 +155,16 @@ class Sampler:
         for token in self.banned:
             if token < p.size:
                 p[token] = -np.inf
-        _cut(p, float(self.temperature), float(self.top_p), int(self.top_k))
+        if self.temperature == 0:
+            best = int(np.argmax(p))
+            p[:] = 0
+            p[best] = 1
+            return p
+        _softmax(p)
+        cutoff = _nucleus(p, self.top_p) if self.top_p < 1 else 0.0
+        if 0 < self.top_k < p.size:
+            p[np.argsort(-p, kind="stable")[self.top_k :]] = 0
+        _sharpen(p, cutoff, float(self.temperature))
         return p
 
     def choose(

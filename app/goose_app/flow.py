@@ -12,13 +12,14 @@ _SPECIAL = 2.0  # pixels around a cell that shows a name instead of text
 
 @dataclass
 class Placed:
-    """A cell and where it lies: x in pixels, line number, width in pixels."""
+    """A cell and where it lies: x in pixels, line, width in pixels, index of its word's first."""
 
     cell: Cell
     shown: str
     x: float = 0.0
     line: int = 0
     width: float = 0.0
+    word: int = 0
 
     @property
     def named(self) -> bool:
@@ -49,10 +50,12 @@ class Flow:
 
     def replace(self, start: int, cells: list[Cell]) -> None:
         """Put cells from an index on; those behind are gone."""
-        del self.placed[start:]
-        self._word = self._word_start(start)
-        self._breaks = start > 0 and self.placed[-1].cell.text.endswith("\n")
-        for cell in cells:
+        begin = self.placed[start - 1].word if start > 0 else 0
+        kept = [p.cell for p in self.placed[begin:start]]  # what follows decides where a word goes
+        del self.placed[begin:]
+        self._word = self.placed[-1].word if begin else 0
+        self._breaks = begin > 0 and self.placed[-1].cell.text.endswith("\n")
+        for cell in (*kept, *cells):
             self._put(Placed(cell, shown_text(cell)))
 
     def set_width(self, width: float) -> None:
@@ -100,6 +103,7 @@ class Flow:
             self._word = index
         if p.x + p.width > self.width and p.x > 0:
             self._wrap(index)
+        p.word = self._word
         self._breaks = p.cell.text.endswith("\n")
 
     def _wrap(self, index: int) -> None:
@@ -110,14 +114,6 @@ class Flow:
             moved.x, moved.line = x, line
             x += moved.width
         self._word = begin
-
-    def _word_start(self, end: int) -> int:
-        i = end
-        while i > 0:
-            i -= 1
-            if _begins_word(self.placed[i]) or (i and self.placed[i - 1].line < self.placed[i].line):
-                return i
-        return 0
 
 
 def shown_text(cell: Cell) -> str:

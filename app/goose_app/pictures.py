@@ -6,7 +6,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from PySide6.QtCore import QBuffer, QByteArray, QIODevice
+from PySide6.QtCore import QBuffer, QByteArray, QIODevice, QPoint
 from PySide6.QtGui import QPainter
 from PySide6.QtSvg import QSvgGenerator
 from PySide6.QtWidgets import QWidget
@@ -41,7 +41,7 @@ def save_widget(widget: QWidget, path: Path) -> None:
             generator.setSize(widget.size())
             generator.setViewBox(widget.rect())
             painter = QPainter(generator)
-            widget.render(painter)
+            widget.render(painter, QPoint())
             painter.end()
             del generator
             write_whole(path, Path(name).read_bytes())

@@ -24,7 +24,9 @@ class Settings:
     """The table above, kept by Qt where the system keeps such things."""
 
     def __init__(self) -> None:
-        self._store = QSettings("goose-viz", "goose-viz")
+        self._store = QSettings(
+            QSettings.defaultFormat(), QSettings.Scope.UserScope, "goose-viz", "goose-viz"
+        )
 
     def __getitem__(self, key: str) -> Any:
         default = DEFAULTS[key]

@@ -292,9 +292,10 @@ class Window(QMainWindow):
                 self._progress.setVisible(bool(words))
                 self._progress.setValue(round(100 * fraction))
             case m.Loaded(model):
-                self.selection.resize(model.config)
+                self.picture = m.Picture.empty()
                 for panel in self.panels:
                     panel.set_model(model)
+                self.selection.resize(model.config)
                 self.setWindowTitle(f"{model.name} — Goose Viz")
                 self.summary.setText(
                     f"{model.name} · {model.config.shape} · {model.device} {model.dtype}"

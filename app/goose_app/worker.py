@@ -165,7 +165,7 @@ class Worker:
         state = model.new_state()
         model.forward([0], state)
         model.forward([0] * 4, state)
-        self._model, self._session = model, None
+        self._model, self._session, self._picture = model, None, None
         self.events.append(m.Loaded(model))
 
     def _restart(self, command: m.Restart) -> None:

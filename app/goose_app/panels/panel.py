@@ -40,8 +40,8 @@ class Panel(QWidget):
         self.theme = theme
 
     def set_model(self, model: Model) -> None:
-        """Another model was loaded."""
-        self.picture = None
+        """Another model was loaded: what is known of the last one no longer holds."""
+        self.picture = self.series = None
 
     def set_series(self, series: Series) -> None:
         """A run began; its figures will be here."""

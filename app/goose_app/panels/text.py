@@ -22,7 +22,7 @@ from goose_app.panels.panel import Panel
 from goose_app.selection import Selection
 from goose_app.series import Series
 from goose_app.theme import DARK, Theme, gradient
-from goose_viz import Sampler
+from goose_viz import Model, Sampler
 
 _MARGIN = 8
 _SURPRISED = 10.0  # bits at which a cell has its full colour
@@ -363,6 +363,12 @@ class TextPanel(Panel):
         """Other colours."""
         super().set_theme(theme)
         self.view.set_theme(theme)
+
+    def set_model(self, model: Model) -> None:
+        """Another model: its text begins anew."""
+        super().set_model(model)
+        self.view.series = None
+        self.view.replace(0, [])
 
     def set_series(self, series: Series) -> None:
         """A run began."""

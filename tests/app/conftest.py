@@ -1,0 +1,82 @@
+"""Offscreen windows with settings of their own, and a check that nothing outlives its test."""
+
+import os
+import threading
+
+os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+
+import pytest
+from PySide6.QtCore import QSettings
+
+from goose_app import messages as m
+from goose_app.window import Window
+
+PROMPT = "Once upon a time, there was a little dog."
+
+
+@pytest.fixture(autouse=True)
+def own_settings(tmp_path):
+    QSettings.setDefaultFormat(QSettings.Format.IniFormat)
+    QSettings.setPath(QSettings.Format.IniFormat, QSettings.Scope.UserScope, str(tmp_path / "settings"))
+
+
+@pytest.fixture(autouse=True)
+def no_thread_outlives_its_test():
+    yield
+    left = [t.name for t in threading.enumerate() if t.name == "goose-worker"]
+    assert left == []
+
+
+@pytest.fixture(scope="session")
+def qapp_cls():
+    from PySide6.QtWidgets import QApplication
+
+    return QApplication
+
+
+class Driver:
+    """A window and the means to wait for it."""
+
+    def __init__(self, qtbot, load, prompt):
+        self.qtbot = qtbot
+        self.events = []
+        self.window = Window(load, prompt, "dark")
+        self.window.on_event = self.events.append
+        self.window.resize(1600, 1000)
+        self.window.show()
+        qtbot.addWidget(self.window)
+
+    def wait(self, done, timeout=60_000):
+        self.qtbot.waitUntil(done, timeout=timeout)
+
+    def began(self):
+        return any(isinstance(e, m.Cells) for e in self.events)
+
+    def at(self, position):
+        self.wait(lambda: self.window.picture.position == position and not self.window.running)
+
+    @property
+    def text(self):
+        return "".join(p.cell.text for p in self.window.text.view.flow.placed)
+
+
+@pytest.fixture
+def open_window(qtbot):
+    drivers = []
+
+    def make(source=None, prompt=PROMPT, wait=True):
+        driver = Driver(qtbot, m.Load(source), prompt)
+        drivers.append(driver)
+        if wait:
+            driver.wait(driver.began)
+            driver.wait(lambda: driver.window.picture.position > 0)
+        return driver
+
+    yield make
+    for driver in drivers:
+        driver.window.close()
+
+
+@pytest.fixture
+def driver(open_window):
+    return open_window()

@@ -1,0 +1,236 @@
+"""What the window knows, tested without a window."""
+
+import numpy as np
+import pytest
+
+import goose_viz as gv
+from goose_app import messages as m
+from goose_app.actions import ACTIONS, TRANSPORT, help_page
+from goose_app.flow import Flow, shown_text
+from goose_app.panels.heads import thumbnail_sheet
+from goose_app.selection import Selection
+from goose_app.series import HIGH, LOW, MEAN, MEDIAN, Series, summary
+from goose_app.worker import Worker
+
+
+def cells(words, start=0):
+    return [m.Cell(start + i, i, w, w or "<end>", 0.5, True) for i, w in enumerate(words)]
+
+
+def flow(width=100):
+    f = Flow(lambda text: 10.0 * len(text))
+    f.set_width(width)
+    return f
+
+
+def lines(f):
+    out = {}
+    for p in f.placed:
+        out.setdefault(p.line, []).append(p.shown)
+    return ["".join(v) for v in out.values()]
+
+
+def test_lines_break_between_words_never_inside():
+    f = flow(100)
+    f.replace(0, cells(["The", " ele", "ph", "ant", " sat", " down"]))
+    assert lines(f) == ["The", " elephant", " sat down"]
+    for p in f.placed:
+        assert p.x + p.width <= 100
+
+
+def test_a_word_longer_than_a_line_is_broken_between_tokens():
+    f = flow(100)
+    f.replace(0, cells(["aaaa"] * 7))
+    assert lines(f) == ["aaaaaaaa"] * 3 + ["aaaa"]
+
+
+def test_newlines_and_names():
+    f = flow(200)
+    f.replace(0, cells(["", "One", "\n", "Two", ".\n\n", "Three"]))
+    assert lines(f) == ["<end>One⏎", "Two.⏎⏎", "Three"]
+    assert shown_text(m.Cell(0, 1, "", "\\xe5", 0.1, True)) == "·"
+
+
+def test_incremental_layout_equals_layout_at_once():
+    rng = np.random.default_rng(0)
+    words = [rng.choice([" a", " bc", "def", "\n", "", " longword", ","]) for _ in range(400)]
+    at_once, step_by_step = flow(150), flow(150)
+    at_once.replace(0, cells(words))
+    for i, word in enumerate(words):
+        step_by_step.replace(i, cells([word], i))
+    assert [(p.x, p.line) for p in at_once.placed] == [(p.x, p.line) for p in step_by_step.placed]
+    for cut in (3, 57, 200):
+        step_by_step.replace(cut, cells(words[cut:], cut))
+        assert [(p.x, p.line) for p in at_once.placed] == [
+            (p.x, p.line) for p in step_by_step.placed
+        ]
+
+
+def test_every_cell_is_found_where_it_lies():
+    f = flow(150)
+    f.replace(0, cells([" alpha", " beta", "gamma", "\n", " delta"] * 20))
+    for i, p in enumerate(f.placed):
+        assert f.at(p.x + p.width / 2, p.line) == i
+    assert f.at(149, 0) is None or f.placed[f.at(149, 0)].line == 0
+    assert f.at(5, 10_000) is None
+    assert [f.placed[f.first_on(n)].line for n in range(f.n_lines)] == list(range(f.n_lines))
+
+
+def test_selection_stays_inside(demo):
+    s, calls = Selection(), []
+    s.listen(lambda: calls.append((s.layer, s.head)))
+    s.resize(demo.config)
+    assert calls == [(3, 1)]
+    s.select(99, -5)
+    assert (s.layer, s.head) == (5, 0)
+
+
+def test_summary_and_series(demo):
+    values = np.random.default_rng(0).random((6, 256)).astype(np.float32)
+    out = summary(values)
+    np.testing.assert_allclose(out[:, MEAN], values.mean(1), rtol=1e-5)
+    quantiles = np.quantile(values, [0.1, 0.5, 0.9], axis=1, method="nearest")
+    for column, q in zip((LOW, MEDIAN, HIGH), quantiles, strict=True):
+        np.testing.assert_array_equal(out[:, column], q)
+    series = Series(demo.config)
+    frame = gv.Frame(
+        {"decay": values, "iclr": values, "removed_norm": np.ones((6, 4)), "written_norm": np.ones((6, 4))},
+        tuple(range(6)),
+    )  # fmt: skip
+    n = 70_000  # more than it keeps
+    for i in (*range(5), *range(n - 5, n)):
+        series.put(i, frame)
+    start, rows = series.window("decay", n - 3, n + 10)
+    assert (start, rows.shape) == (n - 3, (3, 6, 4))
+    start, rows = series.window("removed_norm", 0, 2)
+    assert len(rows) == 0
+
+
+def test_thumbnails():
+    wkv = np.random.default_rng(0).standard_normal((2, 3, 8, 8)).astype(np.float32)
+    wkv[1, 2] = 0
+    sheet = thumbnail_sheet(wkv)
+    assert sheet.shape == (2 * 10 - 2, 3 * 10 - 2)
+    assert (sheet[8:10] == 0).all()  # the gap's own colour
+    assert (sheet[10:18, 20:28] == 128).all()  # an empty head is neutral
+    block = sheet[:8, :8].astype(int) - 128
+    np.testing.assert_array_equal(np.sign(block)[np.abs(wkv[0, 0]) > 0.1],
+                                  np.sign(wkv[0, 0])[np.abs(wkv[0, 0]) > 0.1])  # fmt: skip
+    huge = np.zeros((4, 4, 512, 512), np.float32)
+    assert thumbnail_sheet(huge).size < 1_000_000
+
+
+def test_the_action_table():
+    names = [a.name for a in ACTIONS]
+    assert len(set(names)) == len(names)
+    keys = [k for a in ACTIONS for k in a.keys]
+    assert len(set(keys)) == len(keys)
+    assert set(TRANSPORT) <= set(names)
+    page = help_page([("Decay", "What stays.")])
+    for action in ACTIONS:
+        if action.keys:
+            assert action.keys[0] in page
+    assert "What stays." in page
+
+
+# -- the worker --------------------------------------------------------------------------------
+
+
+class Running:
+    def __init__(self):
+        self.worker = Worker()
+        self.worker.start()
+        self.seen = []
+
+    def until(self, wanted, seconds=60):
+        import time
+
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            while self.worker.events:
+                self.seen.append(self.worker.events.popleft())
+                if wanted(self.seen[-1]):
+                    return self.seen[-1]
+            time.sleep(0.001)
+        raise AssertionError(f"waited in vain; seen {self.seen[-5:]}")
+
+
+@pytest.fixture
+def running():
+    r = Running()
+    yield r
+    r.worker.close()
+
+
+def test_the_worker_loses_no_token(running):
+    w = running.worker
+    w.send(m.Load(None))
+    running.until(lambda e: isinstance(e, m.Loaded))
+    w.send(m.Restart("Once upon a time", gv.Sampler(seed=3)))
+    running.until(lambda e: isinstance(e, m.Cells))
+    w.send(m.Run(until=205))
+    running.until(lambda e: e == m.Running(False))
+    tokens = []
+    for event in running.seen:
+        if isinstance(event, m.Cells):
+            assert event.start == len(tokens)
+            tokens += [c.token for c in event.cells]
+    session = gv.Session(gv.load_model(), gv.Sampler(seed=3))
+    session.feed("Once upon a time")
+    list(session.run(200))
+    assert tokens == session.tokens
+    picture = w.take_picture()
+    assert picture.position == picture.recorded == 205
+    assert (picture.wkv == session.state.wkv).all()
+    assert [t for t, _, _ in picture.next_tokens] == [t for t, _ in session.next_tokens(12)]
+    assert w.take_picture() is None
+
+
+def test_mistakes_become_words_and_the_run_is_kept(running, tmp_path):
+    w = running.worker
+    w.send(m.Step())
+    assert "no model is open" in running.until(lambda e: isinstance(e, m.Failed)).words
+    w.send(m.Load(None))
+    w.send(m.Restart("Once", gv.Sampler(seed=3)))
+    running.until(lambda e: isinstance(e, m.Cells))
+    bad = tmp_path / "bad.pth"
+    bad.write_bytes(b"<html>")
+    w.send(m.Load(str(bad)))
+    assert "web page" in running.until(lambda e: isinstance(e, m.Failed)).words
+    w.send(m.Branch(1, 99999))
+    assert "vocabulary" in running.until(lambda e: isinstance(e, m.Failed)).words
+    w.send(m.Export(tmp_path / "nowhere" / "a.npz"))
+    assert "nowhere" in running.until(lambda e: isinstance(e, m.Failed)).words
+    w.send(m.Step())
+    cells_ = running.until(lambda e: isinstance(e, m.Cells) and e.start > 0)
+    assert cells_.start == 2
+
+
+def test_while_held_no_token_begins_and_a_fresh_picture_waits(running):
+    import time
+
+    w = running.worker
+    w.send(m.Load(None))
+    w.send(m.Restart("Once", gv.Sampler(seed=3)))
+    w.send(m.Run())
+    running.until(lambda e: isinstance(e, m.Cells) and e.start > 20)
+    w.hold()
+    while not w.idle:
+        time.sleep(0.001)
+    position = w.take_picture().position
+    assert w._session.position == position
+    time.sleep(0.05)
+    assert w._session.position == position
+    w.release()
+    w.send(m.Pause())
+    running.until(lambda e: e == m.Running(False))
+
+
+def test_a_load_can_be_cancelled(running, tmp_path):
+    w = running.worker
+    w.send(m.Load(None))
+    running.until(lambda e: isinstance(e, m.Loading))
+    w.cancel()
+    seen = running.until(lambda e: isinstance(e, m.Told | m.Loaded))
+    if isinstance(seen, m.Told):
+        assert seen.words == "cancelled"

@@ -1,0 +1,368 @@
+"""The window offscreen: what is done in one place shows in all others."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PySide6.QtCore import QMimeData, QPointF, Qt, QUrl
+from PySide6.QtGui import QDropEvent, QImage
+from PySide6.QtWidgets import QFileDialog, QMessageBox
+
+import goose_viz as gv
+from goose_app import messages as m
+from goose_app.pictures import save_widget
+
+from .conftest import PROMPT
+
+DATA = Path(__file__).parents[1] / "data"
+
+
+def image_of(widget):
+    picture = widget.grab().toImage().convertToFormat(QImage.Format.Format_RGB32)
+    raw = np.frombuffer(picture.constBits(), np.uint8)
+    return raw.reshape(picture.height(), picture.bytesPerLine() // 4, 4)[:, : picture.width()].copy()
+
+
+def click(driver, widget, point):
+    driver.qtbot.mouseClick(widget, Qt.MouseButton.LeftButton, pos=point.toPoint())
+
+
+def run_to(driver, position):
+    driver.window.worker.send(m.Run(until=position))
+    driver.wait(lambda: driver.window.picture.position >= position)
+    driver.at(position)
+
+
+def test_the_prompt_is_read_at_once(driver):
+    assert driver.text == PROMPT
+    w = driver.window
+    assert w.picture.position == w.picture.recorded == len(w.text.view.flow.placed)
+    assert w.text.view.cursor_position == w.picture.position
+    assert "stories-7M" in w.windowTitle()
+    assert w.model_panel.values["parameters"].text() == "7.3 million"
+
+
+def test_run_pause_step_back_by_keys(driver):
+    w, bot = driver.window, driver.qtbot
+    start = w.picture.position
+    w.text.view.setFocus()
+    bot.keyClick(w.text.view, Qt.Key.Key_Space)
+    driver.wait(lambda: w.picture.position > start + 5)
+    assert w.running
+    assert w.actions_by_name["run_or_pause"].text().endswith("Pause")
+    bot.keyClick(w.text.view, Qt.Key.Key_Space)
+    driver.wait(lambda: not w.running)
+    driver.wait(lambda: w.picture.position == len(w.text.view.flow.placed))
+    end = w.picture.position
+    state = w.picture.wkv
+    bot.keyClick(w.text.view, Qt.Key.Key_Left)
+    driver.at(end - 1)
+    assert not (w.picture.wkv == state).all()
+    assert w.picture.recorded == end
+    bot.keyClick(w.text.view, Qt.Key.Key_Right)
+    driver.at(end)
+    assert (w.picture.wkv == state).all()
+    bot.keyClick(w.text.view, Qt.Key.Key_Right)
+    driver.at(end + 1)
+    bot.keyClick(w.text.view, Qt.Key.Key_Home)
+    driver.at(0)
+    assert not w.picture.wkv.any()
+    bot.keyClick(w.text.view, Qt.Key.Key_End)
+    driver.at(end + 1)
+
+
+def test_the_text_is_the_sessions(driver):
+    w = driver.window
+    run_to(driver, 150)
+    session = gv.Session(gv.load_model(), w.text.sampler())
+    session.feed(PROMPT)
+    list(session.run(150 - session.position))
+    assert driver.text == session.text
+    assert (w.picture.wkv == session.state.wkv).all()
+
+
+def test_clicks_on_tokens_heads_and_next_tokens(driver):
+    w = driver.window
+    run_to(driver, 60)
+    click(driver, w.text.view.viewport(), w.text.view.cell_rect(29).center())
+    driver.at(30)
+    w.heads.refresh()
+    rect = w.heads.map.image_rect()
+    click(driver, w.heads.map, QPointF(rect.x() + rect.width() * 0.9, rect.y() + rect.height() * 0.05))
+    assert (w.selection.layer, w.selection.head) == (0, 3)
+    assert w.state.layer_box.currentText() == "layer 0"
+    assert w.state.head_box.currentText() == "head 3"
+    token, label, _ = w.picture.next_tokens[2]
+    click(driver, w.next_token, w.next_token.row_rect(2).center())
+    driver.at(31)
+    assert w.picture.lines == 2
+    assert w.text.view.flow.placed[-1].cell.token == token
+    assert len(w.text.view.flow.placed) == 31
+    assert driver.text.endswith(label)
+    assert "course 2" in w.transport.place.text()
+
+
+def test_layer_and_head_keys(driver):
+    w, bot = driver.window, driver.qtbot
+    w.selection.select(2, 1)
+    w.text.view.setFocus()
+    for key, expected in (
+        (Qt.Key.Key_Down, (3, 1)), (Qt.Key.Key_Up, (2, 1)), (Qt.Key.Key_BracketRight, (2, 2)),
+        (Qt.Key.Key_BracketLeft, (2, 1)),
+    ):  # fmt: skip
+        bot.keyClick(w.text.view, key)
+        assert (w.selection.layer, w.selection.head) == expected
+
+
+def test_keys_in_the_prompt_are_letters(driver):
+    w, bot = driver.window, driver.qtbot
+    before = w.picture.position
+    w.edit_prompt()
+    bot.keyClicks(w.text.prompt, "A cat [sat]")
+    bot.keyClick(w.text.prompt, Qt.Key.Key_Left)
+    assert w.text.prompt.toPlainText() == "A cat [sat]"
+    assert w.picture.position == before
+    assert not w.running
+    bot.keyClick(w.text.prompt, Qt.Key.Key_Return, Qt.KeyboardModifier.ControlModifier)
+    driver.wait(lambda: driver.text == "A cat [sat]")
+    assert w.text.view.hasFocus()
+
+
+def test_the_slider_goes_anywhere(driver):
+    w = driver.window
+    run_to(driver, 80)
+    for value in (70, 20, 33, 5):
+        w.transport.slider.setValue(value)
+    driver.at(5)
+    w.transport.slider.setValue(64)
+    driver.at(64)
+
+
+def test_the_panels_show_the_numbers(driver):
+    w = driver.window
+    run_to(driver, 40)
+    S = w.picture.wkv[w.selection.layer, w.selection.head]
+    assert f"{S[3, 5]:+.5f}" in w.state._describe(3, 5)
+    assert "value 3 · key 5" in w.state._describe(3, 5)
+    value = float(w.picture.decay[2, 17])
+    assert f"{value:.4f}" in w.decay._describe(2, 17)
+    assert "half-life" in w.decay._describe(2, 17)
+    assert f"{float(w.picture.iclr[1, 3]):.4f}" in w.iclr._describe(1, 3)
+    tip = w.text.view.describe(20)
+    assert "surprisal" in tip
+    assert "written" in tip
+    # the pixel of one cell of the state has the colour of its number
+    picture = image_of(w.state.map)
+    rect = w.state.map.image_rect()
+    row, column = np.unravel_index(S.argmax(), S.shape)
+    x = int(rect.x() + (column + 0.5) * rect.width() / 64)
+    y = int(rect.y() + (row + 0.5) * rect.height() / 64)
+    blue, _, red = picture[y, x, :3].astype(int)
+    assert red > blue + 20
+    row, column = np.unravel_index(S.argmin(), S.shape)
+    x = int(rect.x() + (column + 0.5) * rect.width() / 64)
+    y = int(rect.y() + (row + 0.5) * rect.height() / 64)
+    blue, _, red = picture[y, x, :3].astype(int)
+    assert blue > red + 20
+
+
+def test_pictures_change_with_the_cursor_and_hidden_docks_do_no_work(driver):
+    w = driver.window
+    shown = {p.title: image_of(p) for p in w.panels if p.isVisible()}
+    calls = []
+    w.docks["Decay"].hide()
+    original = w.decay.show_picture
+    w.decay.show_picture = lambda p: (calls.append(p), original(p))
+    run_to(driver, 60)
+    assert calls == []
+    for title in ("Text", "Next token", "State", "All heads", "In-context learning rate"):
+        panel = next(p for p in w.panels if p.title == title)
+        assert not np.array_equal(image_of(panel), shown[title]), title
+    w.docks["Decay"].show()
+    assert calls[-1].position == 60
+
+
+def test_sorting_channels_and_locking_the_scale(driver):
+    w = driver.window
+    w.decay.sort.setChecked(True)
+    rows = w.decay.map._indices.astype(int)
+    assert (np.diff(rows, axis=1) <= 0).all()
+    channel = int(w.decay._order[1, 0])
+    assert f"channel {channel}" in w.decay._describe(1, 0)
+    w.state.lock.setChecked(True)
+    level = w.state._level
+    run_to(driver, 100)
+    assert w.state._level == level
+
+
+def test_colouring(driver):
+    w = driver.window
+    run_to(driver, 50)
+    seen = [image_of(w.text.view.viewport())]
+    for i in (1, 2, 3):
+        w.text.colouring.setCurrentIndex(i)
+        seen.append(image_of(w.text.view.viewport()))
+    for i in range(4):
+        for j in range(i):
+            assert not np.array_equal(seen[i], seen[j])
+
+
+def test_export_and_resume(driver, tmp_path, monkeypatch):
+    w = driver.window
+    run_to(driver, 40)
+    path = tmp_path / "moment.safetensors"
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *a: (str(path), ""))
+    w.actions_by_name["export_snapshot"].trigger()
+    driver.wait(path.exists)
+    snapshot = gv.load_snapshot(path)
+    assert snapshot.position == 40
+    assert (snapshot.state.wkv == w.picture.wkv).all()
+    w.text.prompt.setPlainText("Another story.")
+    w.restart()
+    driver.wait(lambda: driver.text == "Another story.")
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *a: (str(path), ""))
+    w.open_snapshot()
+    driver.wait(lambda: driver.text == snapshot.text)
+    driver.at(40)
+    assert (w.picture.wkv == snapshot.state.wkv).all()
+    w.step()
+    driver.at(41)
+
+
+def test_errors_in_words_keep_the_run(driver, tmp_path, monkeypatch):
+    w = driver.window
+    run_to(driver, 30)
+    text = driver.text
+    bad = tmp_path / "model.pth"
+    bad.write_bytes(b"<html>not found</html>")
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *a: (str(bad), ""))
+    w.open_file()
+    driver.wait(w.message_bar.isVisible)
+    assert "a web page saved under a model's name" in w.message.text()
+    assert driver.text == text
+    w.step()
+    driver.at(31)
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *a: ("/nowhere/x.npz", ""))
+    w.export_snapshot()
+    driver.wait(lambda: "/nowhere" in w.message.text())
+
+
+def test_open_another_model_by_drop_and_recent(driver, tmp_path):
+    w = driver.window
+    path = DATA / "random-L3-D128-N64.bf16.pth"
+    data = QMimeData()
+    data.setUrls([QUrl.fromLocalFile(str(path))])
+    event = QDropEvent(QPointF(5, 5), Qt.DropAction.CopyAction, data, Qt.MouseButton.LeftButton,
+                       Qt.KeyboardModifier.NoModifier)  # fmt: skip
+    w.dropEvent(event)
+    driver.wait(lambda: w.picture.wkv.shape == (3, 2, 64, 64) and w.picture.position > 0)
+    assert w.state.layer_box.count() == 3
+    assert "vocabulary is unknown" in w.message.text()
+    assert w.text.prompt.toPlainText() == "0"
+    w._fill_recent()
+    assert [a.text() for a in w.recent_menu.actions()] == [str(path.resolve())]
+    run_to(driver, 20)
+    assert len(driver.text.split()) == 20
+    w.open_embedded()
+    driver.wait(lambda: w.picture.wkv.shape == (6, 4, 64, 64))
+
+
+def test_a_prompt_the_tokenizer_refuses(open_window):
+    driver = open_window(str(DATA / "random-L3-D128-N64.bf16.pth"))
+    w = driver.window
+    w.text.prompt.setPlainText("5 hello")
+    w.restart()
+    driver.wait(lambda: "'hello' is no token id" in w.message.text())
+    assert w.picture.position == 1  # the run from before is still there
+
+
+def test_changed_sampling_counts_from_the_next_token(driver):
+    w = driver.window
+    w.text.temperature.setValue(0.0)
+    run_to(driver, 40)
+    session = gv.Session(gv.load_model(), gv.Sampler(temperature=0, top_p=0.85, seed=1))
+    session.feed(PROMPT)
+    list(session.run(40 - session.position))
+    assert driver.text == session.text
+
+
+def test_settings_are_remembered(open_window):
+    first = open_window()
+    first.window.text.seed.setValue(77)
+    first.window.text.colouring.setCurrentIndex(2)
+    first.window.docks["Decay"].hide()
+    first.window.close()
+    second = open_window()
+    assert second.window.text.seed.value() == 77
+    assert second.window.text.colouring.currentIndex() == 2
+    assert not second.window.docks["Decay"].isVisible()
+    second.window.reset_docks()
+    assert second.window.docks["Decay"].isVisible()
+
+
+@pytest.mark.parametrize("suffix", [".png", ".svg"])
+def test_any_panel_as_a_picture(driver, tmp_path, suffix):
+    for panel in driver.window.panels:
+        path = tmp_path / f"panel{suffix}"
+        save_widget(panel, path)
+        if suffix == ".png":
+            assert QImage(str(path)).size() == panel.size()
+        else:
+            content = path.read_text()
+            assert content.startswith("<?xml")
+            assert content.rstrip().endswith("</svg>")
+        path.unlink()
+    with pytest.raises(ValueError, match=r"ends in \.png or \.svg"):
+        save_widget(driver.window, tmp_path / "a.bmp")
+
+
+def test_every_action_has_its_method_and_help_opens(driver):
+    w = driver.window
+    for name in w.actions_by_name:
+        assert callable(getattr(w, name))
+    w.show_help()
+    boxes = w.findChildren(QMessageBox)
+    assert "Space" in boxes[0].text()
+    boxes[0].close()
+
+
+def test_both_themes(driver):
+    from goose_app.theme import DARK, LIGHT
+
+    w = driver.window
+    dark = image_of(w).mean()
+    w.set_theme(LIGHT)
+    light = image_of(w).mean()
+    assert light > dark + 50
+    w.set_theme(DARK)
+    assert abs(image_of(w).mean() - dark) < 2
+
+
+def test_closing_while_running(open_window):
+    driver = open_window()
+    driver.window.run_or_pause()
+    driver.wait(lambda: driver.window.running)
+    driver.window.close()
+    assert not driver.window.worker._thread.is_alive()
+
+
+def test_speed_slows_the_writing(driver):
+    w = driver.window
+    w.transport.speed.setCurrentText("20 tokens/s")
+    start = w.picture.position
+    w.run_or_pause()
+    driver.qtbot.wait(600)
+    w.run_or_pause()
+    driver.wait(lambda: not w.running)
+    assert 3 <= w.picture.position - start <= 14
+
+
+def test_metadata_of_a_window_export_is_complete(driver, tmp_path):
+    path = tmp_path / "a.npz"
+    driver.window.worker.send(m.Export(path))
+    driver.wait(path.exists)
+    with np.load(path) as file:
+        metadata = json.loads(str(file["metadata"]))
+        assert file["frame.decay"].shape == (6, 256)
+    assert metadata["text"] == PROMPT

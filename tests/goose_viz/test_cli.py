@@ -1,0 +1,91 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import goose_viz as gv
+from goose_viz import cli
+
+
+def run(capfd, *words):
+    status = cli.run(list(words))
+    out, err = capfd.readouterr()
+    return status, out, err
+
+
+def test_generate_streams_the_session(capfd, demo):
+    status, out, err = run(capfd, "generate", "--prompt", "Once upon", "-n", "12", "--seed", "4")
+    session = gv.Session(demo, gv.Sampler(seed=4))
+    session.feed("Once upon")
+    list(session.run(12))
+    assert status == 0
+    assert out == session.text + "\n"
+    assert "tokens/s" in err
+    assert "seed 4" in err
+
+
+def test_generate_stops(capfd):
+    status, out, _ = run(capfd, "generate", "--stop", ".", "-n", "300", "--seed", "1",
+                         "--prompt", "Once upon a time")  # fmt: skip
+    assert status == 0
+    assert out.endswith(".\n")
+    assert out.count(".") == 1
+
+
+def test_info(capfd, small):
+    status, out, _ = run(capfd, "info")
+    assert status == 0
+    for words in ("stories-7M", "6", "4 of 64", "4096 (tokenizer.json)", "bf16"):
+        assert words in out
+    status, out, _ = run(capfd, "info", str(small.source))
+    assert "61 (token ids)" in out
+
+
+def test_check(capfd, small):
+    status, out, _ = run(capfd, "check", str(small.source))
+    assert status == 0
+    assert out.count(" ok ") == 2 * 2 * (len(gv.OBSERVABLES) + 3)
+    assert "1e-04" in out
+
+
+def test_export(capfd, tmp_path):
+    path = tmp_path / "a.npz"
+    status, out, _ = run(capfd, "export", str(path), "--prompt", "Once upon a time", "-n", "5",
+                         "--seed", "1", "--probe", "decay", "--probe", "iclr")  # fmt: skip
+    assert status == 0
+    snapshot = gv.load_snapshot(path)
+    assert snapshot.position == 10
+    assert snapshot.arrays["frame.iclr"].shape == (6, 256)
+    assert "10 tokens" in out
+    assert np.isfinite(snapshot.state.wkv).all()
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["generate", "/nowhere/model.pth"], "no such file"),
+        (["generate", "--temperature", "-1"], "expected a number from 0.0"),
+        (["generate", "--dtype", "int3"], "expected one of auto"),
+        (["generate", "--device", "cuda"], "use device='cpu'"),
+        (["export", "/nowhere/a.npz"], "/nowhere"),
+        (["export", "a.txt"], "ends in .safetensors or .npz"),
+        (["export", "a.npz", "--probe", "dekay"], "there are decay"),
+        (["generate", "--bogus"], "No such option"),
+        (["info", "a", "b"], "unexpected extra argument"),
+    ],
+)
+def test_mistakes_are_one_line_and_status_2(capfd, words, sentence):
+    status, out, err = run(capfd, *words)
+    assert status == 2
+    assert sentence in err
+    assert "Traceback" not in out + err
+
+
+def test_the_runtime_imports_no_qt_and_no_torch():
+    code = (
+        "import sys, goose_viz, goose_gpu, goose_viz.cpu, goose_viz.cli;"
+        "goose_viz.load_model();"
+        "assert not {'PySide6', 'torch', 'pyqtgraph', 'numba.cuda.cudadrv.driver'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

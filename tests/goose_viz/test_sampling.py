@@ -1,0 +1,102 @@
+import numpy as np
+import pytest
+
+import goose_viz as gv
+
+V = 200
+
+
+def plain(logits, counts, s):
+    """The rwkv package's order of things, written for reading."""
+    z = logits.astype(np.float64).copy()
+    for token, count in counts.items():
+        z[token] -= s.presence + count * s.frequency
+    z[list(s.banned)] = -np.inf
+    p = np.exp(z - z.max())
+    p /= p.sum()
+    if s.temperature == 0:
+        return np.eye(len(p))[p.argmax()]
+    ordered = np.sort(p)[::-1]
+    reached = np.cumsum(ordered) >= s.top_p
+    if reached.any() and s.top_p < 1:  # 1 means no cut, where a rounded sum might make one
+        p[p < ordered[reached.argmax()]] = 0
+    if s.top_k > 0:
+        p[np.argsort(-p, kind="stable")[s.top_k :]] = 0
+    p = p ** (1 / s.temperature)
+    return p / p.sum()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"temperature": 0.3}, {"temperature": 2.0, "top_p": 1.0}, {"top_p": 0.0}, {"top_k": 7},
+     {"top_k": 3, "top_p": 0.99}, {"top_k": 1000}, {"banned": (3, 5, 9)}, {"temperature": 0},
+     {"presence": 2.0, "frequency": 1.0}, {"top_p": 0.9999999}],
+)  # fmt: skip
+@pytest.mark.parametrize("scale", [0.1, 3.0, 30.0])
+def test_distribution(options, scale):
+    sampler = gv.Sampler(seed=0, **options)
+    rng = np.random.default_rng(1)
+    for _ in range(20):
+        logits = (scale * rng.standard_normal(V)).astype(np.float32)
+        counts, seen = sampler.new_counts(V), {}
+        for token in rng.integers(0, V, 30):
+            sampler.count(counts, int(token), "word")
+            seen = {k: c * 0.996 for k, c in seen.items()}
+            seen[int(token)] = seen.get(int(token), 0) + 1
+        found = sampler.distribution(logits, counts)
+        np.testing.assert_allclose(found, plain(logits, seen, sampler), atol=1e-12)
+        assert found.sum() == pytest.approx(1)
+
+
+def test_blanks_and_digits_weigh_nothing():
+    sampler = gv.Sampler(seed=0)
+    counts = sampler.new_counts(10)
+    sampler.count(counts, 1, " ")
+    sampler.count(counts, 2, "7")
+    sampler.count(counts, 3, "dog")
+    sampler.count(counts, 3, "dog")
+    assert counts[1] == counts[2] == 0  # presence still counts for them, as in the rwkv package
+    assert counts[3] == pytest.approx(1.996)
+    assert counts[0] == -1
+
+
+def test_the_draw_depends_on_seed_and_position_alone():
+    logits = np.random.default_rng(0).standard_normal(V).astype(np.float32)
+    counts = gv.Sampler(seed=1).new_counts(V)
+    one = [gv.Sampler(seed=1, top_p=1.0).choose(logits, counts, i) for i in range(50)]
+    again = [gv.Sampler(seed=1, top_p=1.0).choose(logits, counts, i) for i in reversed(range(50))]
+    other = [gv.Sampler(seed=2, top_p=1.0).choose(logits, counts, i) for i in range(50)]
+    assert one == again[::-1]
+    assert one != other
+    unseeded = gv.Sampler()
+    assert unseeded.seed is not None
+    assert unseeded.choose(logits, counts, 3) == unseeded.choose(logits, counts, 3)
+
+
+def test_frequencies_follow_the_distribution():
+    logits = np.log(np.array([0.5, 0.3, 0.15, 0.05], np.float32))
+    sampler = gv.Sampler(seed=3, top_p=1.0)
+    counts = sampler.new_counts(4)
+    drawn = np.bincount([sampler.choose(logits, counts, i) for i in range(4000)], minlength=4)
+    np.testing.assert_allclose(drawn / 4000, [0.5, 0.3, 0.15, 0.05], atol=0.03)
+
+
+def test_zero_temperature_is_greedy_and_bans_hold():
+    logits = np.arange(V, dtype=np.float32)
+    sampler = gv.Sampler(temperature=0, banned=(V - 1, V - 2), seed=0)
+    assert sampler.choose(logits, sampler.new_counts(V), 0) == V - 3
+
+
+def test_stops():
+    sampler = gv.Sampler(stop=(5, "\n\nUser:"), seed=0)
+    assert sampler.stops(5, "anything")
+    assert sampler.stops(1, "hello\n\nUser:")
+    assert not sampler.stops(1, "hello\n\nUser: x")
+
+
+@pytest.mark.parametrize(
+    "bad", [{"temperature": -1}, {"top_p": 1.5}, {"top_k": -2}, {"penalty_decay": 2}, {"seed": -1}]
+)
+def test_numbers_out_of_range(bad):
+    with pytest.raises(ValueError, match="expected"):
+        gv.Sampler(**bad)

@@ -1,0 +1,263 @@
+import numpy as np
+import pytest
+
+import goose_viz as gv
+
+PROMPT = "Once upon a time, there was a little dog."
+
+
+def make(model, **options):
+    return gv.Session(model, gv.Sampler(seed=7), gv.Probe({"decay", "wkv"}), **options)
+
+
+def moment(session):
+    arrays = {k: v.copy() for k, v in session.state.arrays().items()}
+    return session.tokens, arrays, None if session.logits is None else session.logits.copy()
+
+
+def same(a, b):
+    if a[0] != b[0] or (a[2] is None) != (b[2] is None):
+        return False
+    logits = a[2] is None or bool((a[2] == b[2]).all())
+    return logits and all((a[1][k] == b[1][k]).all() for k in a[1])
+
+
+@pytest.fixture
+def written(demo):
+    """A session of 60 written tokens, and its moment behind every one."""
+    session = make(demo)
+    session.feed(PROMPT)
+    moments = {session.position: moment(session)}
+    for step in session.run(60):
+        moments[step.position] = moment(session)
+    return session, moments
+
+
+def test_feed_and_step(demo):
+    session = make(demo)
+    ids = demo.tokenizer.encode(PROMPT)
+    steps = session.feed(PROMPT)
+    assert [s.token for s in steps] == [0, *ids]
+    assert session.position == len(session.tokens) == len(ids) + 1
+    assert session.text == PROMPT
+    assert np.isnan(steps[0].probability)
+    assert steps[0].top == []
+    assert all(0 < s.probability < 1 for s in steps[1:])
+    assert not any(s.generated for s in steps)
+    expected = session.next_tokens(3)
+    step = session.step()
+    assert step.position == session.position == len(ids) + 2
+    assert step.generated
+    assert step.top[:3] == expected
+    p = dict(expected).get(step.token)
+    assert p is None or step.probability == pytest.approx(p, rel=1e-5)
+    assert step.frame.decay.shape == (6, 256)
+    assert (step.frame.wkv == session.state.wkv).all()
+    assert len(session.probe.frames) == session.position
+
+
+def test_next_tokens_are_the_softmax(demo):
+    session = make(demo)
+    session.feed(PROMPT)
+    p = np.exp(session.logits.astype(np.float64))
+    p /= p.sum()
+    best = np.argsort(-p)[:5]
+    found = session.next_tokens(5)
+    assert [t for t, _ in found] == best.tolist()
+    np.testing.assert_allclose([q for _, q in found], p[best], rtol=1e-5)
+
+
+def test_there_and_back_is_bit_identical(written):
+    session, moments = written
+    rng = np.random.default_rng(0)
+    frames = len(session.probe.frames)
+    for position in [*rng.integers(min(moments), max(moments) + 1, 40).tolist(), max(moments)]:
+        step = session.goto(int(position))
+        assert same(moment(session), moments[position])
+        assert step.position == session.position == position
+        assert (step.frame.wkv == session.state.wkv).all()
+    assert len(session.probe.frames) == frames  # replays add none
+    start = min(moments)
+    session.goto(start)
+    for step in session.run(60):
+        assert same(moment(session), moments[step.position])
+    assert session.recorded == start + 60
+    session.back(13)
+    assert same(moment(session), moments[start + 47])
+    tail = [session.step().token for _ in range(20)]
+    assert len(tail) == 20
+    assert same((session.tokens[: start + 60], *moments[start + 60][1:]), moments[start + 60])
+
+
+def test_inside_a_prompt_and_out_again(written):
+    session, moments = written
+    n_prompt = min(moments)
+    one_by_one = session.model.new_state()
+    for token in session.tokens[:5]:
+        session.model.forward([token], one_by_one)
+    for arrival in (lambda: session.goto(5), lambda: (session.goto(2), session.goto(5))):
+        session.goto(max(moments))
+        arrival()
+        assert (session.state.wkv == one_by_one.wkv).all()
+        while session.position < n_prompt:
+            session.step()
+        assert same(moment(session), moments[n_prompt])
+        for _ in range(5):
+            session.step()
+        assert same(moment(session), moments[n_prompt + 5])
+    assert session.goto(0) is None
+    assert session.logits is None
+    assert not session.state.wkv.any()
+    assert session.next_tokens() == []
+
+
+def test_branches_keep_the_old_line(written):
+    session, moments = written
+    n = min(moments)
+    old = session.lines[0].tokens[:]
+    step = session.branch(n + 20, 42)
+    assert step.token == 42
+    assert not step.generated
+    assert session.tokens == [*old[: n + 20], 42]
+    other = [s.token for s in session.run(10)]
+    assert session.tokens == [*old[: n + 20], 42, *other]
+    after = moment(session)
+    session.goto(n + 20)
+    assert same(moment(session), moments[n + 20])
+    session.goto(session.recorded)
+    assert same(moment(session), after)
+    assert len(session.lines) == 2
+    session.switch(0)
+    assert same(moment(session), moments[max(moments)])
+    session.switch(1)
+    assert same(moment(session), after)
+    session.branch(4, 9)  # inside the prompt
+    again = moment(session)
+    session.goto(2)
+    session.goto(5)
+    assert same(moment(session), again)
+
+
+def test_feeding_in_mid_history_opens_a_line(written):
+    session, moments = written
+    n = min(moments)
+    session.goto(n + 7)
+    session.feed(" Suddenly, a cat came.")
+    assert len(session.lines) == 2
+    assert session.text.endswith(" Suddenly, a cat came.")
+    session.switch(0)
+    assert same(moment(session), moments[max(moments)])
+
+
+@pytest.mark.parametrize("budget", [0, 500_000, 3_000_000])
+def test_history_is_bounded_in_bytes_and_still_exact(demo, budget):
+    session = make(demo, history_bytes=budget)
+    session.feed(PROMPT)
+    moments = {session.position: moment(session)}
+    for step in session.run(100):
+        moments[step.position] = moment(session)
+        kept = {id(c): c.nbytes for line in session.lines for c in line.checkpoints.values()}
+        assert sum(kept.values()) <= budget
+    for back in (3, 50, 100):
+        session.goto(max(moments) - back)
+        assert same(moment(session), moments[max(moments) - back])
+
+
+def test_long_prompts_come_in_portions(demo):
+    ids = (demo.tokenizer.encode(PROMPT) * 40)[:400]
+    session = make(demo)
+    session.feed(ids)
+    assert session.lines[0].ends == [128, 256, 384, 401]
+    last = moment(session)
+    session.goto(200)
+    session.goto(300)
+    session.goto(401)
+    assert same(moment(session), last)
+    asked = []
+    cut_short = make(demo)
+    steps = cut_short.feed(ids, keep_going=lambda: asked.append(1) or len(asked) < 2)
+    assert len(steps) == cut_short.position == 256
+
+
+def test_the_same_seed_writes_the_same(demo):
+    texts = set()
+    for _ in range(2):
+        session = gv.Session(demo, gv.Sampler(seed=11))
+        session.feed(PROMPT)
+        list(session.run(30))
+        texts.add(session.text)
+    assert len(texts) == 1
+    other = gv.Session(demo, gv.Sampler(seed=12))
+    other.feed(PROMPT)
+    list(other.run(30))
+    assert other.text not in texts
+
+
+def test_penalties_survive_a_way_back(demo):
+    """Counts are those of the cursor's past, however one came there."""
+    sampler = gv.Sampler(seed=3, temperature=0, presence=5.0)
+    straight = gv.Session(demo, sampler)
+    straight.feed(PROMPT)
+    list(straight.run(40))
+    detour = gv.Session(demo, sampler)
+    detour.feed(PROMPT)
+    list(detour.run(20))
+    detour.back(15)
+    list(detour.run(35))
+    assert detour.tokens == straight.tokens
+
+
+def test_stop_texts_and_tokens(demo):
+    session = gv.Session(demo, gv.Sampler(seed=7, stop=(".",)))
+    session.feed("Once upon a time")
+    steps = list(session.run(200))
+    assert len(steps) < 200
+    assert session.text.endswith(".")
+    assert "." not in session.text[:-1]
+
+
+def test_a_session_can_begin_with_nothing(demo, small):
+    session = gv.Session(demo, gv.Sampler(seed=1))
+    assert session.step().token == 0
+    assert session.step().generated
+    with pytest.raises(gv.GooseError, match="feed a prompt first"):
+        gv.Session(small).step()
+
+
+def test_wrong_positions_and_tokens(written):
+    session, _ = written
+    before = moment(session)
+    for call, words in (
+        (lambda: session.goto(-1), "it has 0 to"),
+        (lambda: session.goto(10_000), "it has 0 to"),
+        (lambda: session.back(10_000), "it has 0 to"),
+        (lambda: session.branch(3, 4096), "expected 0 to 4095"),
+        (lambda: session.feed([1, 2, 99999]), "outside the model's vocabulary"),
+        (lambda: session.switch(5), "there are 1"),
+    ):
+        with pytest.raises(gv.GooseError, match=words):
+            call()
+    assert same(moment(session), before)
+
+
+def test_sessions_without_probe(demo):
+    session = gv.Session(demo, gv.Sampler(seed=7))
+    session.feed(PROMPT)
+    step = session.step()
+    assert step.frame is None
+    after = moment(session)
+    session.back()
+    session.step()
+    assert same(moment(session), after)
+
+
+def test_reference_device_too(small):
+    model = gv.load_model(small.source, device="reference")
+    session = gv.Session(model, gv.Sampler(seed=1), gv.Probe({"iclr"}))
+    session.feed("3 1 4 1 5")
+    list(session.run(10))
+    after = moment(session)
+    assert session.state.wkv.dtype == np.float64
+    session.goto(2)
+    session.goto(15)
+    assert same(moment(session), after)

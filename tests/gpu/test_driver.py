@@ -1,0 +1,35 @@
+import subprocess
+
+import pytest
+
+from goose_gpu import find_cards
+
+FAKE = """
+#include <string.h>
+int cuInit(unsigned f) { return %d; }
+int cuDeviceGetCount(int *n) { *n = %d; return 0; }
+int cuDeviceGet(int *d, int i) { *d = i; return 0; }
+int cuDeviceGetName(char *s, int n, int d) { strncpy(s, d ? "Card B" : "Card A", n); return 0; }
+"""
+
+
+def test_no_driver():
+    cards = find_cards("libnothing-of-that-name.so")
+    assert cards.names == ()
+    assert "no NVIDIA driver" in cards.words
+
+
+@pytest.mark.parametrize(
+    ("status", "count", "names", "words"),
+    [(0, 2, ("Card A", "Card B"), "Card A, Card B"), (100, 0, (), "cuInit says 100"), (0, 0, (), "finds no card")],
+)  # fmt: skip
+def test_drivers(tmp_path, status, count, names, words):
+    source, library = tmp_path / "fake.c", tmp_path / "libfake.so"
+    source.write_text(FAKE % (status, count))
+    try:
+        subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)
+    except FileNotFoundError:
+        pytest.skip("no C compiler here to build a driver's stand-in with")
+    cards = find_cards(str(library))
+    assert cards.names == names
+    assert words in cards.words

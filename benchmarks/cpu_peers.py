@@ -81,7 +81,8 @@ def main() -> None:
             "tokens/s": statistics.median(rates),
             "ratio to the peer": statistics.median(ratios),
         }
-        print(f"{name:16} {statistics.median(rates):6.1f} tokens/s   × {statistics.median(ratios):.2f}")
+        rate, ratio = results[name].values()
+        print(f"{name:16} {rate:6.1f} tokens/s   × {ratio:.2f}")
     if args.json:
         facts = {"machine": describe("numba", "numpy", "torch", "rwkv"), "rounds": args.rounds}
         facts |= {"logits error": float(error), "results": results}

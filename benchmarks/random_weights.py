@@ -1,6 +1,6 @@
-"""Random RWKV-7 weights at the sizes of released models: for speed, where the numbers do not matter.
+"""Random RWKV-7 weights at the sizes of released models: for speed, where numbers do not matter.
 
-    python benchmarks/random_weights.py --shape 0.1B --dtype fp32 --out build/bench/0.1B-fp32.safetensors
+    python benchmarks/random_weights.py --shape 0.1B --dtype fp32 --out FILE.safetensors
 
 The numbers are of the size of trained ones, so that nothing overflows or sinks to denormals.
 """

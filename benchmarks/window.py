@@ -58,7 +58,9 @@ app.exec()
 def start_seconds() -> float:
     """Process start to the first written token, as a person waits for it."""
     began = time.time()
-    done = subprocess.run([sys.executable, "-c", _START], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", _START], capture_output=True, text=True, check=True
+    )
     return float(done.stdout.split()[0]) - began
 
 

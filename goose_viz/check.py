@@ -1,4 +1,4 @@
-"""The built-in oracle: does the engine, on this machine, compute what the reference computes?"""
+"""The built-in oracle: what the engine computes on this machine, held against the reference."""
 
 from __future__ import annotations
 

@@ -186,7 +186,9 @@ def _load(source: str | None, device: str, dtype: str, tokenizer: str | None) ->
     """Load with a progress bar on stderr, where somebody is there to see it."""
     columns = (TextColumn("{task.description}"), BarColumn())
     console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
         task = bar.add_task("loading", total=1.0)
         return load_model(
             source, device=device, dtype=dtype, tokenizer=tokenizer,

@@ -43,6 +43,4 @@ class Config:
     @property
     def shape(self) -> str:
         """The shape in one breath, as people write it: ``L6 D256 H4×64 V4096``."""
-        return (
-            f"L{self.n_layer} D{self.n_embd} H{self.n_head}×{self.head_size} V{self.vocab_size}"
-        )
+        return f"L{self.n_layer} D{self.n_embd} H{self.n_head}×{self.head_size} V{self.vocab_size}"

@@ -60,9 +60,7 @@ class Model:
         Where it was loaded from.
     """
 
-    def __init__(
-        self, engine: Engine, tokenizer: Tokenizer, device: str, source: Path
-    ) -> None:
+    def __init__(self, engine: Engine, tokenizer: Tokenizer, device: str, source: Path) -> None:
         self._engine = engine
         self.config = engine.config
         self.tokenizer = tokenizer
@@ -185,8 +183,8 @@ def load_model(
         engine = _engine(weights, device, dtype, report)
     except MemoryError:
         raise GooseError(
-            f"{path.name} has {weights.n_parameters / 1e9:.1f} billion numbers, more than fit into the free "
-            "memory; try dtype='bf16', or a smaller model"
+            f"{path.name} has {weights.n_parameters / 1e9:.1f} billion numbers, more than fit into "
+            "the free memory; try dtype='bf16', or a smaller model"
         ) from None
     report(1.0, "ready")
     return Model(engine, chosen, device, path)
@@ -213,9 +211,7 @@ def _check_device(device: str) -> str:
         from goose_gpu import find_cards
 
         cards = find_cards()
-        raise GooseError(
-            f"this version computes on the CPU only ({cards.words}); use device='cpu'"
-        )
+        raise GooseError(f"this version computes on the CPU only ({cards.words}); use device='cpu'")
     raise GooseError(f"device {device!r} is unknown; expected auto, cpu or reference")
 
 

@@ -7,7 +7,7 @@ Evolution" (2025).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ Array = NDArray[np.float64]
 
 def sigmoid(z: Array) -> Array:
     """1 / (1 + e^-z), in the form that never overflows."""
-    return 0.5 * (1 + np.tanh(0.5 * z))  # type: ignore[no-any-return]
+    return 0.5 * (1 + np.tanh(0.5 * z))
 
 
 def layer_norm(x: Array, weight: Array, bias: Array, eps: float) -> Array:
@@ -42,7 +42,9 @@ class Layer:
     def norm(self, x: Array, name: str, eps: float) -> Array:
         """Layer norm with this block's parameters of that name."""
         prefix = self._prefix + name
-        return layer_norm(x, self._weights[prefix + ".weight"], self._weights[prefix + ".bias"], eps)
+        return layer_norm(
+            x, self._weights[prefix + ".weight"], self._weights[prefix + ".bias"], eps
+        )
 
 
 class ReferenceEngine:
@@ -63,7 +65,7 @@ class ReferenceEngine:
         """Feed tokens one by one; logits (V,) of the last or (T, V) of all."""
         logits = []
         for t, token in enumerate(tokens):
-            x, *seen = self.step(token, state)
+            x, seen = self.step(token, state)
             if recorder is not None:
                 for layer, observables in enumerate(seen):
                     recorder.put_token(t, layer, observables)
@@ -71,7 +73,7 @@ class ReferenceEngine:
                 logits.append(self.weights["head.weight"] @ x)
         return np.array(logits) if all_logits else logits[0]
 
-    def step(self, token: int, state: State) -> Iterator[Array | dict[str, Array]]:
+    def step(self, token: int, state: State) -> tuple[Array, list[dict[str, Array]]]:
         """One token: (x before the head, then every layer's observables); state in place."""
         c, eps = self.config, self.config.layer_norm_eps
         root = Layer(self.weights, "")
@@ -88,8 +90,7 @@ class ReferenceEngine:
             k = np.maximum(self.weights[f"blocks.{i}.ffn.key.weight"] @ k, 0) ** 2
             x = x + self.weights[f"blocks.{i}.ffn.value.weight"] @ k
             seen.append({**o, "residual": x})
-        yield root.norm(x, "ln_out", eps)
-        yield from seen
+        return root.norm(x, "ln_out", eps), seen
 
     def time_mix(
         self, i: int, xx: Array, v_first: Array, state: State

@@ -19,7 +19,6 @@ Counts = NDArray[np.float64]
 _FAR = 1e-4  # of the likeliest token's probability
 
 
-
 @njit(nogil=True, cache=True)  # type: ignore[untyped-decorator, unused-ignore]
 def _penalise(logits, counts, presence, frequency):  # type: ignore[no-untyped-def]
     """Take the penalties off the logits of tokens that were generated."""
@@ -139,9 +138,7 @@ class Sampler:
         elif self.seed < 0:
             raise ValueError(f"seed is {self.seed}; expected 0 or more")
 
-    def distribution(
-        self, logits: NDArray[np.floating], counts: Counts
-    ) -> NDArray[np.float64]:
+    def distribution(self, logits: NDArray[np.floating], counts: Counts) -> NDArray[np.float64]:
         """The probabilities that the draw is made from: (V,), summing to 1.
 
         Parameters
@@ -167,9 +164,7 @@ class Sampler:
         _sharpen(p, cutoff, float(self.temperature))
         return p
 
-    def choose(
-        self, logits: NDArray[np.floating], counts: Counts, position: int
-    ) -> int:
+    def choose(self, logits: NDArray[np.floating], counts: Counts, position: int) -> int:
         """The token that follows at a position; the same for the same seed and position."""
         p = self.distribution(logits, counts)
         if self.temperature == 0:

@@ -15,7 +15,7 @@ from goose_viz.model import Model
 from goose_viz.probe import Frame, Probe
 from goose_viz.ranking import pairs, rank
 from goose_viz.sampling import Counts, Sampler
-from goose_viz.state import State
+from goose_viz.tokenizer import StreamDecoder
 
 _PORTION = 128  # tokens of a prompt per forward call: a long one can be watched and cancelled
 _TOP = 10
@@ -200,7 +200,11 @@ class Session:
 
     def stopped(self) -> bool:
         """Whether the cursor stands behind a stop token or stop text of the sampler."""
-        if not self.sampler.stop or self.position == 0 or not self._line.generated[self.position - 1]:
+        if (
+            not self.sampler.stop
+            or self.position == 0
+            or not self._line.generated[self.position - 1]
+        ):
             return False
         longest = max((len(s.encode()) for s in self.sampler.stop if isinstance(s, str)), default=0)
         tail = "".join(self._line.texts[max(0, self.position - longest - 1) : self.position])
@@ -209,7 +213,7 @@ class Session:
     # -- going back ------------------------------------------------------------------------------
 
     def back(self, n_tokens: int = 1) -> Step | None:
-        """n tokens back; what `goto` returns."""
+        """N tokens back; what `goto` returns."""
         return self.goto(self.position - n_tokens)
 
     def goto(self, position: int) -> Step | None:
@@ -271,7 +275,9 @@ class Session:
         rows = self.model.forward(tokens, self.state, all_logits=True, probe=probe)
         before = [self.logits, *rows[:-1]]
         for token, logits in zip(tokens, before, strict=True):
-            top, probability = (NO_TOP, float("nan")) if logits is None else rank(logits, _TOP, token)
+            top, probability = (
+                (NO_TOP, float("nan")) if logits is None else rank(logits, _TOP, token)
+            )
             line.tokens.append(token)
             line.texts.append(self._decoder().push(token))
             line.generated.append(generated)
@@ -332,9 +338,7 @@ class Session:
         checkpoints[self.position] = kept
         self._kept_bytes += kept.nbytes
         if self._kept_bytes > self.history_bytes:
-            self._interval, self._kept_bytes = thin(
-                self.lines, self.history_bytes, self._interval
-            )
+            self._interval, self._kept_bytes = thin(self.lines, self.history_bytes, self._interval)
 
     def _open_line(self, position: int) -> None:
         self.lines.append(self._line.cut(position))
@@ -343,10 +347,10 @@ class Session:
 
     def _forget_derived(self) -> None:
         """The decoder and the penalty counts follow the cursor; after a jump they start over."""
-        self._stream = None
+        self._stream: StreamDecoder | None = None
         self._counts: Counts | None = None
 
-    def _decoder(self) -> Any:
+    def _decoder(self) -> StreamDecoder:
         if self._stream is None:
             self._stream = self.model.tokenizer.stream()
             for token in self._line.tokens[:-1]:
@@ -363,4 +367,3 @@ class Session:
 
     def _count(self, token: int) -> None:
         self.sampler.count(self._penalties(), token, self.model.tokenizer.label(token))
-

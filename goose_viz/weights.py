@@ -159,13 +159,9 @@ def _infer(checkpoint: Checkpoint) -> Config:
 def _need(tensors: dict[str, Tensor], name: str, ndim: int | None = None) -> Tensor:
     tensor = tensors.get(name)
     if tensor is None:
-        raise CheckpointError(
-            f"the tensor {name} is missing; expected a whole RWKV-7 (x070) model"
-        )
+        raise CheckpointError(f"the tensor {name} is missing; expected a whole RWKV-7 (x070) model")
     if ndim is not None and len(tensor.shape) != ndim:
-        raise CheckpointError(
-            f"{name} has the shape {_show(tensor.shape)}; expected {ndim} axes"
-        )
+        raise CheckpointError(f"{name} has the shape {_show(tensor.shape)}; expected {ndim} axes")
     return tensor
 
 

@@ -19,7 +19,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     spec = importlib.util.find_spec("rwkv")
-    assert spec is not None and spec.submodule_search_locations is not None
+    assert spec is not None
+    assert spec.submodule_search_locations is not None
     source = Path(spec.submodule_search_locations[0]) / "rwkv_vocab_v20230424.txt"
     pieces = {}
     for line in source.read_text(encoding="utf-8").splitlines():

@@ -10,6 +10,7 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
 from wkv_numba import N, Wkv
 
 
@@ -42,7 +43,9 @@ class TimeMix(nn.Module):
         left = 1.0 - layer / n_layer  # 1 .. almost 0
         i = torch.arange(D) / D
         for name, power in {"r": 0.2, "w": 0.9, "k": 0.7, "v": 0.7, "a": 0.9, "g": 0.2}.items():
-            self.register_parameter(f"x_{name}", nn.Parameter((1 - i ** (power * left)).view(1, 1, D)))
+            self.register_parameter(
+                f"x_{name}", nn.Parameter((1 - i ** (power * left)).view(1, 1, D))
+            )
 
         linear = torch.arange(D) / (D - 1) - 0.5
         zigzag = (torch.arange(D) % N - (N - 1) / 2) / ((N - 1) / 2)

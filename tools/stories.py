@@ -1,4 +1,4 @@
-"""The story texts that the demo model is trained on: documents, and the split that keeps 2 % unseen.
+"""The story texts that the demo model is trained on, and the split that keeps 2 % unseen.
 
 A text file holds documents separated by a line ``<|endoftext|>``.  The last 2 % of the documents
 of each file are held out; nothing in tools/ trains on them.

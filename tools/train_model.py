@@ -21,10 +21,11 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from rwkv7_torch import Rwkv7
 from safetensors.torch import save_file
-from stories import FILES, split
 from tokenizers import Tokenizer
+
+from rwkv7_torch import Rwkv7
+from stories import FILES, split
 
 N_LAYER, N_EMBD = 6, 256
 LENGTH, BATCH = 256, 12

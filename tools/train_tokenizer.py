@@ -1,6 +1,6 @@
 """Train the demo model's tokenizer: byte-level BPE, 4,096 tokens, id 0 = end of document.
 
-    python tools/train_tokenizer.py --data DIR --out assets/models/stories-7M/tokenizer.json
+python tools/train_tokenizer.py --data DIR --out assets/models/stories-7M/tokenizer.json
 """
 
 from __future__ import annotations
@@ -8,8 +8,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from stories import FILES, SEPARATOR, split
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from stories import FILES, SEPARATOR, split
 
 VOCABULARY = 4096
 

@@ -77,7 +77,9 @@ def _picture(options: argparse.Namespace, path: Path, n_tokens: int) -> int:
     try:
         width, height = (int(n) for n in options.size.split("x"))
     except ValueError:
-        print(f"goose-viz: --size {options.size!r}: expected a size like 1600x1000", file=sys.stderr)
+        print(
+            f"goose-viz: --size {options.size!r}: expected a size like 1600x1000", file=sys.stderr
+        )
         return 2
     from goose_app.application import take_picture
 

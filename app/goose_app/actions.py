@@ -47,7 +47,7 @@ ACTIONS = (
     Action("to_end", "Run", "▶|", ("End",), "Go to the end of the run"),
     Action("restart", "Run", "Begin anew with the prompt", ("Ctrl+R",),
            "Forget this run and feed the prompt again"),
-    Action("edit_prompt", "Run", "Edit the prompt", ("Ctrl+L",), "Put the keyboard into the prompt"),
+    Action("edit_prompt", "Run", "Edit the prompt", ("Ctrl+L",), "Type into the prompt"),
     Action("cancel", "Run", "Cancel", ("Ctrl+.",), "Stop a load or a long prompt"),
     Action("layer_up", "State", "Previous layer", ("Up",), "Look at the layer before"),
     Action("layer_down", "State", "Next layer", ("Down",), "Look at the layer behind"),

@@ -12,7 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PySide6.QtCore import QPointF, QRect, QRectF, QSize, Qt, Signal
 from PySide6.QtGui import (
-    QColor, QImage, QMouseEvent, QPainter, QPaintEvent, QPen, QPixmap, QResizeEvent,
+    QColor,
+    QImage,
+    QMouseEvent,
+    QPainter,
+    QPaintEvent,
+    QPen,
+    QPixmap,
+    QResizeEvent,
 )  # fmt: skip
 from PySide6.QtWidgets import QSizePolicy, QWidget
 
@@ -187,7 +194,9 @@ class Heatmap(QWidget):
         rect = self.image_rect()
         if self._blank:
             painter.setPen(QColor(self.theme.dim))
-            painter.drawText(rect, Qt.AlignmentFlag.AlignCenter | Qt.TextFlag.TextWordWrap, self._blank)
+            painter.drawText(
+                rect, Qt.AlignmentFlag.AlignCenter | Qt.TextFlag.TextWordWrap, self._blank
+            )
         elif event.rect().bottom() > _TOP:
             painter.drawImage(rect, self._image)
         if self._marked is not None and not self._blank:
@@ -208,7 +217,7 @@ class Heatmap(QWidget):
 
     def _draw_axes(self) -> None:
         ratio = self.devicePixelRatioF()
-        self._axes = QPixmap((self.size() * ratio))
+        self._axes = QPixmap(self.size() * ratio)
         self._axes.setDevicePixelRatio(ratio)
         self._axes.fill(QColor(self.theme.panel))
         painter = QPainter(self._axes)

@@ -1,4 +1,4 @@
-"""Many lines over tokens as one graphics item: pyqtgraph keeps the axes, one call paints the lines."""
+"""Many lines over tokens as one graphics item: pyqtgraph keeps the axes, one call paints all."""
 
 from __future__ import annotations
 
@@ -37,9 +37,7 @@ class Lines(pg.GraphicsObject):
 
     def set_data(self, x: NDArray[np.floating], rows: list[NDArray[np.floating]]) -> None:
         """Values (T,) of every line at x (T,)."""
-        self._polygons = [
-            pg.functions.arrayToQPolygonF(x, np.asarray(y, np.float64)) for y in rows
-        ]
+        self._polygons = [pg.functions.arrayToQPolygonF(x, np.asarray(y, np.float64)) for y in rows]
         self.update()
 
     def boundingRect(self) -> QRectF:

@@ -9,11 +9,27 @@ from pathlib import Path
 
 from PySide6.QtCore import QCoreApplication, QEvent, QMimeData, Qt, QTimer
 from PySide6.QtGui import (
-    QAction, QCloseEvent, QDragEnterEvent, QDropEvent, QGuiApplication, QKeySequence,
+    QAction,
+    QCloseEvent,
+    QDragEnterEvent,
+    QDropEvent,
+    QGuiApplication,
+    QKeySequence,
 )  # fmt: skip
 from PySide6.QtWidgets import (
-    QApplication, QDockWidget, QFileDialog, QFrame, QHBoxLayout, QLabel, QMainWindow, QMenu,
-    QMessageBox, QProgressBar, QToolBar, QToolButton, QWidget,
+    QApplication,
+    QDockWidget,
+    QFileDialog,
+    QFrame,
+    QHBoxLayout,
+    QLabel,
+    QMainWindow,
+    QMenu,
+    QMessageBox,
+    QProgressBar,
+    QToolBar,
+    QToolButton,
+    QWidget,
 )  # fmt: skip
 
 from goose_app import messages as m
@@ -256,7 +272,9 @@ class Window(QMainWindow):
         self._hold_until = now + 0.001 * self._interval + _PATIENCE
         if changed:
             self._tick_began, self._tick_cpu = began, began_cpu
-            QCoreApplication.postEvent(self, QEvent(_PAINTED), Qt.EventPriority.LowEventPriority.value)
+            QCoreApplication.postEvent(
+                self, QEvent(_PAINTED), Qt.EventPriority.LowEventPriority.value
+            )
         else:
             self.worker.release()
 
@@ -543,15 +561,17 @@ def _merged(events: deque[m.Event]) -> Iterator[m.Event]:
     pending: m.Cells | None = None
     while events:
         event = events.popleft()
-        if isinstance(event, m.Cells) and pending is not None:
-            if event.start == pending.start + len(pending.cells):
-                pending.cells.extend(event.cells)
-                continue
-        if pending is not None:
-            yield pending
-        pending = event if isinstance(event, m.Cells) else None
-        if pending is None:
+        if not isinstance(event, m.Cells):
+            if pending is not None:
+                yield pending
+            pending = None
             yield event
+        elif pending is not None and event.start == pending.start + len(pending.cells):
+            pending.cells.extend(event.cells)
+        else:
+            if pending is not None:
+                yield pending
+            pending = event
     if pending is not None:
         yield pending
 

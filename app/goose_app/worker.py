@@ -12,7 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import goose_viz as gv
 from goose_app import messages as m
@@ -117,8 +117,10 @@ class Worker:
         if not self._running:
             return self._commands.get()
         try:
-            return self._commands.get(timeout=self.delay) if self.delay else (
-                self._commands.get_nowait()
+            return (
+                self._commands.get(timeout=self.delay)
+                if self.delay
+                else (self._commands.get_nowait())
             )
         except queue.Empty:
             return None
@@ -251,7 +253,7 @@ class Worker:
         gv.save_snapshot(command.path, session)
         self.events.append(m.Told(f"saved token {session.position} to {command.path}"))
 
-    _HANDLERS: dict[type, Callable[..., None]] = {
+    _HANDLERS: ClassVar[dict[type, Callable[..., None]]] = {
         m.Load: _load, m.Restart: _restart, m.Run: _run, m.Pause: _pause, m.Step: _step,
         m.Goto: _goto, m.Branch: _branch, m.Resample: _resample, m.Export: _export,
         m.Resume: _resume,
@@ -287,9 +289,13 @@ class Worker:
                     series.n = n  # a replay: what follows is as it was
             cells.append(
                 m.Cell(
-                    index, step.token, step.text, label(step.token), step.probability,
+                    index,
+                    step.token,
+                    step.text,
+                    label(step.token),
+                    step.probability,
                     step.generated,
-                )  # fmt: skip
+                )
             )
         if session.probe is not None:
             session.probe.clear()

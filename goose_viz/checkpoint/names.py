@@ -36,7 +36,9 @@ _FLA_BLOCK = {
     "ffn.key": "ffn.key",
     "ffn.value": "ffn.value",
 }
-_FLA_VECTORS = {f"attn.{n}": f"att.{n}" for n in "x_r x_w x_k x_v x_a x_g k_k k_a r_k".split()}
+_FLA_VECTORS = {
+    f"attn.{n}": f"att.{n}" for n in ["x_r", "x_w", "x_k", "x_v", "x_a", "x_g", "k_k", "k_a", "r_k"]
+}
 _FLA_VECTORS["ffn.x_k"] = "ffn.x_k"
 
 

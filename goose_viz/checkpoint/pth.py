@@ -1,8 +1,8 @@
 """``.pth`` files as PyTorch writes them, read without PyTorch and without running anything.
 
 The file is a zip: one pickle that describes tensors, and one uncompressed entry per storage.  The
-pickle is read by an unpickler that knows nothing but the few names below, each of them replaced by
-an inert stand-in; any other name is refused before anything happens.  Storages are mapped, not read.
+pickle is read by an unpickler that knows nothing but the few names below, each replaced by an
+inert stand-in; any other name is refused before anything happens.  Storages are mapped, not read.
 """
 
 from __future__ import annotations

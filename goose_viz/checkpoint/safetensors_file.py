@@ -11,6 +11,7 @@ import struct
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from goose_viz.checkpoint.tensor import STORAGE, Tensor
@@ -51,6 +52,7 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
                 f"{', '.join(_KINDS)}"
             )
         begin, end = (8 + length + offset for offset in entry["data_offsets"])
-        bits = raw[begin:end].view(STORAGE[kind]).reshape(entry["shape"])
+        flat: NDArray[np.generic] = raw[begin:end].view(STORAGE[kind])
+        bits = flat.reshape(entry["shape"])
         tensors[name] = Tensor(bits, kind)
     return tensors, metadata

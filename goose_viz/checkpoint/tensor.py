@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 #: Storage of each float kind.  NumPy has no bfloat16, and numba compiles no float16, so both
 #: travel as their bits.
-STORAGE = {
+STORAGE: dict[str, np.dtype[Any]] = {
     "fp64": np.dtype("<f8"),
     "fp32": np.dtype("<f4"),
     "fp16": np.dtype("<u2"),

@@ -52,7 +52,7 @@ class CpuEngine:
         self._observed |= {name: self._vec[:, i, 0] for i, name in enumerate(VECTORS)}
         self._observed |= {name: self._scalars[:, i, 0] for i, name in enumerate(SCALARS)}
         self._eps = np.float32(c.layer_norm_eps), np.float32(c.group_norm_eps)
-        cores = max(1, min(numba.config.NUMBA_NUM_THREADS, _cores()))
+        cores = max(1, min(numba.get_num_threads(), _cores()))
         self._threads = 1 if self.nbytes < _ONE_THREAD else cores
 
     def forward(

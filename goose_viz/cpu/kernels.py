@@ -60,7 +60,9 @@ def widen(typingctx, x):
 
         def from_bfloat16(context, builder, sig, args):
             wide = builder.zext(args[0], ir.IntType(32))
-            return builder.bitcast(builder.shl(wide, ir.Constant(ir.IntType(32), 16)), ir.FloatType())
+            return builder.bitcast(
+                builder.shl(wide, ir.Constant(ir.IntType(32), 16)), ir.FloatType()
+            )
 
         return types.float32(x), from_bfloat16
     if x == types.int16:
@@ -172,9 +174,7 @@ def _head_token(h, layer, p, S, v_first, vec, scalars, read, out, t, gn_eps):
 
 
 @njit(nogil=True, cache=True, parallel=True, fastmath=_FAST)
-def step(
-    token, m, att_shift, ffn_shift, wkv, vec, scalars, read, residual, logits, ln_eps, gn_eps
-):
+def step(token, m, att_shift, ffn_shift, wkv, vec, scalars, read, residual, logits, ln_eps, gn_eps):
     """One token through the whole model.
 
     m is Packed; att_shift and ffn_shift (L, D) and wkv (L, H, N, N) change in place; written are
@@ -183,7 +183,7 @@ def step(
     L, D = att_shift.shape
     H, N = wkv.shape[1], wkv.shape[2]
     F, R = m.ffn_key.shape[1], m.down.shape[1]
-    rw, ra, rv, rg = m.w2.shape[2], m.a2.shape[2], m.v2.shape[2], m.g2.shape[2]
+    rw, ra, rv, _rg = m.w2.shape[2], m.a2.shape[2], m.v2.shape[2], m.g2.shape[2]
     x, xx = np.empty(D, np.float32), np.empty(D, np.float32)
     mixed = np.empty((6, D), np.float32)
     low, hidden = np.empty(R, np.float32), np.empty(F, np.float32)
@@ -266,7 +266,7 @@ def embed(tokens, emb, ln0, eps, x):
 
 @njit(nogil=True, cache=True, fastmath=_FAST)
 def norm_and_mix(x, weight, bias, eps, shift, mix, mixed):
-    """Layer norm, token shift and mixing: x (T, D), mix (C, D) -> mixed (C, T, D); shift in place."""
+    """Layer norm, token shift, mixing: x (T, D), mix (C, D) -> mixed (C, T, D); shift in place."""
     T, D = x.shape
     xx = np.empty(D, np.float32)
     for t in range(T):

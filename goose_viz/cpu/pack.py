@@ -28,9 +28,12 @@ def convert(tensor: Tensor, dtype: str) -> NDArray[Any]:
         return numbers
     if dtype == "fp16":
         limit = np.float32(65504)
-        return numbers.clip(-limit, limit).astype(np.float16).view(np.int16)
+        halves: NDArray[Any] = numbers.clip(-limit, limit).astype(np.float16)
+        return halves.view(np.int16)
     bits = numbers.view(np.uint32)
-    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)  # nearest, ties to even
+    rounded = bits + 0x7FFF + ((bits >> 16) & 1)  # to nearest, ties to even
+    upper: NDArray[Any] = (rounded >> 16).astype(np.uint16)
+    return upper
 
 
 def pack(weights: Weights, dtype: str, progress: Progress) -> Packed:

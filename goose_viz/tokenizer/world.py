@@ -64,4 +64,5 @@ class WorldTokenizer(BytesTokenizer):
         raw = np.frombuffer(data, np.uint8)
         out = np.empty(raw.size, np.int32)
         n = trie.longest_match(raw, self._keys, self._children, self._values, out)
-        return out[:n].tolist()  # never negative: every single byte is a token
+        tokens: list[int] = out[:n].tolist()
+        return tokens  # never negative: every single byte is a token

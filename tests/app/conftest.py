@@ -17,7 +17,9 @@ PROMPT = "Once upon a time, there was a little dog."
 @pytest.fixture(autouse=True)
 def own_settings(tmp_path):
     QSettings.setDefaultFormat(QSettings.Format.IniFormat)
-    QSettings.setPath(QSettings.Format.IniFormat, QSettings.Scope.UserScope, str(tmp_path / "settings"))
+    QSettings.setPath(
+        QSettings.Format.IniFormat, QSettings.Scope.UserScope, str(tmp_path / "settings")
+    )
 
 
 @pytest.fixture(autouse=True)

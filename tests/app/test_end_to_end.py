@@ -30,8 +30,8 @@ class Screen:
         with os.fdopen(read) as numbers:  # the whole line, or the server dies of a closed pipe
             self.display = ":" + numbers.readline().strip()
         self.environment = os.environ | {
-            "DISPLAY": self.display, "QT_QPA_PLATFORM": "xcb", "XDG_CONFIG_HOME": str(folder / "config"),
-            "HOME": str(folder),
+            "DISPLAY": self.display, "QT_QPA_PLATFORM": "xcb", "HOME": str(folder),
+            "XDG_CONFIG_HOME": str(folder / "config"),
         }  # fmt: skip
         # numba's cache stays where it is: HOME has no say for files in a checkout
         self.app = subprocess.Popen(
@@ -161,7 +161,9 @@ def grab(s):
         "p.save(sys.argv[1], 'PNG')"
     )
     path = s.folder / "grab.png"
-    subprocess.run([sys.executable, "-c", code, str(path)], env=s.environment, check=True, timeout=60)
+    subprocess.run(
+        [sys.executable, "-c", code, str(path)], env=s.environment, check=True, timeout=60
+    )
     from PySide6.QtGui import QImage
 
     image = QImage(str(path)).convertToFormat(QImage.Format.Format_RGB32)

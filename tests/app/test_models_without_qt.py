@@ -93,10 +93,9 @@ def test_summary_and_series(demo):
     for column, q in zip((LOW, MEDIAN, HIGH), quantiles, strict=True):
         np.testing.assert_array_equal(out[:, column], q)
     series = Series(demo.config)
-    frame = gv.Frame(
-        {"decay": values, "iclr": values, "removed_norm": np.ones((6, 4)), "written_norm": np.ones((6, 4))},
-        tuple(range(6)),
-    )  # fmt: skip
+    norms = np.ones((6, 4))
+    arrays = {"decay": values, "iclr": values, "removed_norm": norms, "written_norm": norms}
+    frame = gv.Frame(arrays, tuple(range(6)))
     n = 70_000  # more than it keeps
     for i in (*range(5), *range(n - 5, n)):
         series.put(i, frame)

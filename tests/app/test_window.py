@@ -21,7 +21,9 @@ DATA = Path(__file__).parents[1] / "data"
 def image_of(widget):
     picture = widget.grab().toImage().convertToFormat(QImage.Format.Format_RGB32)
     raw = np.frombuffer(picture.constBits(), np.uint8)
-    return raw.reshape(picture.height(), picture.bytesPerLine() // 4, 4)[:, : picture.width()].copy()
+    return raw.reshape(picture.height(), picture.bytesPerLine() // 4, 4)[
+        :, : picture.width()
+    ].copy()
 
 
 def click(driver, widget, point):
@@ -89,7 +91,9 @@ def test_clicks_on_tokens_heads_and_next_tokens(driver):
     driver.at(30)
     w.heads.refresh()
     rect = w.heads.map.image_rect()
-    click(driver, w.heads.map, QPointF(rect.x() + rect.width() * 0.9, rect.y() + rect.height() * 0.05))
+    click(
+        driver, w.heads.map, QPointF(rect.x() + rect.width() * 0.9, rect.y() + rect.height() * 0.05)
+    )
     assert (w.selection.layer, w.selection.head) == (0, 3)
     assert w.state.layer_box.currentText() == "layer 0"
     assert w.state.head_box.currentText() == "head 3"

@@ -26,7 +26,9 @@ def feed(model, tokens, portions):
     return np.concatenate(logits), state, probe.frames
 
 
-@pytest.mark.parametrize("portions", [(1,) * 24, (24,), (3, 5, 2, 14)], ids=["single", "all", "mixed"])
+@pytest.mark.parametrize(
+    "portions", [(1,) * 24, (24,), (3, 5, 2, 14)], ids=["single", "all", "mixed"]
+)
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("name", ["random-L3-D128-N64", "random-L2-D96-N16"])
 def test_oracle(name, engine, portions):
@@ -112,12 +114,8 @@ def test_one_update_is_decay_removal_and_write(small):
     removed = np.einsum("lhvk,lhk,lhj->lhvj", before, kappa, kappa * a)
     written = np.einsum("lhv,lhk->lhvk", heads("value"), heads("replacement_key"))
     np.testing.assert_allclose(state.wkv, before * w[:, :, None] - removed + written, atol=1e-5)
-    np.testing.assert_allclose(
-        f["removed_norm"], np.linalg.norm(removed, axis=(2, 3)), rtol=1e-5
-    )
-    np.testing.assert_allclose(
-        f["written_norm"], np.linalg.norm(written, axis=(2, 3)), rtol=1e-5
-    )
+    np.testing.assert_allclose(f["removed_norm"], np.linalg.norm(removed, axis=(2, 3)), rtol=1e-5)
+    np.testing.assert_allclose(f["written_norm"], np.linalg.norm(written, axis=(2, 3)), rtol=1e-5)
     np.testing.assert_allclose(
         f["read"], np.einsum("lhvk,lhk->lhv", state.wkv, heads("receptance")), atol=1e-4
     )

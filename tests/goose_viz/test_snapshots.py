@@ -84,7 +84,9 @@ def test_refused_files(tmp_path, session, small):
     save_file({"x": np.zeros(3)}, tmp_path / "x.safetensors")
     refused(gv.State.load, tmp_path / "x.safetensors", "no wkv and no att_shift")
     arrays = session.state.arrays()
-    save_file(arrays, tmp_path / "key-value.safetensors", metadata={"wkv": "(L,H,N,N) = [key,value]"})
+    save_file(
+        arrays, tmp_path / "key-value.safetensors", metadata={"wkv": "(L,H,N,N) = [key,value]"}
+    )
     refused(gv.State.load, tmp_path / "key-value.safetensors", "transposed state")
     bent = arrays | {"att_shift": np.zeros((2, 3), np.float32)}
     save_file(bent, tmp_path / "bent.safetensors", metadata={"wkv": "(L,H,N,N) = [value,key]"})

@@ -26,7 +26,13 @@ def mixed_text(n_bytes):
     chinese = "".join(chr(rng.randrange(0x4E00, 0x9FA5)) for _ in range(20_000))
     chinese += "你好，世界！今天天气很好。" * 500
     emoji = "".join(chr(rng.randrange(0x1F300, 0x1FAFF)) + rng.choice(" ‍️") for _ in range(9000))
-    sources = [english.encode(), code.encode(), chinese.encode(), emoji.encode(), rng.randbytes(200_000)]
+    sources = [
+        english.encode(),
+        code.encode(),
+        chinese.encode(),
+        emoji.encode(),
+        rng.randbytes(200_000),
+    ]
     out = bytearray()
     while len(out) < n_bytes:
         source = rng.choice(sources)
@@ -60,7 +66,9 @@ def test_world_published_example(world):
     assert world.vocab_size == 65536
 
 
-@pytest.mark.parametrize("make", [WorldTokenizer, byte_tokenizer, lambda: gv.load_model().tokenizer])
+@pytest.mark.parametrize(
+    "make", [WorldTokenizer, byte_tokenizer, lambda: gv.load_model().tokenizer]
+)
 def test_a_stream_never_shows_half_a_character(make):
     tokenizer = make()
     text = "Größe 你好 👩‍🚀 naïve — 𝔘 end"

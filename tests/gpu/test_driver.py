@@ -21,8 +21,12 @@ def test_no_driver():
 
 @pytest.mark.parametrize(
     ("status", "count", "names", "words"),
-    [(0, 2, ("Card A", "Card B"), "Card A, Card B"), (100, 0, (), "cuInit says 100"), (0, 0, (), "finds no card")],
-)  # fmt: skip
+    [
+        (0, 2, ("Card A", "Card B"), "Card A, Card B"),
+        (100, 0, (), "cuInit says 100"),
+        (0, 0, (), "finds no card"),
+    ],
+)
 def test_drivers(tmp_path, status, count, names, words):
     source, library = tmp_path / "fake.c", tmp_path / "libfake.so"
     source.write_text(FAKE % (status, count))

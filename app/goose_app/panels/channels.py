@@ -173,7 +173,9 @@ class ChannelsPanel(Panel):
 
     def _resort(self, on: bool) -> None:
         values = getattr(self.picture, self.observable, None)
-        self._order = np.argsort(-values, axis=1, kind="stable") if on and values is not None else None
+        self._order = (
+            np.argsort(-values, axis=1, kind="stable") if on and values is not None else None
+        )
         self.refresh()
 
     def _describe(self, row: int, column: int) -> str:
@@ -209,8 +211,8 @@ class IclrPanel(ChannelsPanel):
 
     title = "In-context learning rate"
     help = (
-        "How strongly a token corrects what the memory holds under its key: 0 leaves it, 1 replaces "
-        "it. Orange line: the chosen layer; dotted: its 10 and 90 % quantiles."
+        "How strongly a token corrects what the memory holds under its key: 0 leaves it, 1 puts "
+        "it right at once. Orange line: the chosen layer; dotted: its 10 and 90 % quantiles."
     )
     observable = "iclr"
     low, high = 0.0, 1.0

@@ -85,7 +85,7 @@ def thumbnail_sheet(wkv: NDArray[np.floating]) -> NDArray[np.uint8]:
     (L, H, N, N) -> (L (n + gap) - gap, H (n + gap) - gap) places in a diverging map, n <= N; place
     0 is the gap's.
     """
-    L, H, N, _ = wkv.shape
+    L, H, _N, _ = wkv.shape
     stride = max(1, int(np.ceil(np.sqrt(wkv.size / _PIXELS))))
     small = wkv[:, :, ::stride, ::stride]
     n = small.shape[2]

@@ -78,7 +78,9 @@ class StatePanel(Panel):
         )
         self.map.set_indices(to_indices(S, -self._level, self._level))
         self.map.set_caption("all zero before the first token" if top == 0 else "")
-        self.figures.setText(f"RMS {rms(S):.3f} · largest {top:.3g} · stable rank {stable_rank(S):.2f}")
+        self.figures.setText(
+            f"RMS {rms(S):.3f} · largest {top:.3g} · stable rank {stable_rank(S):.2f}"
+        )
 
     def _selection_changed(self) -> None:
         self.layer_box.setCurrentIndex(self.selection.layer)

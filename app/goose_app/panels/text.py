@@ -8,12 +8,29 @@ import numpy as np
 from numpy.typing import NDArray
 from PySide6.QtCore import QEvent, QPointF, QRectF, QSizeF, Qt, Signal
 from PySide6.QtGui import (
-    QColor, QFontMetricsF, QHelpEvent, QKeyEvent, QMouseEvent, QPainter, QPaintEvent, QPen,
-    QPixmap, QResizeEvent, QStaticText,
+    QColor,
+    QFontMetricsF,
+    QHelpEvent,
+    QKeyEvent,
+    QMouseEvent,
+    QPainter,
+    QPaintEvent,
+    QPen,
+    QPixmap,
+    QResizeEvent,
+    QStaticText,
 )  # fmt: skip
 from PySide6.QtWidgets import (
-    QAbstractScrollArea, QComboBox, QDoubleSpinBox, QHBoxLayout, QLabel, QPlainTextEdit,
-    QPushButton, QSpinBox, QToolTip, QVBoxLayout,
+    QAbstractScrollArea,
+    QComboBox,
+    QDoubleSpinBox,
+    QHBoxLayout,
+    QLabel,
+    QPlainTextEdit,
+    QPushButton,
+    QSpinBox,
+    QToolTip,
+    QVBoxLayout,
 )  # fmt: skip
 
 from goose_app.flow import Flow

@@ -1,0 +1,43 @@
+# make run    the window on the demo model (text and a picture where there is no display)
+# make test   the whole test suite
+# make check  lint, types, imports, then the tests
+PYTHON ?= $(firstword $(foreach p,python3.13 python3.12 python3.11 python3,$(shell command -v $(p) 2>/dev/null)))
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: run test check lint bench clean
+
+run: $(VENV)/.run
+	@$(BIN)/goose-viz $(ARGS)
+
+test: $(VENV)/.dev
+	@$(BIN)/python -m goose_app.display
+	$(BIN)/python -m pytest $(ARGS)
+
+check: lint test
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.dev
+	$(BIN)/python benchmarks/window.py --json benchmarks/results/window.json
+
+clean:
+	rm -rf $(VENV) build dist
+
+# the environment, made anew when the dependencies change
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "goose-viz needs Python 3.11 or newer; on Debian or Ubuntu: sudo apt-get install python3 python3-venv" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "goose-viz needs Python 3.11 or newer, found $$($(PYTHON) --version); name another with make PYTHON=…" >&2; exit 2; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "python cannot make an environment; on Debian or Ubuntu: sudo apt-get install python3-venv" >&2; exit 2; }
+
+$(VENV)/.run: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	@touch $(VENV)/.run $@

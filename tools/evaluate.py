@@ -13,9 +13,9 @@ import math
 from pathlib import Path
 
 import numpy as np
-from stories import FILES, split
 
 import goose_viz as gv
+from stories import FILES, split
 
 
 def bits_of(model: gv.Model, text: str) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -157,6 +159,26 @@ class Failed:
 
 
 Event = Loading | Loaded | Began | Cells | Running | Told | Failed
+
+
+def merged(events: deque[Event]) -> Iterator[Event]:
+    """The events so far; tokens that follow each other come as one."""
+    pending: Cells | None = None
+    while events:
+        event = events.popleft()
+        if not isinstance(event, Cells):
+            if pending is not None:
+                yield pending
+            pending = None
+            yield event
+        elif pending is not None and event.start == pending.start + len(pending.cells):
+            pending.cells.extend(event.cells)
+        else:
+            if pending is not None:
+                yield pending
+            pending = event
+    if pending is not None:
+        yield pending
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from PySide6.QtCore import QCoreApplication, QEvent, QMimeData, Qt, QTimer
@@ -20,20 +20,18 @@ from PySide6.QtWidgets import (
     QApplication,
     QDockWidget,
     QFileDialog,
-    QFrame,
-    QHBoxLayout,
     QLabel,
     QMainWindow,
     QMenu,
     QMessageBox,
     QProgressBar,
-    QToolBar,
-    QToolButton,
     QWidget,
 )  # fmt: skip
 
 from goose_app import messages as m
 from goose_app.actions import ACTIONS, TRANSPORT, help_page
+from goose_app.layout import place_docks
+from goose_app.message_bar import MessageBar
 from goose_app.panels.channels import DecayPanel, IclrPanel
 from goose_app.panels.heads import HeadsPanel
 from goose_app.panels.model import ModelPanel
@@ -111,7 +109,8 @@ class Window(QMainWindow):
         ]  # fmt: skip
         self.docks = {panel.title: self._dock(panel) for panel in self.panels}
         self.actions_by_name = self._make_actions()
-        self._message_bar()
+        self.message_bar = MessageBar()
+        self.addToolBar(self.message_bar)
         self._progress = QProgressBar()
         self._progress.setMaximumWidth(260)
         self._progress.setTextVisible(False)
@@ -157,33 +156,7 @@ class Window(QMainWindow):
 
     def reset_docks(self) -> None:
         """Put every dock back in its place."""
-        d = self.docks
-        self.setCentralWidget(None)
-        self.setCorner(Qt.Corner.BottomLeftCorner, Qt.DockWidgetArea.BottomDockWidgetArea)
-        self.setCorner(Qt.Corner.BottomRightCorner, Qt.DockWidgetArea.BottomDockWidgetArea)
-        left, right = Qt.DockWidgetArea.LeftDockWidgetArea, Qt.DockWidgetArea.RightDockWidgetArea
-        for dock in d.values():
-            dock.setFloating(False)
-            self.removeDockWidget(dock)
-        self.addDockWidget(left, d["Text"])
-        self.addDockWidget(right, d["In-context learning rate"])
-        self.splitDockWidget(d["Text"], d["State"], Qt.Orientation.Horizontal)
-        self.splitDockWidget(d["State"], d["Decay"], Qt.Orientation.Horizontal)
-        self.removeDockWidget(d["In-context learning rate"])
-        vertical = Qt.Orientation.Vertical
-        self.splitDockWidget(d["Decay"], d["In-context learning rate"], vertical)
-        self.splitDockWidget(d["State"], d["All heads"], vertical)
-        self.splitDockWidget(d["Text"], d["Next token"], vertical)
-        self.tabifyDockWidget(d["Next token"], d["Model"])
-        self.addDockWidget(Qt.DockWidgetArea.BottomDockWidgetArea, d["Transport"])
-        for dock in d.values():
-            dock.show()
-        d["Next token"].raise_()
-        horizontal = Qt.Orientation.Horizontal
-        self.resizeDocks([d["Text"], d["State"], d["Decay"]], [440, 560, 560], horizontal)
-        self.resizeDocks([d["Text"], d["Next token"]], [560, 300], vertical)
-        self.resizeDocks([d["State"], d["All heads"]], [520, 340], vertical)
-        self.resizeDocks([d["Decay"], d["In-context learning rate"]], [430, 430], vertical)
+        place_docks(self, self.docks)
 
     def _make_actions(self) -> dict[str, QAction]:
         actions: dict[str, QAction] = {}
@@ -208,29 +181,6 @@ class Window(QMainWindow):
             menus["View"].addAction(dock.toggleViewAction())
         self.transport.add_actions([actions[name] for name in TRANSPORT])
         return actions
-
-    def _message_bar(self) -> None:
-        """A line at the top for errors: it stays until it is dismissed."""
-        self.message = QLabel()
-        self.message.setWordWrap(True)
-        self.message.setObjectName("message")
-        self.message.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        dismiss = QToolButton()
-        dismiss.setText("✕")
-        dismiss.setToolTip("Dismiss")
-        frame = QFrame()
-        row = QHBoxLayout(frame)
-        row.setContentsMargins(10, 4, 6, 4)
-        row.addWidget(self.message, 1)
-        row.addWidget(dismiss)
-        self.message_bar = QToolBar("Messages")
-        self.message_bar.setObjectName("messages")
-        self.message_bar.setMovable(False)
-        self.message_bar.addWidget(frame)
-        self.message_bar.toggleViewAction().setVisible(False)
-        self.addToolBar(self.message_bar)
-        self.message_bar.hide()
-        dismiss.clicked.connect(self.message_bar.hide)
 
     def _connect(self) -> None:
         self.text.restart.connect(self.restart)
@@ -257,7 +207,7 @@ class Window(QMainWindow):
             return
         began, began_cpu = now, time.thread_time()
         changed = False
-        for event in _merged(self.worker.events):
+        for event in m.merged(self.worker.events):
             self._handle(event)
             self.on_event(event)
             changed = True
@@ -328,8 +278,7 @@ class Window(QMainWindow):
 
     def show_message(self, words: str) -> None:
         """Say in the window what did not work."""
-        self.message.setText(words)
-        self.message_bar.show()
+        self.message_bar.say(words)
 
     def _show_running(self, running: bool) -> None:
         self.running = running
@@ -537,9 +486,7 @@ class Window(QMainWindow):
         app = QApplication.instance()
         if isinstance(app, QApplication) and app.palette() != palette(theme):
             app.setPalette(palette(theme))
-        self.message_bar.setStyleSheet(
-            f"QFrame {{ background: {theme.warning}; }} QLabel {{ color: white; }}"
-        )
+        self.message_bar.set_theme(theme)
         for panel in self.panels:
             panel.set_theme(theme)
 
@@ -554,26 +501,6 @@ class Window(QMainWindow):
         self.settings["seed"] = self.text.seed.value()
         self.settings["colouring"] = self.text.colouring.currentIndex()
         super().closeEvent(event)
-
-
-def _merged(events: deque[m.Event]) -> Iterator[m.Event]:
-    """The events so far; tokens that follow each other come as one."""
-    pending: m.Cells | None = None
-    while events:
-        event = events.popleft()
-        if not isinstance(event, m.Cells):
-            if pending is not None:
-                yield pending
-            pending = None
-            yield event
-        elif pending is not None and event.start == pending.start + len(pending.cells):
-            pending.cells.extend(event.cells)
-        else:
-            if pending is not None:
-                yield pending
-            pending = event
-    if pending is not None:
-        yield pending
 
 
 def _dropped(data: QMimeData) -> str | None:

@@ -243,13 +243,13 @@ def test_errors_in_words_keep_the_run(driver, tmp_path, monkeypatch):
     monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *a: (str(bad), ""))
     w.open_file()
     driver.wait(w.message_bar.isVisible)
-    assert "a web page saved under a model's name" in w.message.text()
+    assert "a web page saved under a model's name" in w.message_bar.text()
     assert driver.text == text
     w.step()
     driver.at(31)
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *a: ("/nowhere/x.npz", ""))
     w.export_snapshot()
-    driver.wait(lambda: "/nowhere" in w.message.text())
+    driver.wait(lambda: "/nowhere" in w.message_bar.text())
 
 
 def test_open_another_model_by_drop_and_recent(driver, tmp_path):
@@ -262,7 +262,7 @@ def test_open_another_model_by_drop_and_recent(driver, tmp_path):
     w.dropEvent(event)
     driver.wait(lambda: w.picture.wkv.shape == (3, 2, 64, 64) and w.picture.position > 0)
     assert w.state.layer_box.count() == 3
-    assert "vocabulary is unknown" in w.message.text()
+    assert "vocabulary is unknown" in w.message_bar.text()
     assert w.text.prompt.toPlainText() == "0"
     w._fill_recent()
     assert [a.text() for a in w.recent_menu.actions()] == [str(path.resolve())]
@@ -277,7 +277,7 @@ def test_a_prompt_the_tokenizer_refuses(open_window):
     w = driver.window
     w.text.prompt.setPlainText("5 hello")
     w.restart()
-    driver.wait(lambda: "'hello' is no token id" in w.message.text())
+    driver.wait(lambda: "'hello' is no token id" in w.message_bar.text())
     assert w.picture.position == 1  # the run from before is still there
 
 

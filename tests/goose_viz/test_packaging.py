@@ -20,7 +20,11 @@ def test_wheel(tmp_path):
     with zipfile.ZipFile(build(tmp_path, "wheel")) as wheel:
         names = wheel.namelist()
     tops = {n.split("/")[0] for n in names}
-    assert {t for t in tops if not t.endswith(".dist-info")} == {"goose_viz", "goose_gpu", "goose_app"}
+    assert {t for t in tops if not t.endswith(".dist-info")} == {
+        "goose_viz",
+        "goose_gpu",
+        "goose_app",
+    }
     for needed in (
         "goose_viz/assets/models/stories-7M/model.safetensors",
         "goose_viz/assets/models/stories-7M/tokenizer.json",
@@ -38,7 +42,13 @@ def test_wheel(tmp_path):
 def test_sdist(tmp_path):
     with tarfile.open(build(tmp_path, "sdist")) as sdist:
         names = {n.split("/", 1)[1] for n in sdist.getnames() if "/" in n}
-    for needed in ("pyproject.toml", "Makefile", "LICENSE", "assets/README.md", "tests/conftest.py"):
+    for needed in (
+        "pyproject.toml",
+        "Makefile",
+        "LICENSE",
+        "assets/README.md",
+        "tests/conftest.py",
+    ):
         assert needed in names
     assert not any(n.startswith((".venv", "build")) for n in names)
 

@@ -26,7 +26,6 @@ from machine import describe
 from PySide6.QtCore import QEventLoop, QSettings, Qt, QTimer
 from random_weights import cached
 
-import goose_viz as gv
 from goose_app import messages as m
 from goose_app.application import make_application
 from goose_app.window import Window
@@ -62,6 +61,20 @@ def start_seconds() -> float:
         [sys.executable, "-c", _START], capture_output=True, text=True, check=True
     )
     return float(done.stdout.split()[0]) - began
+
+
+_HEADLESS = """
+import sys, time
+import goose_viz as gv
+session = gv.Session(gv.load_model(sys.argv[1] or None), gv.Sampler(seed=1))
+session.feed(sys.argv[2])
+for line in sys.stdin:
+    begin, n = time.perf_counter(), 0
+    while time.perf_counter() - begin < float(line):
+        session.step()
+        n += 1
+    print(n / (time.perf_counter() - begin), flush=True)
+"""
 
 
 class Probe:
@@ -122,32 +135,44 @@ class Probe:
         self._last = now
 
 
-def headless(session: gv.Session, seconds: float) -> float:
-    """Tokens a second of the same work without a window."""
-    begin, n = time.perf_counter(), 0
-    while time.perf_counter() - begin < seconds:
-        session.step()
-        n += 1
-    return n / (time.perf_counter() - begin)
+class Headless:
+    """The same work without a window, in a process of its own: idle threads would disturb it."""
+
+    def __init__(self, source: str | None, prompt: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _HEADLESS, source or "", prompt],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        self.run(1.0)
+
+    def run(self, seconds: float) -> float:
+        """Write for so long; tokens a second."""
+        stdin, stdout = self._process.stdin, self._process.stdout
+        assert stdin is not None
+        assert stdout is not None
+        stdin.write(f"{seconds}\n")
+        stdin.flush()
+        return float(stdout.readline())
+
+    def close(self) -> None:
+        self._process.communicate()
 
 
 def measure(name: str, source: str | None, prompt: str, rounds: int, seconds: float) -> dict:
     probe = Probe(source, prompt)
-    model = gv.load_model(source)
-    session = gv.Session(model, gv.Sampler(seed=1))
-    session.feed(prompt)
-    session.step()
+    headless = Headless(source, prompt)
     probe.run(1.0)
     probe.window.repaint_ms.clear()
     probe.window.repaint_cpu_ms.clear()
     probe.longest_stall = 0.0
     pairs = []
     for _ in range(rounds):
-        alone = headless(session, seconds)
+        alone = headless.run(seconds)
         probe.settle()
         pairs.append((probe.run(seconds), alone))
     repaints = np.array(probe.window.repaint_ms)
     probe.close()
+    headless.close()
     result = {
         "model": name,
         "window tokens/s": statistics.median(p[0] for p in pairs),

@@ -47,7 +47,9 @@ from goose_app.theme import DARK, LIGHT, Theme, palette
 from goose_app.worker import Worker
 
 _FAST, _SLOW = 33, 250  # ms between pictures: 30 Hz down to 4 Hz
-_SHARE = 0.07  # of the time may go to painting while the model writes
+# Share of the time that may go to painting while the model writes: much where tokens come faster
+# than anyone reads, little where each is waited for.
+_SHARE_FAST, _SHARE_SLOW, _FAST_RATE = 0.12, 0.05, 200  # the last in tokens a second
 _POLL = 2  # ms between looks whether the worker is at rest
 _PATIENCE = 0.08  # seconds after which a picture is painted beside a token in the making
 _PAINTED = QEvent.Type(QEvent.registerEventType())
@@ -218,8 +220,9 @@ class Window(QMainWindow):
                 panel.set_picture(picture)
             changed = True
             self._answered(picture.position)
-        self._timer.start(self._interval)
-        self._hold_until = now + 0.001 * self._interval + _PATIENCE
+        interval = self._interval if self.running else _FAST
+        self._timer.start(interval)
+        self._hold_until = now + 0.001 * interval + _PATIENCE
         if changed:
             self._tick_began, self._tick_cpu = began, began_cpu
             QCoreApplication.postEvent(
@@ -236,8 +239,10 @@ class Window(QMainWindow):
             self.worker.release()
             self.repaint_ms.append(milliseconds)
             self.repaint_cpu_ms.append(1000 * (time.thread_time() - self._tick_cpu))
-            wait = min(max(milliseconds / _SHARE, _FAST), _SLOW) if self.running else _FAST
-            self._interval = round(0.8 * self._interval + 0.2 * wait)
+            share = _SHARE_FAST if self.picture.rate > _FAST_RATE else _SHARE_SLOW
+            if self.running:
+                wait = min(max(milliseconds / share, _FAST), _SLOW)
+                self._interval = round(0.8 * self._interval + 0.2 * wait)
             self.model_panel.painting = milliseconds / self._interval
             return True
         if event.type() == QEvent.Type.ApplicationPaletteChange and hasattr(self, "_timer"):
@@ -270,6 +275,9 @@ class Window(QMainWindow):
                 )
                 self._remember(model.source)
                 self._fit_prompt(model.tokenizer.name, model.config.vocab_size)
+                self.statusBar().showMessage(
+                    "Space writes on, → steps, ← goes back; click a token to return there; F1: more"
+                )
                 self.restart()
             case m.Told(words):
                 self.statusBar().showMessage(words, 8000)
@@ -283,8 +291,6 @@ class Window(QMainWindow):
     def _show_running(self, running: bool) -> None:
         self.running = running
         self.actions_by_name["run_or_pause"].setText("▮▮ Pause" if running else "▶ Run")
-        if not running:
-            self._interval = _FAST
 
     def _show_sampler(self, sampler: object) -> None:
         for name in ("temperature", "top_p", "seed"):

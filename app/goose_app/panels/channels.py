@@ -20,7 +20,7 @@ from goose_app.theme import Theme, layer_colours, sequential
 from goose_viz import Model
 from goose_viz.metrics import half_life
 
-_BEHIND, _AHEAD = 256, 32  # tokens that the lines show around the cursor
+_BEHIND, _AHEAD = 192, 24  # tokens that the lines show around the cursor
 
 
 class ChannelsPanel(Panel):

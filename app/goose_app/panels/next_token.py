@@ -28,6 +28,7 @@ class NextTokenPanel(Panel):
         self.setAttribute(Qt.WidgetAttribute.WA_OpaquePaintEvent)
         self.setMinimumSize(160, 120)
         self._hover = -1
+        self._short: dict[str, str] = {}
 
     def show_picture(self, picture: Picture) -> None:
         """New bars."""
@@ -54,10 +55,7 @@ class NextTokenPanel(Panel):
                 painter.fillRect(rect, QColor(self.theme.line))
             painter.setPen(QColor(self.theme.text))
             box = QRectF(rect.x(), rect.y(), _LABEL - 8, rect.height())
-            words = painter.fontMetrics().elidedText(
-                visible(label), Qt.TextElideMode.ElideRight, int(box.width())
-            )
-            painter.drawText(box, right | centre, words)
+            painter.drawText(box, right | centre, self._shortened(label))
             room = rect.width() - _LABEL - 56
             bar = QRectF(rect.x() + _LABEL, rect.y() + 3, max(1.0, p * room), rect.height() - 6)
             painter.fillRect(bar, QColor(self.theme.diverging[1]))
@@ -65,6 +63,17 @@ class NextTokenPanel(Panel):
             painter.drawText(
                 QRectF(bar.right() + 6, rect.y(), 56, rect.height()), centre, f"{100 * p:.1f} %"
             )
+
+    def _shortened(self, label: str) -> str:
+        """A label that fits its column; the same few come again and again."""
+        words = self._short.get(label)
+        if words is None:
+            if len(self._short) > 10_000:
+                self._short.clear()
+            words = self._short[label] = self.fontMetrics().elidedText(
+                visible(label), Qt.TextElideMode.ElideRight, _LABEL - 8
+            )
+        return words
 
     def mouseMoveEvent(self, event: QMouseEvent) -> None:
         """Show that rows can be clicked."""

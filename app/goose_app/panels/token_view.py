@@ -6,7 +6,6 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from PySide6.QtCore import QEvent, QPointF, QRectF, QSizeF, Qt, Signal
 from PySide6.QtGui import (
     QColor,
@@ -31,6 +30,7 @@ from goose_app.theme import DARK, Theme, gradient
 
 _MARGIN = 8
 _SURPRISED = 10.0  # bits at which a cell has its full colour
+_FAINT = 6  # of 255: nobody sees a colour below
 _CACHED_LINES = 400
 _CACHED_TEXTS = 20_000
 
@@ -121,8 +121,8 @@ class TokenView(QAbstractScrollArea):
         origin = "chosen by the model" if cell.generated else "given"
         words = f"token {index + 1}: {cell.label!r} · id {cell.token} · {origin}"
         if not math.isnan(cell.probability):
-            bits = -math.log2(max(cell.probability, 1e-30))
-            words += f"\nprobability {cell.probability:.4f} · surprisal {bits:.2f} bits"
+            words += f"\nprobability {cell.probability:.4f} · "
+            words += f"surprisal {surprisal(cell.probability):.2f} bits"
         for name, word in (("removed_norm", "removed"), ("written_norm", "written")):
             if self.series is not None:
                 _, rows = self.series.window(name, index, index + 1)
@@ -165,22 +165,27 @@ class TokenView(QAbstractScrollArea):
         pixmap.fill(QColor(self.theme.panel))
         painter = QPainter(pixmap)
         painter.setFont(self.font())
-        heat = self._heat(begin, end, scale)
+        heat = self._heat(begin, min(end, self.cursor_position), scale)
+        height, colours = self._line_height * 0.86, self._heat_colours
+        for p, level in zip(self.flow.placed[begin:end], heat, strict=False):
+            if level > _FAINT:
+                painter.fillRect(QRectF(_MARGIN + p.x, 0, p.width, height), colours[level])
         text, dim = QColor(self.theme.text), QColor(self.theme.dim)
         future = QColor(dim)
         future.setAlphaF(0.55)
-        for i in range(begin, end):
-            p = self.flow.placed[i]
-            rect = QRectF(_MARGIN + p.x, 0, p.width, self._line_height * 0.86)
-            if heat is not None and i < self.cursor_position:
-                painter.fillRect(rect, self._heat_colours[int(heat[i - begin])])
+        pen = None
+        for i, p in enumerate(self.flow.placed[begin:end], begin):
             if i + 1 == self.cursor_position:
                 painter.setPen(QPen(QColor(self.theme.accent), 1.6))
-                painter.drawRect(rect.adjusted(0.5, 0.8, -0.5, -0.8))
+                painter.drawRect(QRectF(_MARGIN + p.x + 0.5, 0.8, p.width - 1, height - 1.6))
+                pen = None
             quiet = p.named or not p.cell.generated
-            painter.setPen(future if i >= self.cursor_position else dim if quiet else text)
-            offset = 2.0 if p.named else 0.0
-            painter.drawStaticText(QPointF(rect.x() + offset, 0), self._shaped(p.shown))
+            wanted = future if i >= self.cursor_position else dim if quiet else text
+            if wanted is not pen:
+                painter.setPen(wanted)
+                pen = wanted
+            offset = _MARGIN + (2.0 if p.named else 0.0)
+            painter.drawStaticText(QPointF(p.x + offset, 0), self._shaped(p.shown))
         painter.end()
         return pixmap
 
@@ -223,21 +228,21 @@ class TokenView(QAbstractScrollArea):
         largest = float(rows[:, self.selection.layer, self.selection.head].max(initial=1e-9))
         return 1.5 ** math.ceil(math.log(largest, 1.5))
 
-    def _heat(self, first: int, last: int, scale: float) -> NDArray[np.float64] | None:
-        """Places in the heat map for cells first to last, or None for no colour."""
+    def _heat(self, first: int, last: int, scale: float) -> list[int]:
+        """Places in the heat map for cells first to last; empty for no colour."""
         if self.colouring == "nothing" or last <= first:
-            return None
+            return []
         source = COLOURINGS[self.colouring].series
         if source is None:
-            p = np.array([q.cell.probability for q in self.flow.placed[first:last]])
-            bits = -np.log2(np.maximum(np.nan_to_num(p, nan=1.0), 1e-30))
-            return np.clip(bits / _SURPRISED, 0, 1) * 255
-        out = np.zeros(last - first)
-        if self.series is not None:
-            begin, rows = self.series.window(source, first, last)
-            norms = rows[:, self.selection.layer, self.selection.head]
-            out[begin - first : begin - first + len(norms)] = np.minimum(norms / scale, 1)
-        return out * 255
+            factor = 255 / _SURPRISED
+            bits = (surprisal(p.cell.probability) for p in self.flow.placed[first:last])
+            return [min(255, int(factor * b)) for b in bits]
+        if self.series is None:
+            return []
+        begin, rows = self.series.window(source, first, last)
+        norms = rows[:, self.selection.layer, self.selection.head]
+        levels = (255 * np.minimum(norms / scale, 1)).astype(int).tolist()
+        return [0] * (begin - first) + levels
 
     def redraw(self) -> None:
         """Draw every line anew: colours or what they mean have changed."""
@@ -283,3 +288,8 @@ class TokenView(QAbstractScrollArea):
         bar, y = self.verticalScrollBar(), line * self._line_height
         if y < bar.value() or y + self._line_height > bar.value() + self.viewport().height():
             bar.setValue(int(y - self.viewport().height() / 2))
+
+
+def surprisal(probability: float) -> float:
+    """Bits of a token's surprise; 0 where nothing was expected yet (NaN)."""
+    return -math.log2(max(probability, 1e-30)) if probability == probability else 0.0

@@ -27,6 +27,7 @@ class TransportPanel(Panel):
         super().__init__(selection)
         self._row = QHBoxLayout(self)
         self._row.setContentsMargins(8, 4, 8, 6)
+        self.setMaximumHeight(48)
         self.slider = QSlider(Qt.Orientation.Horizontal)
         self.slider.setToolTip("Drag to any token of the run")
         self.slider.setFocusPolicy(Qt.FocusPolicy.NoFocus)

@@ -138,10 +138,10 @@ def test_prompt_run_pause_step_back_choose_export(screen, demo):
     for name, array in session.state.arrays().items():
         np.testing.assert_array_equal(array, back.arrays[name])
 
-    # a click on the thumbnail of layer 0, head 3 is told of by the status of what is exported next:
-    # the choice shows in the window, so look at the window
+    # a click on a thumbnail at the right of the lower middle chooses its head:
+    # the state panel in the upper middle shows another matrix then
     before = grab(s)
-    s.do("mousemove", "--window", s.window, 900, 600, "click", 1)
+    s.do("mousemove", "--window", s.window, 900, 680, "click", 1)
     time.sleep(0.6)
     after = grab(s)
     state_panel = (slice(90, 520), slice(490, 920))

@@ -20,7 +20,7 @@ from goose_viz.observables import OBSERVABLES
 from goose_viz.probe import Probe
 from goose_viz.sampling import Sampler
 from goose_viz.session import Session
-from goose_viz.snapshot import save_snapshot
+from goose_viz.snapshot import check_snapshot_path, save_snapshot
 
 DEFAULT_PROMPT = "Once upon a time, there was a little girl named Lily."
 
@@ -115,14 +115,14 @@ def export(
     """Feed a prompt, write on, and save the state as a snapshot."""
     names = list(OBSERVABLES) if probe and "all" in probe else probe
     watched = Probe(names) if names else None
+    check_snapshot_path(out)
     loaded = _load(model, device, dtype, tokenizer)
-    session = Session(
-        loaded, Sampler(temperature=temperature, top_p=top_p, seed=seed), watched, history_bytes=0
-    )
+    session = Session(loaded, Sampler(temperature=temperature, top_p=top_p, seed=seed))
     session.feed(prompt)
     for _ in session.run(tokens):
-        if watched is not None:
-            watched.clear()  # the snapshot takes the last token's alone
+        pass
+    session.probe = watched
+    session.goto(session.position)  # the observables of the last token alone
     save_snapshot(out, session)
     print(f"{out}: {session.position} tokens, {out.stat().st_size / 1e6:.1f} MB")
 
@@ -218,6 +218,9 @@ def run(arguments: list[str]) -> int:
         return 0
     except (GooseError, ValueError, OSError) as error:
         print(f"goose-viz: {error}", file=sys.stderr)
+        return 2
+    except MemoryError:
+        print("goose-viz: there is not enough free memory for that", file=sys.stderr)
         return 2
     except Exception as error:
         show = getattr(error, "show", None)  # click's own usage errors

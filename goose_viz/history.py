@@ -13,16 +13,22 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from goose_viz.probe import Frame
 from goose_viz.ranking import TopK
 from goose_viz.state import State
 
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """A state to return to, and the logits that belong to it."""
+    """A state to return to, and the logits that belong to it.
+
+    One that came from a file is kept whatever the budget, with the frame of the file: no replay
+    could make it again.
+    """
 
     state: State
     logits: NDArray[Any]
+    frame: Frame | None = None
 
     @property
     def nbytes(self) -> int:
@@ -67,6 +73,14 @@ class Line:
             {p: c for p, c in self.checkpoints.items() if p <= position},
         )
 
+    def truncate(self, position: int) -> None:
+        """Forget the tokens behind a position, where a call ends."""
+        for items in (self.tokens, self.texts, self.generated, self.probabilities, self.tops):
+            del items[position:]
+        del self.ends[bisect_right(self.ends, position) :]
+        for p in [p for p in self.checkpoints if p > position]:
+            del self.checkpoints[p]
+
     def calls(self, start: int, stop: int) -> list[tuple[int, int]] | None:
         """The calls that lead from one position to another; None if none do.
 
@@ -102,14 +116,15 @@ def thin(lines: list[Line], budget: int, interval: int) -> tuple[int, int]:
         The least distance now kept between them, and the bytes that they take.
     """
     while True:
-        kept = {id(c): c.nbytes for line in lines for c in line.checkpoints.values()}
+        every = (c for line in lines for c in line.checkpoints.values())
+        kept = {id(c): c.nbytes for c in every if c.frame is None}
         if sum(kept.values()) <= budget or not kept:
             return interval, sum(kept.values())
         interval *= 2
         for line in lines:
             last = 0
             for position in sorted(line.checkpoints):
-                if position - last < interval:
+                if line.checkpoints[position].frame is None and position - last < interval:
                     del line.checkpoints[position]
                 else:
                     last = position

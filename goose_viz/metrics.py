@@ -26,7 +26,9 @@ def rms(wkv: NDArray[Any]) -> NDArray[Any]:
 
 
 def stable_rank(wkv: NDArray[Any]) -> NDArray[np.float64]:
-    """‖S‖_F² / ‖S‖_2² of each head's matrix, between 1 and N; 0 for a state of zeros."""
+    """‖S‖_F² / ‖S‖_2² of each head's matrix, between 1 and N; 0 for zeros, NaN for NaN."""
+    if not np.isfinite(wkv).all():
+        return np.full(wkv.shape[:-2], np.nan)
     singular = np.linalg.svd(np.asarray(wkv, np.float64), compute_uv=False)
     top = singular[..., 0] ** 2
     whole = (singular**2).sum(-1)

@@ -171,21 +171,20 @@ def load_model(
         raise GooseError("int8 weights are not supported yet; use dtype='bf16' or 'fp16'")
     path, embedded = _find(source)
     report(0.0, f"opening {path.name}")
-    weights = check_weights(read_checkpoint(path))
-    V = weights.config.vocab_size
-    if tokenizer is None:
-        chosen = choose_tokenizer(path, V)
-    else:
-        chosen = named_tokenizer(tokenizer, V) if isinstance(tokenizer, str) else tokenizer
-    if embedded:
-        chosen.start_token = 0
     try:
+        weights = check_weights(read_checkpoint(path))
+        V = weights.config.vocab_size
+        if tokenizer is None:
+            chosen = choose_tokenizer(path, V)
+        else:
+            chosen = named_tokenizer(tokenizer, V) if isinstance(tokenizer, str) else tokenizer
         engine = _engine(weights, device, dtype, report)
     except MemoryError:
         raise GooseError(
-            f"{path.name} has {weights.n_parameters / 1e9:.1f} billion numbers, more than fit into "
-            "the free memory; try dtype='bf16', or a smaller model"
+            f"{path.name} does not fit into the free memory; try dtype='bf16', or a smaller model"
         ) from None
+    if embedded:
+        chosen.start_token = 0
     report(1.0, "ready")
     return Model(engine, chosen, device, path)
 
@@ -221,7 +220,10 @@ def _find(source: str | os.PathLike[str] | None) -> tuple[Path, bool]:
     embedded = assets() / "models" / name
     if name in embedded_models():
         return embedded, True
-    path = Path(name).expanduser()
+    try:
+        path = Path(name).expanduser()
+    except RuntimeError:
+        raise GooseError(f"{name}: there is no such home folder") from None
     if not path.exists() and path.name == name and not path.suffix:
         raise GooseError(
             f"{name}: no file or folder of that name, and no embedded model either; embedded are "

@@ -28,6 +28,8 @@ class Frame:
         self.layers = layers
 
     def __getattr__(self, name: str) -> NDArray[Any]:
+        if name.startswith("_"):  # while it is copied or unpickled there is nothing yet
+            raise AttributeError(name)
         try:
             return self._arrays[name]
         except KeyError:
@@ -91,6 +93,7 @@ class Recorder:
         for layer in self.layers:
             if not 0 <= layer < config.n_layer:
                 raise ValueError(f"the probe asks for layer {layer} of {config.n_layer}")
+        self._n_tokens = n_tokens
         self._row = {layer: row for row, layer in enumerate(self.layers)}
         self.arrays = {
             name: np.empty((n_tokens, len(self.layers), *shape_of(name, config)), dtype)
@@ -113,8 +116,7 @@ class Recorder:
 
     def frames(self) -> list[Frame]:
         """The recorded tokens, one frame each (views of the arrays)."""
-        n_tokens = len(next(iter(self.arrays.values()))) if self.arrays else 0
         return [
             Frame({name: a[t] for name, a in self.arrays.items()}, self.layers)
-            for t in range(n_tokens)
+            for t in range(self._n_tokens)
         ]

@@ -14,6 +14,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from goose_viz.errors import GooseError
+
 Counts = NDArray[np.float64]
 
 _FAR = 1e-4  # of the likeliest token's probability
@@ -133,10 +135,17 @@ class Sampler:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise ValueError(f"{name} is {value}; expected a number from {low} to {high}")
+        for name in ("presence", "frequency"):
+            if not math.isfinite(getattr(self, name)):
+                raise ValueError(f"{name} is {getattr(self, name)}; expected a finite number")
+        object.__setattr__(self, "banned", tuple(int(t) for t in self.banned))
+        object.__setattr__(self, "stop", tuple(self.stop))
+        if "" in self.stop:
+            raise ValueError("an empty stop text would stop at once; leave it out")
         if self.seed is None:
-            object.__setattr__(self, "seed", secrets.randbits(32))
-        elif self.seed < 0:
-            raise ValueError(f"seed is {self.seed}; expected 0 or more")
+            object.__setattr__(self, "seed", secrets.randbits(31))
+        elif not 0 <= self.seed < 2**64:
+            raise ValueError(f"seed is {self.seed}; expected 0 to 2^64 - 1")
 
     def distribution(self, logits: NDArray[np.floating], counts: Counts) -> NDArray[np.float64]:
         """The probabilities that the draw is made from: (V,), summing to 1.
@@ -152,6 +161,10 @@ class Sampler:
         for token in self.banned:
             if token < p.size:
                 p[token] = -np.inf
+        if not math.isfinite(p.max()):
+            raise GooseError(
+                "no token can be chosen: all are banned, or the model's logits are not numbers"
+            )
         if self.temperature == 0:
             best = int(np.argmax(p))
             p[:] = 0
@@ -180,6 +193,11 @@ class Sampler:
         """Enter a generated token into the counts: all others fade; blanks and digits weigh 0."""
         _enter(counts, token, 0.0 if text in " \t0123456789" else 1.0, float(self.penalty_decay))
 
-    def stops(self, token: int, text: str) -> bool:
-        """Whether a run ends behind this token, given the text so far."""
-        return any(token == s if isinstance(s, int) else text.endswith(s) for s in self.stop)
+    def stops(self, token: int, text: str, new: int) -> bool:
+        """Whether a run ends behind a token that added the last ``new`` characters of a text."""
+        return any(
+            token == s
+            if isinstance(s, int)
+            else text.find(s, max(0, len(text) - new - len(s) + 1)) >= 0
+            for s in self.stop
+        )

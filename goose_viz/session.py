@@ -207,8 +207,9 @@ class Session:
         ):
             return False
         longest = max((len(s.encode()) for s in self.sampler.stop if isinstance(s, str)), default=0)
-        tail = "".join(self._line.texts[max(0, self.position - longest - 1) : self.position])
-        return self.sampler.stops(self._line.tokens[self.position - 1], tail)
+        begin, end = max(0, self.position - longest - 1), self.position
+        texts = self._line.texts[begin:end]
+        return self.sampler.stops(self._line.tokens[end - 1], "".join(texts), len(texts[-1]))
 
     # -- going back ------------------------------------------------------------------------------
 
@@ -261,15 +262,24 @@ class Session:
         """Return to another line, at its end."""
         if not 0 <= line < len(self.lines):
             raise GooseError(f"there is no line {line}; there are {len(self.lines)}")
-        self.line, self.position = line, 0
-        self.state, self.logits, self.frame = self.model.new_state(), None, None
-        self._forget_derived()
+        self.line = line
+        self._rewind()
         self._restore(self.recorded)
 
     # -- inside ----------------------------------------------------------------------------------
 
     def _append(self, tokens: list[int], *, generated: bool) -> list[Step]:
-        """Feed tokens in one call at the end of the line."""
+        """Feed tokens in one call at the end of the line; all of them or, if that fails, none."""
+        start = self.position
+        try:
+            return self._feed_call(tokens, generated)
+        except BaseException:  # an interrupt or a full memory: undo what is half done
+            self._line.truncate(start)
+            self._rewind()
+            self._restore(start)
+            raise
+
+    def _feed_call(self, tokens: list[int], generated: bool) -> list[Step]:
         line = self._line
         probe = self.probe.twin() if self.probe is not None else None
         rows = self.model.forward(tokens, self.state, all_logits=True, probe=probe)
@@ -303,14 +313,26 @@ class Session:
 
     def _restore(self, position: int) -> None:
         """State, logits and frame at a position, by replaying the calls that first made them."""
+        kept = self._line.checkpoints.get(position)
+        if kept is not None and (kept.frame is not None or self.probe is None):
+            self.state.assign(kept.state)
+            self.logits, self.frame, self.position = kept.logits, kept.frame, position
+            self._forget_derived()
+            return
+        try:
+            self._replay(position)
+        except BaseException:  # half way there is nowhere
+            self._rewind()
+            raise
+
+    def _replay(self, position: int) -> None:
         line = self._line
-        wants_frame = self.probe is not None
         starts = {p: c for p, c in line.checkpoints.items() if p <= position}
         if self.logits is not None and self.position <= position:
             starts[self.position] = Checkpoint(self.state, self.logits)
         for start in sorted(starts, reverse=True):
             calls = line.calls(start, position)
-            if calls or (calls == [] and not wants_frame):
+            if calls or (calls == [] and self.probe is None):
                 state, logits = starts[start].state, starts[start].logits
                 break
         else:
@@ -326,6 +348,12 @@ class Session:
             logits = np.array(rows[-1]) if last else None
             frame = probe.frames[-1] if probe is not None else None
         self.logits, self.frame, self.position = logits, frame, position
+        self._forget_derived()
+
+    def _rewind(self) -> None:
+        """Stand at position 0, whatever the state has come to."""
+        self.state.assign(self.model.new_state())
+        self.logits, self.frame, self.position = None, None, 0
         self._forget_derived()
 
     def _keep(self) -> None:

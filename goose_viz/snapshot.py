@@ -5,20 +5,21 @@ from __future__ import annotations
 import io
 import json
 import os
-import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.numpy import save
 
 from goose_viz.errors import StateError
 from goose_viz.files import write_whole
 from goose_viz.history import Checkpoint
 from goose_viz.model import Model
+from goose_viz.observables import OBSERVABLES
+from goose_viz.probe import Frame, Probe
 from goose_viz.sampling import Sampler
 from goose_viz.session import NO_TOP, Session
 from goose_viz.state import ORIENTATION, State
@@ -51,8 +52,21 @@ class Snapshot:
     metadata: dict[str, Any]
     arrays: dict[str, NDArray[Any]]
 
-    def resume(self, model: Model, sampler: Sampler | None = None) -> Session:
+    def differs(self, model: Model) -> str:
+        """In what the model that wrote it was another, in words; empty if in nothing known."""
+        here = {"model": model.name, "device": model.device, "dtype": model.dtype}
+        return ", ".join(
+            f"{name} {self.metadata.get(name)}"
+            for name, value in here.items()
+            if self.metadata.get(name) != value
+        )
+
+    def resume(
+        self, model: Model, sampler: Sampler | None = None, probe: Probe | None = None
+    ) -> Session:
         """A session that goes on from here, bit for bit on the device that wrote the snapshot.
+
+        Going back before the snapshot's position reads the tokens anew, with this model.
 
         Parameters
         ----------
@@ -60,6 +74,8 @@ class Snapshot:
             Of the same shape as the one that wrote it.
         sampler : Sampler, optional
             The one of the snapshot when left out.
+        probe : Probe, optional
+            For the tokens to come; the frame here is the file's.
 
         Raises
         ------
@@ -67,14 +83,17 @@ class Snapshot:
             If the model has another shape.
         """
         self.state.check(model.config)
-        logits = self.arrays["logits"]
-        if logits.shape not in ((0,), (model.config.vocab_size,)):
+        logits, V = self.arrays["logits"], model.config.vocab_size
+        if logits.shape not in ((0,), (V,)) or max(self.tokens, default=0) >= V:
             raise StateError(
-                f"the snapshot's model has {logits.size} tokens in its vocabulary, this one "
-                f"{model.config.vocab_size}; resume it with the model that wrote it"
+                f"the snapshot's model has {logits.size} tokens in its vocabulary, this one {V}; "
+                "resume it with the model that wrote it"
             )
-        stored = dict(self.metadata["sampler"])
-        session = Session(model, sampler if sampler is not None else Sampler(**stored))
+        try:
+            chosen = sampler if sampler is not None else Sampler(**self.metadata["sampler"])
+        except (TypeError, ValueError, KeyError) as error:
+            raise StateError(f"the snapshot's sampler cannot be read ({error})") from None
+        session = Session(model, chosen, probe)
         line = session.lines[0]
         stream = model.tokenizer.stream()
         line.tokens = list(self.tokens)
@@ -84,9 +103,36 @@ class Snapshot:
         line.tops = [NO_TOP] * len(self.tokens)  # they are not in the file
         line.ends = self.arrays["ends"].tolist()
         if self.tokens:
-            line.checkpoints[self.position] = Checkpoint(self.state.copy(), logits.copy())
-        session.goto(self.position)
+            line.checkpoints[self.position] = Checkpoint(
+                self.state.copy(), logits.copy(), self._frame()
+            )
+            session.goto(self.position)
         return session
+
+    def _frame(self) -> Frame:
+        found = {n: self.arrays.get(f"frame.{n}") for n in OBSERVABLES}
+        arrays = {n: a for n, a in found.items() if a is not None}
+        layers = len(next(iter(arrays.values()))) if arrays else 0
+        return Frame(arrays, tuple(self.metadata.get("frame_layers", range(layers))))
+
+
+def check_snapshot_path(path: Path) -> None:
+    """Raise where `save_snapshot` would, before the work is done that it is to save.
+
+    Raises
+    ------
+    ValueError
+        If the name ends in neither ``.safetensors`` nor ``.npz``.
+    FileNotFoundError
+        If there is no such folder.
+    """
+    if path.suffix not in _SUFFIXES:
+        raise ValueError(
+            f"{path.name}: a snapshot's name ends in {' or '.join(_SUFFIXES)}, which chooses its "
+            "format"
+        )
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path.parent}: there is no such folder to write {path.name} into")
 
 
 def save_snapshot(path: str | os.PathLike[str], session: Session) -> None:
@@ -100,11 +146,7 @@ def save_snapshot(path: str | os.PathLike[str], session: Session) -> None:
         If the file cannot be written; an older one of the name is untouched then.
     """
     path = Path(path)
-    if path.suffix not in _SUFFIXES:
-        raise ValueError(
-            f"{path.name}: a snapshot's name ends in {' or '.join(_SUFFIXES)}, which chooses its "
-            "format"
-        )
+    check_snapshot_path(path)
     model, line = session.model, session.lines[session.line].cut(session.position)
     arrays: dict[str, NDArray[Any]] = {
         **session.state.arrays(),
@@ -114,9 +156,7 @@ def save_snapshot(path: str | os.PathLike[str], session: Session) -> None:
         "ends": np.array(line.ends, np.int64),
         "logits": np.zeros(0, np.float32) if session.logits is None else session.logits,
     }
-    if session.frame is not None:
-        arrays |= {f"frame.{name}": a for name, a in session.frame.arrays().items()}
-    metadata = {
+    metadata: dict[str, Any] = {
         "format": _FORMAT,
         "wkv": ORIENTATION,
         "model": model.name,
@@ -127,6 +167,9 @@ def save_snapshot(path: str | os.PathLike[str], session: Session) -> None:
         "text": session.text,
         "sampler": asdict(session.sampler),
     }
+    if session.frame is not None:
+        metadata["frame_layers"] = list(session.frame.layers)
+        arrays |= {f"frame.{name}": a for name, a in session.frame.arrays().items()}
     if path.suffix == ".npz":
         buffer = io.BytesIO()
         np.savez_compressed(buffer, metadata=np.array(json.dumps(metadata)), **arrays)  # type: ignore[arg-type]
@@ -150,10 +193,10 @@ def load_snapshot(path: str | os.PathLike[str]) -> Snapshot:
         raise StateError(f"{path}: there is no such file")
     try:
         arrays, metadata = _read_npz(path) if path.suffix == ".npz" else _read_safetensors(path)
-    except (SafetensorError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except Exception as error:  # zip, zlib, pickle, json: a damaged file can fail in any way
         raise StateError(
-            f"{path.name}: not readable as a snapshot ({error}); expected a .safetensors or .npz "
-            "that goose-viz wrote"
+            f"{path.name}: not readable as a snapshot ({type(error).__name__}: {error}); expected "
+            "a .safetensors or .npz that goose-viz wrote"
         ) from None
     if metadata.get("format") != _FORMAT:
         raise StateError(
@@ -161,8 +204,33 @@ def load_snapshot(path: str | os.PathLike[str]) -> Snapshot:
             "(a bare state is read by State.load)"
         )
     state = State.from_arrays(arrays, metadata.get("wkv"), path.name)
+    _check(arrays, metadata, path.name)
     tokens = arrays["tokens"].tolist()
     return Snapshot(state, tokens, metadata["text"], metadata["position"], metadata, arrays)
+
+
+def _check(arrays: dict[str, NDArray[Any]], metadata: dict[str, Any], source: str) -> None:
+    """Raise if the parts of a snapshot do not fit each other."""
+    missing = [
+        n for n in ("tokens", "generated", "probabilities", "ends", "logits") if n not in arrays
+    ]
+    missing += [n for n in ("text", "position", "sampler") if n not in metadata]
+    if missing:
+        raise StateError(f"{source}: no {', no '.join(missing)} inside; save the snapshot again")
+    n, ends = len(arrays["tokens"]), arrays["ends"].tolist()
+    lengths = {len(arrays[name]) for name in ("generated", "probabilities")} | {
+        metadata["position"]
+    }
+    if (
+        lengths != {n}
+        or ends != sorted(set(ends))
+        or (ends[-1:] or [0]) != [n]
+        or min(ends, default=1) < 1
+    ):
+        raise StateError(
+            f"{source}: its tokens, their calls and its position {metadata['position']} do not fit "
+            "each other; save the snapshot again"
+        )
 
 
 def _read_npz(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:

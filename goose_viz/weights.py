@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from goose_viz.checkpoint import Checkpoint
 from goose_viz.checkpoint.tensor import Tensor
-from goose_viz.config import Config
+from goose_viz.config import LAYER_NORM_EPS, Config
 from goose_viz.errors import CheckpointError
 
 
@@ -143,8 +143,8 @@ def _infer(checkpoint: Checkpoint) -> Config:
         source_format=checkpoint.source_format,
     )
     claims = dict(checkpoint.claims)
-    eps = claims.pop("layer_norm_eps", None)
-    if checkpoint.source_format == "fla" and eps is not None:
+    eps = claims.pop("layer_norm_eps", LAYER_NORM_EPS)
+    if checkpoint.source_format == "fla":  # there the head size has a say in it
         config = replace(config, layer_norm_eps=eps, group_norm_eps=head_size * eps)
     for attribute, claimed in claims.items():
         actual = getattr(config, attribute)

@@ -35,7 +35,7 @@ def open_window(load: m.Load, prompt: str, theme: str, run: int | None) -> int:
     if not window.settings["geometry"]:
         window.resize(1600, 1000)
     if run is not None:
-        window.on_event = lambda event: _run_when_begun(window, event, run)
+        window.on_event = _RunOnce(window, run)
     window.show()
     signal.signal(signal.SIGINT, lambda *_: window.close())  # the timer lets Python see Ctrl+C
     return app.exec()
@@ -70,8 +70,10 @@ def take_picture(
             window.close()
             app.quit()
 
+        run_once = _RunOnce(window, n_tokens)
+
         def watch(event: m.Event) -> None:
-            _run_when_begun(window, event, n_tokens)
+            run_once(event)
             match event:
                 case m.Failed(words):
                     finish(words)
@@ -91,7 +93,13 @@ def _quiet(_kind: QtMsgType, _context: QMessageLogContext, words: str | None) ->
         print(words, file=sys.stderr)
 
 
-def _run_when_begun(window: Window, event: m.Event, n_tokens: int) -> None:
-    """As soon as the prompt is read, write so many tokens."""
-    if isinstance(event, m.Cells) and event.start == 0 and not window.running:
-        window.worker.send(m.Run(until=len(event.cells) + n_tokens))
+class _RunOnce:
+    """Writes so many tokens behind the first prompt, and not again when it is begun anew."""
+
+    def __init__(self, window: Window, n_tokens: int) -> None:
+        self._window, self._n_tokens, self._done = window, n_tokens, False
+
+    def __call__(self, event: m.Event) -> None:
+        if isinstance(event, m.Began) and not self._done:
+            self._done = True
+            self._window.worker.send(m.Run(self._n_tokens))

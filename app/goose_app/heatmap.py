@@ -92,6 +92,7 @@ class Heatmap(QWidget):
         """New content (rows, columns): places in the colour map."""
         if indices.shape != self._indices.shape:
             self._axes = QPixmap()
+            self._hover = None  # the cell under the mouse may be gone
         self._indices = indices
         self._image = self._to_image(self._indices)
         self._blank = ""
@@ -100,6 +101,7 @@ class Heatmap(QWidget):
     def set_blank(self, words: str) -> None:
         """Nothing to show yet, and why."""
         self._blank = words
+        self._hover = None
         self._image = QImage()
         self.update()
 

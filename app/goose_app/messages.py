@@ -37,9 +37,9 @@ class Restart:
 
 @dataclass(frozen=True)
 class Run:
-    """Write on, until told otherwise or until so many tokens are there."""
+    """Write on, until told otherwise or for so many tokens."""
 
-    until: int | None = None
+    tokens: int | None = None
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,10 @@ class Loaded:
 
 @dataclass(frozen=True, eq=False)
 class Began:
-    """A run began: no token yet, and this is where its figures will be."""
+    """A run began: no token yet, and this is where its figures will be.
+
+    Where it was resumed, the prompt is empty and the sampler is the snapshot's.
+    """
 
     series: Series
     prompt: str

@@ -36,8 +36,8 @@ class Series:
         ``"decay"`` and ``"iclr"``: (capacity, L, 4), see `summary`.
     heads : dict of str to ndarray
         ``"removed_norm"`` and ``"written_norm"``: (capacity, L, H).
-    n : int
-        Tokens recorded; rows of token i lie at i modulo the capacity.
+    first, n : int
+        Tokens from first to n are recorded; rows of token i lie at i modulo the capacity.
     """
 
     def __init__(self, config: Config) -> None:
@@ -46,6 +46,7 @@ class Series:
         self.heads = {
             n: np.zeros((_CAPACITY, L, H), np.float32) for n in ("removed_norm", "written_norm")
         }
+        self.first = 0
         self.n = 0
 
     def put(self, index: int, frame: Frame) -> None:
@@ -59,7 +60,7 @@ class Series:
 
     def window(self, name: str, start: int, stop: int) -> tuple[int, NDArray[np.float32]]:
         """(first index, rows) of the tokens from start to stop that are still there."""
-        start = max(start, self.n - _CAPACITY, 0)
+        start = max(start, self.n - _CAPACITY, self.first)
         stop = min(stop, self.n)
         rows = self.lines.get(name, self.heads.get(name))
         if rows is None:

@@ -95,7 +95,7 @@ class Window(QMainWindow):
         self._tick_cpu = 0.0
         self._interval = _FAST
         self._hold_until = 0.0
-        self._loaded_source: str | None = None
+        self._loaded = False  # until a model is there, the transport does nothing
 
         self.text = TextPanel(self.selection)
         self.next_token = NextTokenPanel(self.selection)
@@ -258,14 +258,13 @@ class Window(QMainWindow):
             case m.Began(series, _, sampler):
                 for panel in self.panels:
                     panel.set_series(series)
-                if sampler.seed is not None and event.prompt == "":
-                    self._show_sampler(sampler)
+                self.text.show_sampler(sampler)
             case m.Loading(fraction, words):
                 self._doing.setText(words)
                 self._progress.setVisible(bool(words))
                 self._progress.setValue(round(100 * fraction))
             case m.Loaded(model):
-                self.picture = m.Picture.empty()
+                self.picture, self._asked, self._loaded = m.Picture.empty(), None, True
                 for panel in self.panels:
                     panel.set_model(model)
                 self.selection.resize(model.config)
@@ -282,6 +281,7 @@ class Window(QMainWindow):
             case m.Told(words):
                 self.statusBar().showMessage(words, 8000)
             case m.Failed(words):
+                self._asked = None
                 self.show_message(words)
 
     def show_message(self, words: str) -> None:
@@ -291,13 +291,6 @@ class Window(QMainWindow):
     def _show_running(self, running: bool) -> None:
         self.running = running
         self.actions_by_name["run_or_pause"].setText("▮▮ Pause" if running else "▶ Run")
-
-    def _show_sampler(self, sampler: object) -> None:
-        for name in ("temperature", "top_p", "seed"):
-            box = getattr(self.text, name)
-            box.blockSignals(True)
-            box.setValue(getattr(sampler, name))
-            box.blockSignals(False)
 
     def _fit_prompt(self, tokenizer: str, vocab_size: int) -> None:
         """A model whose vocabulary nobody knows is prompted in ids: begin with one that exists."""
@@ -346,7 +339,7 @@ class Window(QMainWindow):
 
     def export_snapshot(self) -> None:
         """Ask where to, and save the moment at the cursor."""
-        name = f"{self.settings['folder']}/token-{self.picture.position}.safetensors".lstrip("/")
+        name = self._in_folder(f"token-{self.picture.position}.safetensors")
         path, _ = QFileDialog.getSaveFileName(
             self, "Export snapshot", name, "Snapshots (*.safetensors *.npz)"
         )
@@ -377,11 +370,13 @@ class Window(QMainWindow):
 
     def run_or_pause(self) -> None:
         """Write on, or pause."""
-        self.worker.send(m.Pause() if self.running else m.Run())
+        if self._loaded:
+            self.worker.send(m.Pause() if self.running else m.Run())
 
     def step(self) -> None:
         """One token on."""
-        self.worker.send(m.Step())
+        if self._loaded:
+            self.worker.send(m.Step())
 
     def back(self) -> None:
         """One token back."""
@@ -398,6 +393,8 @@ class Window(QMainWindow):
     def goto(self, position: int) -> None:
         """Put the cursor behind so many tokens; of many requests in a row the last one counts."""
         position = min(max(position, 0), self.picture.recorded)
+        if not self._loaded:
+            return
         if self._asked is None:
             self.worker.send(m.Goto(position))
         self._asked = position
@@ -443,7 +440,7 @@ class Window(QMainWindow):
         menu.popup(dock.mapToGlobal(at))  # type: ignore[arg-type]
 
     def _save_widget(self, widget: QWidget, name: str) -> None:
-        start = f"{self.settings['folder']}/{name.replace(' ', '-')}.png".lstrip("/")
+        start = self._in_folder(f"{name.replace(' ', '-')}.png")
         path, _ = QFileDialog.getSaveFileName(self, "Save picture", start, "Pictures (*.png *.svg)")
         if not path:
             return
@@ -453,6 +450,10 @@ class Window(QMainWindow):
             self.show_message(str(error))
         else:
             self.statusBar().showMessage(f"saved {path}", 8000)
+
+    def _in_folder(self, name: str) -> str:
+        """A name in the folder that was last used."""
+        return str(Path(self.settings["folder"]) / name)
 
     def _remember(self, source: Path) -> None:
         if self._requested_source is not None:
@@ -499,6 +500,7 @@ class Window(QMainWindow):
     def closeEvent(self, event: QCloseEvent) -> None:
         """Remember the layout, end the worker."""
         self._timer.stop()
+        self.hide()  # the worker may have to finish compiling first
         self.worker.close()
         self.settings["geometry"] = bytes(self.saveGeometry().data())
         self.settings["docks"] = bytes(self.saveState(_LAYOUT_VERSION).data())

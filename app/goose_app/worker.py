@@ -153,6 +153,9 @@ class Worker:
     def _progress(self, fraction: float, words: str) -> None:
         if self._cancel.is_set():
             raise _Cancelled
+        self._report(fraction, words)
+
+    def _report(self, fraction: float, words: str) -> None:
         self._loading = True
         self.events.append(m.Loading(fraction, words))
 
@@ -178,6 +181,7 @@ class Worker:
         self._begin(gv.Session(self._model, command.sampler, gv.Probe(_OBSERVED)), command.prompt)
         if tokens or self._model.tokenizer.start_token is not None:
             self._feed(tokens)
+        self._take()
 
     def _begin(self, session: gv.Session, prompt: str) -> None:
         self._session = session
@@ -191,18 +195,18 @@ class Worker:
 
         def keep_going() -> bool:
             if long:
-                self._progress(session.position / total, "reading the prompt")
+                self._report(session.position / total, "reading the prompt")
             return not self._cancel.is_set()
 
-        steps = session.feed(tokens, keep_going) if tokens else [session.step()]
-        self._enter(steps)
-        self._take()
+        self._enter(session.feed(tokens, keep_going) if tokens else [session.step()])
+        if self._cancel.is_set():
+            self.events.append(m.Told(f"cancelled: the prompt is read up to {session.position}"))
 
     def _resume(self, command: m.Resume) -> None:
         if self._model is None:
             return
-        session = gv.load_snapshot(command.path).resume(self._model)
-        session.probe = gv.Probe(_OBSERVED)
+        snapshot = gv.load_snapshot(command.path)
+        session = snapshot.resume(self._model, probe=gv.Probe(_OBSERVED))
         self._set_running(False)
         self._begin(session, "")
         line = session.lines[session.line]
@@ -212,17 +216,21 @@ class Worker:
             for i, t in enumerate(line.tokens)
         ]
         self.events.append(m.Cells(0, cells))
-        session.goto(session.position)
-        if self._series is not None and session.frame is not None:
-            self._series.put(session.position - 1, session.frame)
+        if self._series is not None:
+            self._series.first = self._series.n = session.position
         self._take()
-        self.events.append(m.Told(f"resumed {command.path.name} at token {session.position}"))
+        words = f"resumed {command.path.name} at token {session.position}"
+        if differs := snapshot.differs(self._model):
+            words += f"; it was made with {differs}, so going back reads the tokens anew"
+        self.events.append(m.Told(words))
 
     def _run(self, command: m.Run) -> None:
-        self._need_session()
-        self._until = command.until
+        session = self._need_session()
+        self._until = None if command.tokens is None else session.position + command.tokens
         self._set_running(True)
         self._seconds = time.perf_counter()
+        if command.tokens == 0:
+            self._pause(m.Pause())
 
     def _pause(self, _command: m.Pause) -> None:
         self._set_running(False)
@@ -312,8 +320,8 @@ class Worker:
         self._picture = m.Picture(
             session.position,
             session.recorded,
-            None if frame is None else frame.decay,
-            None if frame is None else frame.iclr,
+            getattr(frame, "decay", None),
+            getattr(frame, "iclr", None),
             session.state.wkv.copy(),
             [(t, label(t), p) for t, p in session.next_tokens(_NEXT)],
             self._rate if self._running else 0.0,

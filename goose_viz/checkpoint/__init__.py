@@ -43,12 +43,19 @@ def read_checkpoint(path: Path) -> Checkpoint:
     kind = _sniff(path)
     if kind == "zip":
         return _canonical(path, pth.read(path), "pth")
-    return _canonical(path, safetensors_file.read(path)[0], "safetensors")
+    tensors = safetensors_file.read(path)[0]
+    if names.is_fla(tensors):  # the folder around it knows its other shards and its epsilon
+        config = path.parent / "config.json"
+        if fla.is_shard(path):
+            return _read_folder(path.parent)
+        claims = fla.claims(fla.read_json(config)) if config.exists() else {}
+        return _canonical(path, tensors, "safetensors", claims)
+    return _canonical(path, tensors, "safetensors")
 
 
 def _read_folder(path: Path) -> Checkpoint:
     config = path / "config.json"
-    if config.exists():
+    if config.exists() and any(path.glob("*.safetensors")):
         claims = fla.claims(fla.read_json(config))
         return _canonical(path, fla.read_tensors(path), "safetensors", claims)
     candidates = sorted(p for p in path.iterdir() if p.suffix in (".pth", ".safetensors"))

@@ -53,6 +53,12 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
     return tensors
 
 
+def is_shard(path: Path) -> bool:
+    """Whether a file is one of several that an index beside it joins."""
+    index = path.parent / _INDEX
+    return index.exists() and path.name in str(read_json(index).get("weight_map"))
+
+
 def claims(config: dict[str, Any]) -> dict[str, float]:
     """What config.json says of the sizes, under our names; silent keys are left out."""
     found = {}

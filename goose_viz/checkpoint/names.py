@@ -11,17 +11,18 @@ from collections.abc import Iterable
 from goose_viz.checkpoint.tensor import Tensor
 from goose_viz.errors import CheckpointError
 
-#: A pattern in a tensor's name -> what the file is instead.  The first that matches speaks.
-_OTHERS = (
-    (r"\.lora_[AB]\b|\.lora_(a|b)\b|lora_embedding", "a LoRA file: merge it into its base model"),
-    (r"att\.time_first$|att\.time_mix_[kvr]$", "RWKV-4"),
-    (r"time_maa_|time_faaaa.*maa", "RWKV-6"),
-    (r"att\.time_faaaa$|att\.gate\.weight$", "RWKV-5 or RWKV-6"),
-    (r"rosa", "RWKV-8 (ROSA)"),
-    (r"ffn\.s_emb", "RWKV-7a (DeepEmbed)"),
-    (r"blocks\.\d+\.qkv\.", "RWKV-7b (DeepEmbedAttention)"),
-    (r"time_state$", "a tuned initial state, not a model: load the model it was tuned for"),
-    (r"self_attn\.|attn\.q_proj|h\.\d+\.attn", "a transformer or a hybrid with attention layers"),
+#: Patterns that all occur among the tensors' names -> what the file is instead.  The first speaks.
+_OTHERS: tuple[tuple[tuple[str, ...], str], ...] = (
+    ((r"\.lora_[ABab]\b|lora_embedding",), "a LoRA file: merge it into its base model"),
+    ((r"time_maa_",), "RWKV-6"),
+    ((r"att\.time_faaaa$|att\.gate\.weight$",), "RWKV-5"),
+    ((r"att\.time_first$|att\.time_mix_[kvr]$", r"att\.ln_x\.weight$"), "RWKV-5"),
+    ((r"att\.time_first$|att\.time_mix_[kvr]$",), "RWKV-4"),
+    ((r"rosa",), "RWKV-8 (ROSA)"),
+    ((r"ffn\.s_emb",), "RWKV-7a (DeepEmbed)"),
+    ((r"blocks\.\d+\.qkv\.",), "RWKV-7b (DeepEmbedAttention)"),
+    ((r"time_state$",), "a tuned initial state, not a model: load the model it was tuned for"),
+    ((r"self_attn\.|attn\.q_proj|h\.\d+\.attn",), "a transformer or a hybrid with attention"),
 )
 
 _FLA_BLOCK = {
@@ -45,11 +46,11 @@ _FLA_VECTORS["ffn.x_k"] = "ffn.x_k"
 def refuse_others(names: Iterable[str]) -> None:
     """Raise if the names belong to something that is not RWKV-7, saying what it is."""
     names = list(names)
-    for pattern, what in _OTHERS:
-        hit = next((name for name in names if re.search(pattern, name)), None)
-        if hit is not None:
+    for patterns, what in _OTHERS:
+        hits = [next((name for name in names if re.search(p, name)), None) for p in patterns]
+        if None not in hits:
             raise CheckpointError(
-                f"this is {what}, by its tensor {hit}; expected RWKV-7 (x070) weights"
+                f"this is {what}, by its tensor {hits[0]}; expected RWKV-7 (x070) weights"
             )
     has_time_mix = any(re.search(r"blocks\.\d+\.att\.w1$|attn\.w_lora", n) for n in names)
     has_gate = any(re.search(r"att\.g1$|attn\.g_lora", n) for n in names)

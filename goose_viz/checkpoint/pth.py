@@ -8,6 +8,7 @@ inert stand-in; any other name is refused before anything happens.  Storages are
 from __future__ import annotations
 
 import io
+import math
 import mmap
 import pickle
 import struct
@@ -19,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from goose_viz.checkpoint.pickle_scan import scan
 from goose_viz.checkpoint.tensor import Tensor
 from goose_viz.errors import CheckpointError
 
@@ -55,6 +57,16 @@ class _Name:
         raise pickle.UnpicklingError("the stream tries to alter a name")
 
 
+class _Found(_Name):
+    """A tensor, out of the stream's reach until all is read."""
+
+    __slots__ = ("tensor",)
+    tensor: Tensor
+
+    def __init__(self, tensor: Tensor) -> None:
+        object.__setattr__(self, "tensor", tensor)
+
+
 class _StorageType(_Name):
     __slots__ = ()
 
@@ -79,18 +91,18 @@ class _RebuildTensor(_Name):
         size: tuple[int, ...],
         stride: tuple[int, ...],
         *_ignored: object,  # requires_grad, backward hooks, metadata
-    ) -> Tensor:
+    ) -> _Found:
         kind, flat = storage
         if len(size) != len(stride) or min((*size, *stride, offset, 0)) < 0:
             raise CheckpointError(f"a tensor has the impossible shape {size} with strides {stride}")
         last = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
-        if 0 not in size and last >= flat.size:
+        if 0 not in size and (last >= flat.size or math.prod(size) > flat.size):
             raise CheckpointError(
-                f"a tensor of shape {tuple(size)} reaches past its storage of {flat.size} numbers"
+                f"a tensor of shape {tuple(size)} claims more than its storage's {flat.size} numbers"
             )
         strides = [s * flat.itemsize for s in stride]
         view = np.lib.stride_tricks.as_strided(flat[offset:], size, strides, writeable=False)
-        return Tensor(view, kind)
+        return _Found(Tensor(view, kind))
 
 
 class _RebuildParameter(_Name):
@@ -98,7 +110,7 @@ class _RebuildParameter(_Name):
 
     __slots__ = ()
 
-    def __call__(self, data: Tensor, *_ignored: object) -> Tensor:
+    def __call__(self, data: _Found, *_ignored: object) -> _Found:
         return data
 
 
@@ -206,7 +218,9 @@ def _read(path: Path, archive: zipfile.ZipFile) -> dict[str, Tensor]:
         )
     prefix = description.filename[: -len("data.pkl")]
     storages = _Storages(path, archive, prefix)
-    content = _Unpickler(io.BytesIO(archive.read(description)), storages).load()
+    stream = archive.read(description)
+    scan(stream)
+    content = _Unpickler(io.BytesIO(stream), storages).load()
     for key in ("state_dict", "model"):  # trainers wrap the weights so
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
@@ -215,7 +229,7 @@ def _read(path: Path, archive: zipfile.ZipFile) -> dict[str, Tensor]:
             f"it holds one {type(content).__name__} where a dictionary of tensors belongs"
         )
     return {
-        str(name): tensor
-        for name, tensor in content.items()
-        if isinstance(tensor, Tensor) and tensor.kind != "int"
+        name: found.tensor
+        for name, found in content.items()
+        if isinstance(name, str) and isinstance(found, _Found) and found.tensor.kind != "int"
     }

@@ -52,7 +52,8 @@ class CpuEngine:
         self._observed |= {name: self._vec[:, i, 0] for i, name in enumerate(VECTORS)}
         self._observed |= {name: self._scalars[:, i, 0] for i, name in enumerate(SCALARS)}
         self._eps = np.float32(c.layer_norm_eps), np.float32(c.group_norm_eps)
-        cores = max(1, min(numba.get_num_threads(), _cores()))
+        # the launch's number: get_num_threads() would be what an engine before this one has set
+        cores = min(int(getattr(numba.config, "NUMBA_NUM_THREADS")), _cores())  # noqa: B009
         self._threads = 1 if self.nbytes < _ONE_THREAD else cores
 
     def forward(

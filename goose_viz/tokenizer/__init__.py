@@ -15,7 +15,7 @@ __all__ = ["StreamDecoder", "Tokenizer", "choose_tokenizer", "named_tokenizer"]
 
 def named_tokenizer(name: str, vocab_size: int) -> Tokenizer:
     """A tokenizer by name (``world``, ``bytes``, ``ids``) or by the path of a tokenizer.json."""
-    if name in ("world", VOCABULARY):
+    if name in ("world", VOCABULARY) and vocab_size >= WORLD_ROWS:
         return WorldTokenizer()
     if name == "bytes":
         return byte_tokenizer()
@@ -27,7 +27,13 @@ def named_tokenizer(name: str, vocab_size: int) -> Tokenizer:
         raise TokenizerError(
             f"{name}: no such tokenizer; expected world, bytes, ids or the path of a tokenizer.json"
         )
-    return HfTokenizer(path)
+    tokenizer = HfTokenizer(path)
+    if tokenizer.vocab_size > vocab_size:
+        raise TokenizerError(
+            f"{name} knows {tokenizer.vocab_size} tokens, the model {vocab_size}; they do not "
+            "belong together"
+        )
+    return tokenizer
 
 
 def choose_tokenizer(source: Path, vocab_size: int) -> Tokenizer:

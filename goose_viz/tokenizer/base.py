@@ -56,7 +56,7 @@ class BytesDecoder:
 
     def push(self, token: int) -> str:
         """The text that this token completes."""
-        return self._decoder.decode(self._table[token])
+        return self._decoder.decode(_piece(self._table, token))
 
     def flush(self) -> str:
         """What is left of an unfinished character, as U+FFFD."""
@@ -87,7 +87,7 @@ class BytesTokenizer:
 
     def decode(self, tokens: Iterable[int]) -> str:
         """The text of tokens."""
-        return b"".join(self._table[t] for t in tokens).decode("utf-8", "replace")
+        return b"".join(_piece(self._table, t) for t in tokens).decode("utf-8", "replace")
 
     def stream(self) -> StreamDecoder:
         """A decoder for tokens that arrive one at a time."""
@@ -95,13 +95,20 @@ class BytesTokenizer:
 
     def label(self, token: int) -> str:
         """One token for people."""
-        piece = self._table[token]
-        if not piece:
-            return f"⟨{token}⟩"
-        try:
-            return piece.decode("utf-8")
-        except UnicodeDecodeError:
-            return "".join(f"\\x{b:02x}" for b in piece)
+        return bytes_label(_piece(self._table, token)) or f"⟨{token}⟩"
+
+
+def _piece(table: list[bytes], token: int) -> bytes:
+    """A token's bytes; a model may have more rows than its vocabulary has tokens."""
+    return table[token] if token < len(table) else b""
+
+
+def bytes_label(piece: bytes) -> str:
+    """Bytes for people: as text, or in hexadecimal where they are none."""
+    try:
+        return piece.decode("utf-8")
+    except UnicodeDecodeError:
+        return "".join(f"\\x{b:02x}" for b in piece)
 
 
 def byte_tokenizer() -> BytesTokenizer:

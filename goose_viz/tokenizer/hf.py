@@ -10,7 +10,7 @@ import tokenizers
 from tokenizers.decoders import DecodeStream
 
 from goose_viz.errors import TokenizerError
-from goose_viz.tokenizer.base import BytesDecoder, StreamDecoder
+from goose_viz.tokenizer.base import BytesDecoder, StreamDecoder, bytes_label
 
 
 def _byte_alphabet() -> dict[str, int]:
@@ -81,7 +81,9 @@ class HfTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text; nothing is added."""
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        # a lone surrogate, as from a terminal in another encoding, is no text to the library
+        whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        ids: list[int] = self._tokenizer.encode(whole, add_special_tokens=False).ids
         return ids
 
     def decode(self, tokens: Iterable[int]) -> str:
@@ -100,12 +102,6 @@ class HfTokenizer:
 
     def label(self, token: int) -> str:
         """One token for people."""
-        if self._table is None or token >= self.vocab_size:
-            return self._tokenizer.id_to_token(token) or f"⟨{token}⟩"
-        piece = self._table[token]
-        if not piece:
-            return self._tokenizer.id_to_token(token) or f"⟨{token}⟩"
-        try:
-            return piece.decode("utf-8")
-        except UnicodeDecodeError:
-            return "".join(f"\\x{b:02x}" for b in piece)
+        if self._table is not None and token < self.vocab_size and self._table[token]:
+            return bytes_label(self._table[token])
+        return self._tokenizer.id_to_token(token) or f"⟨{token}⟩"

@@ -167,7 +167,7 @@ def test_the_worker_loses_no_token(running):
     running.until(lambda e: isinstance(e, m.Loaded))
     w.send(m.Restart("Once upon a time", gv.Sampler(seed=3)))
     running.until(lambda e: isinstance(e, m.Cells))
-    w.send(m.Run(until=205))
+    w.send(m.Run(200))
     running.until(lambda e: e == m.Running(False))
     tokens = []
     for event in running.seen:

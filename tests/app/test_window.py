@@ -31,7 +31,7 @@ def click(driver, widget, point):
 
 
 def run_to(driver, position):
-    driver.window.worker.send(m.Run(until=position))
+    driver.window.worker.send(m.Run(position - driver.window.picture.position))
     driver.wait(lambda: driver.window.picture.position >= position)
     driver.at(position)
 

@@ -89,13 +89,25 @@ def test_zero_temperature_is_greedy_and_bans_hold():
 
 def test_stops():
     sampler = gv.Sampler(stop=(5, "\n\nUser:"), seed=0)
-    assert sampler.stops(5, "anything")
-    assert sampler.stops(1, "hello\n\nUser:")
-    assert not sampler.stops(1, "hello\n\nUser: x")
+    assert sampler.stops(5, "anything", 1)
+    assert sampler.stops(1, "hello\n\nUser:", 1)
+    assert sampler.stops(1, "hello\n\nUser: x", 3)  # the last token brought the colon, too
+    assert not sampler.stops(1, "hello\n\nUser: x", 2)
+    with pytest.raises(ValueError, match="empty stop text"):
+        gv.Sampler(stop=("",))
 
 
 @pytest.mark.parametrize(
-    "bad", [{"temperature": -1}, {"top_p": 1.5}, {"top_k": -2}, {"penalty_decay": 2}, {"seed": -1}]
+    "bad",
+    [
+        {"temperature": -1},
+        {"top_p": 1.5},
+        {"top_k": -2},
+        {"penalty_decay": 2},
+        {"seed": -1},
+        {"presence": float("nan")},
+        {"seed": 2**70},
+    ],
 )
 def test_numbers_out_of_range(bad):
     with pytest.raises(ValueError, match="expected"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QKeyEvent
 from PySide6.QtWidgets import (
@@ -56,6 +58,7 @@ class TextPanel(Panel):
     def __init__(self, selection: Selection) -> None:
         super().__init__(selection)
         self.setToolTip("")  # the cells have their own
+        self._sampler = Sampler(seed=1)
         self.prompt = PromptEdit()
         self.prompt.setObjectName("prompt")
         self.prompt.setFixedHeight(64)
@@ -99,9 +102,23 @@ class TextPanel(Panel):
 
     def sampler(self) -> Sampler:
         """The sampling that the boxes say."""
-        return Sampler(
-            temperature=self.temperature.value(), top_p=self.top_p.value(), seed=self.seed.value()
+        return replace(
+            self._sampler,
+            temperature=self.temperature.value(),
+            top_p=self.top_p.value(),
+            seed=self.seed.value(),
         )
+
+    def show_sampler(self, sampler: Sampler) -> None:
+        """Take over a run's sampling; what has no box of its own is kept as well."""
+        self._sampler = sampler
+        for box in (self.temperature, self.top_p, self.seed):
+            box.blockSignals(True)
+        self.temperature.setValue(sampler.temperature)
+        self.top_p.setValue(sampler.top_p)
+        self.seed.setValue(min(sampler.seed or 0, self.seed.maximum()))
+        for box in (self.temperature, self.top_p, self.seed):
+            box.blockSignals(False)
 
     def set_theme(self, theme: Theme) -> None:
         """Other colours."""

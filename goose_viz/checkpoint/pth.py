@@ -98,7 +98,7 @@ class _RebuildTensor(_Name):
         last = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
         if 0 not in size and (last >= flat.size or math.prod(size) > flat.size):
             raise CheckpointError(
-                f"a tensor of shape {tuple(size)} claims more than its storage's {flat.size} numbers"
+                f"a tensor of shape {tuple(size)} claims more than the {flat.size} numbers stored"
             )
         strides = [s * flat.itemsize for s in stride]
         view = np.lib.stride_tricks.as_strided(flat[offset:], size, strides, writeable=False)

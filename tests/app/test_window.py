@@ -370,3 +370,86 @@ def test_metadata_of_a_window_export_is_complete(driver, tmp_path):
         metadata = json.loads(str(file["metadata"]))
         assert file["frame.decay"].shape == (6, 256)
     assert metadata["text"] == PROMPT
+
+
+def test_another_model_under_the_mouse(driver):
+    """The cell under the mouse is gone in a smaller model."""
+    w = driver.window
+    rect = w.state.map.image_rect()
+    driver.qtbot.mouseMove(w.state.map, (rect.bottomRight() - QPointF(4, 4)).toPoint())
+    driver.wait(lambda: w.state.map._hover is not None)
+    w.open_model(str(DATA / "random-L2-D96-N16.bf16.pth"))
+    driver.wait(lambda: w.picture.wkv.shape == (2, 6, 16, 16))
+    image_of(w)
+    assert w.state.map._hover is None
+
+
+def test_a_long_prompt_can_be_cancelled(driver):
+    w = driver.window
+    w.text.prompt.setPlainText("Lily saw a big dog. " * 4000)
+    w.restart()
+    driver.wait(
+        lambda: any(isinstance(e, m.Loading) and "prompt" in e.words for e in driver.events)
+    )
+    w.cancel()
+    driver.wait(
+        lambda: any(isinstance(e, m.Told) and "cancelled" in e.words for e in driver.events)
+    )
+    driver.wait(lambda: w.picture.position == w.picture.recorded == len(w.text.view.flow.placed))
+    position = w.picture.position
+    assert 0 < position < 20_000
+    w.step()
+    driver.at(position + 1)
+
+
+def test_resumed_sampling_is_kept_whole(driver, tmp_path):
+    w = driver.window
+    session = gv.Session(gv.load_model(), gv.Sampler(seed=2**40, top_k=7, banned=(5,), top_p=0.5))
+    session.feed("Once")
+    gv.save_snapshot(tmp_path / "a.npz", session)
+    w.worker.send(m.Resume(tmp_path / "a.npz"))
+    driver.wait(lambda: driver.text == "Once")
+    assert w.text.top_p.value() == 0.5
+    w.text.temperature.setValue(0.7)
+    sampler = w.text.sampler()
+    assert (sampler.top_k, sampler.banned, sampler.temperature) == (7, (5,), 0.7)
+    assert not w.text.seed.signalsBlocked()
+
+
+def test_a_start_that_fails_leaves_a_window_that_works(open_window):
+    driver = open_window("/nowhere/model.pth", wait=False)
+    w = driver.window
+    driver.wait(w.message_bar.isVisible)
+    assert "no such file" in w.message_bar.text()
+    for action in ("back", "step", "run_or_pause", "to_end"):
+        w.actions_by_name[action].trigger()
+    w.open_embedded()
+    driver.wait(lambda: driver.text == PROMPT)
+    driver.qtbot.wait(200)
+    assert w.picture.position == w.picture.recorded > 0
+
+
+def test_an_empty_prompt_shows_an_empty_run(open_window):
+    driver = open_window(str(DATA / "random-L3-D128-N64.bf16.pth"))
+    w = driver.window
+    run_to(driver, 5)
+    w.text.prompt.setPlainText("")
+    w.restart()
+    driver.at(0)
+    assert w.picture.recorded == 0
+    assert driver.text == ""
+    w.step()
+    driver.wait(lambda: "feed a prompt first" in w.message_bar.text())
+
+
+def test_files_are_offered_in_the_last_folder(driver, monkeypatch, tmp_path):
+    w = driver.window
+    offered = []
+    monkeypatch.setattr(
+        QFileDialog, "getSaveFileName", lambda *a: (offered.append(a[2]), ("", ""))[1]
+    )
+    w.settings["folder"] = str(tmp_path)
+    w.export_snapshot()
+    w.save_picture()
+    assert offered[0] == str(tmp_path / f"token-{w.picture.position}.safetensors")
+    assert offered[1] == str(tmp_path / "goose-viz.png")

@@ -417,3 +417,63 @@ def test_unknown_options():
     ):
         with pytest.raises(gv.GooseError, match=words):
             gv.load_model(**options)
+
+
+def test_pickles_that_would_hang_or_fill_the_memory(tmp_path):
+    huge_memo = b"\x80\x02}r\xff\xff\xff\x7f."  # LONG_BINPUT 2^31 - 1
+    doubling = b"\x80\x02})q\x00" + b"".join(
+        b"h" + bytes([i]) + b"h" + bytes([i]) + b"\x86q" + bytes([i + 1]) + b"0" for i in range(60)
+    )
+    doubling += b"h" + bytes([60]) + b"K\x01s."  # as a key of the dictionary
+    for stream, words in ((huge_memo, "none has so many"), (doubling, "tuples 13 deep")):
+        with zipfile.ZipFile(tmp_path / "m.pth", "w") as z:
+            z.writestr("archive/data.pkl", stream)
+        with pytest.raises(gv.CheckpointError, match=words):
+            gv.load_model(tmp_path / "m.pth")
+    view = View(Storage("0", "fp32", 8), 0, (10**9, 64), (0, 0))
+    write(tmp_path / "m.pth", {"emb.weight": view}, {"0": ("fp32", np.zeros(8, np.float32))})
+    with pytest.raises(gv.CheckpointError, match="claims more than"):
+        gv.load_model(tmp_path / "m.pth")
+
+
+def test_a_file_inside_an_fla_folder_knows_its_config(tmp_path, tensors):
+    save_file(to_fla(tensors), tmp_path / "model.safetensors")
+    alone = gv.load_model(tmp_path / "model.safetensors")
+    assert alone.config.group_norm_eps == pytest.approx(16 * 1e-5)  # fla's rule, its default eps
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    for path in (tmp_path, tmp_path / "model.safetensors"):
+        assert gv.load_model(path).config.layer_norm_eps == 4e-5
+
+
+def test_a_shard_stands_for_its_folder(tmp_path, tensors):
+    fla = to_fla(tensors)
+    names = list(fla)
+    parts = {f"model-{i}.safetensors": names[i::2] for i in range(2)}
+    for file, held in parts.items():
+        save_file({n: fla[n] for n in held}, tmp_path / file)
+    index = {"weight_map": {n: f for f, held in parts.items() for n in held}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    assert gv.load_model(tmp_path / "model-0.safetensors").config.n_layer == 2
+
+
+def test_memory_that_does_not_suffice(monkeypatch):
+    monkeypatch.setattr("goose_viz.model._engine", lambda *_: (_ for _ in ()).throw(MemoryError))
+    with pytest.raises(gv.GooseError, match="does not fit into the free memory"):
+        gv.load_model(PTH)
+
+
+def test_threads_do_not_depend_on_the_model_before():
+    import numba
+
+    from goose_viz import cpu
+
+    small = gv.load_model(PTH)
+    small.forward([1], small.new_state())
+    assert numba.get_num_threads() == 1
+    cpu._ONE_THREAD, kept = 0, cpu._ONE_THREAD
+    try:
+        large = gv.load_model(PTH)
+    finally:
+        cpu._ONE_THREAD = kept
+    assert large._engine._threads == min(numba.config.NUMBA_NUM_THREADS, cpu._cores())

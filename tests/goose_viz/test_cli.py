@@ -90,3 +90,17 @@ def test_the_runtime_imports_no_qt_and_no_torch():
         "assert not barred & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_text_from_a_terminal_in_another_encoding(capfd):
+    status, out, _ = run(capfd, "generate", "--prompt", "a\udcffb", "-n", "2", "--seed", "1")
+    assert status == 0
+    assert out.startswith("a�b")
+
+
+def test_export_finds_out_before_it_works(capfd, monkeypatch):
+    monkeypatch.setattr(cli, "_load", lambda *_: pytest.fail("it has begun to work"))
+    for path in ("/nowhere/a.npz", "a.txt"):
+        status, _, err = run(capfd, "export", path)
+        assert status == 2
+        assert path.rpartition("/")[2] in err

@@ -261,3 +261,70 @@ def test_reference_device_too(small):
     session.goto(2)
     session.goto(15)
     assert same(moment(session), after)
+
+
+@pytest.mark.parametrize("failure", [KeyboardInterrupt, MemoryError])
+@pytest.mark.parametrize("where", ["forward", "rank"])
+def test_a_step_that_is_interrupted_never_was(demo, monkeypatch, failure, where):
+    straight = make(demo)
+    straight.feed(PROMPT)
+    list(straight.run(20))
+    session = make(demo)
+    session.feed(PROMPT)
+    list(session.run(9))
+    with monkeypatch.context() as patch:
+        forward = demo._engine.forward
+
+        def advance_then_fail(*a):
+            forward(*a)
+            patch.undo()
+            raise failure
+
+        if where == "forward":
+            patch.setattr(demo._engine, "forward", advance_then_fail)
+        else:
+            fail = [lambda *_: (patch.undo(), (_ for _ in ()).throw(failure))]
+            patch.setattr("goose_viz.session.rank", lambda *a: next(fail[0](*a)[1]))
+        with pytest.raises(failure):
+            session.step()
+    list(session.run(11))
+    assert same(moment(session), moment(straight))
+
+
+def test_more_rows_than_tokens(small):
+    """A model may have more rows than its vocabulary has tokens; they stand for no text."""
+    model = gv.load_model(small.source, tokenizer="ids")
+    model.tokenizer = gv.tokenizer.base.BytesTokenizer([bytes([b]) for b in range(20)])
+    session = gv.Session(model, gv.Sampler(seed=1, temperature=3.0, top_p=1.0))
+    session.feed([1, 2, 3])
+    steps = list(session.run(30))
+    assert max(s.token for s in steps) >= 20
+    assert model.tokenizer.label(60) == "⟨60⟩"
+    assert len(session.text) <= 33
+
+
+def test_odd_probes_and_copies(demo):
+    import copy
+
+    session = gv.Session(demo, gv.Sampler(seed=1), gv.Probe([]))
+    step = session.feed("Once")[-1]
+    assert step.frame.arrays() == {}
+    session.probe = gv.Probe({"decay"})
+    twin = copy.deepcopy(session.step())
+    assert twin.frame.decay.shape == (6, 256)
+
+
+def test_a_stop_text_inside_a_token(demo):
+    inside = demo.tokenizer.encode('."')
+    assert len(inside) == 1
+    session = gv.Session(demo, gv.Sampler(seed=7, stop=(".",)))
+    session.feed('She said, "Yes')
+    session._append(inside, generated=True)
+    assert session.stopped()
+
+
+def test_logits_that_are_not_numbers(demo):
+    session = gv.Session(demo, gv.Sampler(seed=1, banned=range(4096)))
+    session.feed("Once")
+    with pytest.raises(gv.GooseError, match="all are banned"):
+        session.step()

@@ -114,3 +114,54 @@ def test_metadata_is_plain_json(tmp_path, session):
     gv.save_snapshot(tmp_path / "a.npz", session)
     with np.load(tmp_path / "a.npz", allow_pickle=False) as file:
         assert json.loads(str(file["metadata"]))["sampler"]["seed"] == 5
+
+
+def test_a_resumed_state_is_the_files_own(tmp_path, session):
+    """Also where no replay could make it: an edited state goes on as it is."""
+    session.state.wkv[2] *= 0.5
+    gv.save_snapshot(tmp_path / "edited.npz", session)
+    snapshot = gv.load_snapshot(tmp_path / "edited.npz")
+    resumed = snapshot.resume(session.model, probe=gv.Probe({"decay"}))
+    edited = resumed.state.wkv.copy()
+    assert (edited == session.state.wkv).all()
+    assert (resumed.frame.decay == session.frame.decay).all()
+    resumed.goto(resumed.position)
+    assert (resumed.state.wkv == edited).all()
+    after = [s.token for s in resumed.run(12)]
+    end = resumed.state.wkv.copy()
+    resumed.goto(snapshot.position + 3)
+    resumed.goto(snapshot.position)
+    assert (resumed.state.wkv == edited).all()
+    resumed.history_bytes = 0
+    assert [s.token for s in resumed.run(12)] == after
+    assert (resumed.state.wkv == end).all()
+    assert snapshot.differs(session.model) == ""
+    other = gv.load_model(dtype="fp32")
+    assert snapshot.differs(other) == "dtype bf16"
+
+
+def test_damaged_npz(tmp_path, session):
+    path = tmp_path / "a.npz"
+    gv.save_snapshot(path, session)
+    whole = path.read_bytes()
+    for damaged in (b"", whole[:-100], whole[:300] + bytes([whole[300] ^ 255]) + whole[301:]):
+        path.write_bytes(damaged)
+        with pytest.raises(gv.StateError, match="not readable"):
+            gv.load_snapshot(path)
+    np.save(tmp_path / "b.npy", np.zeros(3))
+    (tmp_path / "b.npy").rename(path)
+    with pytest.raises(gv.StateError, match="not readable"):
+        gv.load_snapshot(path)
+
+
+@pytest.mark.parametrize("part", ["tokens", "ends", "generated"])
+def test_parts_that_do_not_fit(tmp_path, session, part):
+    gv.save_snapshot(tmp_path / "a.npz", session)
+    with np.load(tmp_path / "a.npz") as file:
+        arrays = dict(file)
+    np.savez(tmp_path / "b.npz", **{k: v[:-1] if k == part else v for k, v in arrays.items()})
+    with pytest.raises(gv.StateError, match="do not fit each other"):
+        gv.load_snapshot(tmp_path / "b.npz")
+    np.savez(tmp_path / "c.npz", **{k: v for k, v in arrays.items() if k != part})
+    with pytest.raises(gv.StateError, match=f"no {part} inside"):
+        gv.load_snapshot(tmp_path / "c.npz")

@@ -1,7 +1,8 @@
 # make run    the window on the demo model (text and a picture where there is no display)
 # make test   the whole test suite
 # make check  lint, types, imports, then the tests
-PYTHON ?= $(firstword $(foreach p,python3.13 python3.12 python3.11 python3,$(shell command -v $(p) 2>/dev/null)))
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
 
@@ -30,8 +31,7 @@ clean:
 
 # the environment, made anew when the dependencies change
 $(BIN)/python:
-	@test -n "$(PYTHON)" || { echo "goose-viz needs Python 3.11 or newer; on Debian or Ubuntu: sudo apt-get install python3 python3-venv" >&2; exit 2; }
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "goose-viz needs Python 3.11 or newer, found $$($(PYTHON) --version); name another with make PYTHON=…" >&2; exit 2; }
+	@test -n "$(PYTHON)" || { echo "goose-viz needs Python 3.11 or newer and finds none; on Debian or Ubuntu: sudo apt-get install python3 python3-venv, or name one with make PYTHON=…" >&2; exit 2; }
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "python cannot make an environment; on Debian or Ubuntu: sudo apt-get install python3-venv" >&2; exit 2; }
 
 $(VENV)/.run: pyproject.toml | $(BIN)/python

@@ -19,7 +19,7 @@ from goose_viz.model import Model, embedded_models, load_model
 from goose_viz.observables import OBSERVABLES
 from goose_viz.probe import Probe
 from goose_viz.sampling import Sampler
-from goose_viz.session import Session
+from goose_viz.session import PREPARING, Session, prepare
 from goose_viz.snapshot import check_snapshot_path, save_snapshot
 
 DEFAULT_PROMPT = "Once upon a time, there was a little girl named Lily."
@@ -190,12 +190,15 @@ def _load(source: str | None, device: str, dtype: str, tokenizer: str | None) ->
         *columns, console=console, transient=True, disable=not console.is_terminal
     ) as bar:
         task = bar.add_task("loading", total=1.0)
-        return load_model(
+        model = load_model(
             source, device=device, dtype=dtype, tokenizer=tokenizer,
             progress=lambda fraction, words: bar.update(
                 task, completed=fraction, description=words
             ),
         )  # fmt: skip
+        bar.update(task, description=PREPARING)
+        prepare(model)
+        return model
 
 
 def _console() -> Console:

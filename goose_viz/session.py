@@ -17,6 +17,9 @@ from goose_viz.ranking import pairs, rank
 from goose_viz.sampling import Counts, Sampler
 from goose_viz.tokenizer import StreamDecoder
 
+#: What to say while `prepare` works.
+PREPARING = "preparing the kernels (the first time on a machine: half a minute)"
+
 _PORTION = 128  # tokens of a prompt per forward call: a long one can be watched and cancelled
 _TOP = 10
 _INTERVAL = 8  # tokens between kept states at first: replaying a few costs less than keeping all
@@ -395,3 +398,14 @@ class Session:
 
     def _count(self, token: int) -> None:
         self.sampler.count(self._penalties(), token, self.model.tokenizer.label(token))
+
+
+def prepare(model: Model) -> None:
+    """Run every kernel that a session needs once, on tokens that nobody keeps.
+
+    The first time on a machine this compiles them, half a minute on two cores; later they come from
+    numba's cache.
+    """
+    session = Session(model, Sampler(seed=0), Probe(("decay",)), history_bytes=0)
+    session.feed([0] * 4)
+    session.step()

@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 import goose_viz as gv
 from goose_app import messages as m
 from goose_app.series import Series
+from goose_viz.session import PREPARING, prepare
 
 _OBSERVED = ("decay", "iclr", "removed_norm", "written_norm")
 _NEXT = 12
@@ -166,10 +167,8 @@ class Worker:
             command.source, device=command.device, dtype=command.dtype,
             tokenizer=command.tokenizer, progress=self._progress,
         )  # fmt: skip
-        self._progress(1.0, "preparing the kernels (the first time on a machine: half a minute)")
-        state = model.new_state()
-        model.forward([0], state)
-        model.forward([0] * 4, state)
+        self._progress(1.0, PREPARING)
+        prepare(model)
         self._model, self._session, self._picture = model, None, None
         self.events.append(m.Loaded(model))
 

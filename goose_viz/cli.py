@@ -21,6 +21,7 @@ from goose_viz.probe import Probe
 from goose_viz.sampling import Sampler
 from goose_viz.session import PREPARING, Session, prepare
 from goose_viz.snapshot import check_snapshot_path, save_snapshot
+from goose_viz.templates import apply_template
 
 DEFAULT_PROMPT = "Once upon a time, there was a little girl named Lily."
 
@@ -60,12 +61,18 @@ def generate(
     presence: Annotated[float, typer.Option(help="Penalty for having occurred.")] = 0.2,
     frequency: Annotated[float, typer.Option(help="Penalty per occurrence.")] = 0.2,
     stop: Annotated[list[str] | None, typer.Option(help="A text to end at; repeatable.")] = None,
+    template: Annotated[
+        str | None, typer.Option(help="Wrap the prompt for a chat model: chat, think or fast.")
+    ] = None,
+    system: Annotated[str, typer.Option(help="What the template puts before the prompt.")] = "",
     seed: SeedOption = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
     tokenizer: TokenizerOption = None,
 ) -> None:
     """Write on from a prompt, to the terminal, token by token."""
+    if template is not None:
+        prompt = apply_template(template, prompt, system)
     loaded = _load(model, device, dtype, tokenizer)
     sampler = Sampler(
         temperature=temperature, top_p=top_p, top_k=top_k, presence=presence,

@@ -178,6 +178,9 @@ class Window(QMainWindow):
             if entry.name == "open_embedded":
                 self.recent_menu = menus["File"].addMenu("Open recent")
                 self.recent_menu.aboutToShow.connect(self._fill_recent)
+        panel_menu = menus["File"].addMenu("Save picture of a panel")
+        for panel in self.panels:
+            panel_menu.addAction(f"{panel.title}…", lambda p=panel: self._save_panel(p))
         menus["View"].addSeparator()
         for dock in self.docks.values():
             menus["View"].addAction(dock.toggleViewAction())
@@ -435,9 +438,12 @@ class Window(QMainWindow):
 
     def _dock_menu(self, dock: QDockWidget, panel: Panel, at: object) -> None:
         menu = QMenu(self)
-        menu.addAction("Save picture…", lambda: self._save_widget(panel, panel.title.lower()))
+        menu.addAction("Save picture…", lambda: self._save_panel(panel))
         menu.addAction("Copy picture", lambda: QGuiApplication.clipboard().setPixmap(panel.grab()))
         menu.popup(dock.mapToGlobal(at))  # type: ignore[arg-type]
+
+    def _save_panel(self, panel: Panel) -> None:
+        self._save_widget(panel, panel.title.lower())
 
     def _save_widget(self, widget: QWidget, name: str) -> None:
         start = self._in_folder(f"{name.replace(' ', '-')}.png")

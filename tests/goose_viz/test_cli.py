@@ -33,6 +33,15 @@ def test_generate_stops(capfd):
     assert out.count(".") == 1
 
 
+def test_generate_with_a_template(capfd):
+    status, out, _ = run(capfd, "generate", "--template", "chat", "--prompt", "Hi", "-n", "1")
+    assert status == 0
+    assert out.startswith("User: Hi\n\nAssistant:")
+    status, _, err = run(capfd, "generate", "--template", "shout")
+    assert status == 2
+    assert "expected chat, think, fast" in err
+
+
 def test_info(capfd, small):
     status, out, _ = run(capfd, "info")
     assert status == 0

@@ -1,0 +1,45 @@
+"""How chat models of the RWKV family (G1 and later World models) want to be spoken to."""
+
+from __future__ import annotations
+
+import re
+
+#: What the answer begins with: plainly, with thinking aloud, or with the thinking skipped.
+_ANSWERS = {
+    "chat": "Assistant:",
+    "think": "Assistant: <think",
+    "fast": "Assistant: <think>\n</think",
+}
+TEMPLATES = tuple(_ANSWERS)
+
+
+def apply_template(template: str, text: str, system: str = "") -> str:
+    r"""A request as the model saw requests in training.
+
+    Parameters
+    ----------
+    template : str
+        ``"chat"``, ``"think"`` or ``"fast"``.
+    text : str
+        What the user says; runs of newlines become one, since two end a turn.
+    system : str
+        What comes before, if anything.
+
+    Raises
+    ------
+    ValueError
+        If there is no such template.
+
+    Examples
+    --------
+    >>> apply_template("chat", "Hello\n\nthere")
+    'User: Hello\nthere\n\nAssistant:'
+    """
+    if template not in _ANSWERS:
+        raise ValueError(f"there is no template {template!r}; expected {', '.join(TEMPLATES)}")
+    before = f"System: {_one_turn(system)}\n\n" if system else ""
+    return f"{before}User: {_one_turn(text)}\n\n{_ANSWERS[template]}"
+
+
+def _one_turn(text: str) -> str:
+    return re.sub(r"\n{2,}", "\n", text.strip().replace("\r\n", "\n"))

@@ -22,6 +22,7 @@ from goose_viz.sampling import Sampler
 from goose_viz.session import PREPARING, Session, prepare
 from goose_viz.snapshot import check_snapshot_path, save_snapshot
 from goose_viz.templates import apply_template
+from goose_viz.tokenizer import IdsTokenizer
 
 DEFAULT_PROMPT = "Once upon a time, there was a little girl named Lily."
 
@@ -43,7 +44,7 @@ DtypeOption = Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")]
 TokenizerOption = Annotated[
     str | None, typer.Option(help="world, bytes, ids or a tokenizer.json; found by itself.")
 ]
-PromptOption = Annotated[str, typer.Option(help="The text to go on from.")]
+PromptOption = Annotated[str | None, typer.Option(help="The text to go on from.")]
 TokensOption = Annotated[int, typer.Option("--tokens", "-n", min=0, help="Tokens to write.")]
 SeedOption = Annotated[int | None, typer.Option(min=0, help="Same seed, same tokens.")]
 TemperatureOption = Annotated[float, typer.Option(help="0 takes the likeliest token.")]
@@ -53,7 +54,7 @@ TopPOption = Annotated[float, typer.Option(help="Keep the likeliest tokens up to
 @app.command()
 def generate(
     model: ModelArgument = None,
-    prompt: PromptOption = DEFAULT_PROMPT,
+    prompt: PromptOption = None,
     tokens: TokensOption = 200,
     temperature: TemperatureOption = 1.0,
     top_p: TopPOption = 0.85,
@@ -72,14 +73,14 @@ def generate(
 ) -> None:
     """Write on from a prompt, to the terminal, token by token."""
     if template is not None:
-        prompt = apply_template(template, prompt, system)
+        prompt = apply_template(template, prompt or "", system)
     loaded = _load(model, device, dtype, tokenizer)
     sampler = Sampler(
         temperature=temperature, top_p=top_p, top_k=top_k, presence=presence,
         frequency=frequency, stop=tuple(stop or ()), seed=seed,
     )  # fmt: skip
     session = Session(loaded, sampler, history_bytes=0)
-    stream(session, prompt, tokens)
+    stream(session, _default(prompt, loaded), tokens)
 
 
 def stream(session: Session, prompt: str, n_tokens: int) -> None:
@@ -106,7 +107,7 @@ def stream(session: Session, prompt: str, n_tokens: int) -> None:
 def export(
     out: Annotated[Path, typer.Argument(help="A .safetensors or .npz file to write.")],
     model: ModelArgument = None,
-    prompt: PromptOption = DEFAULT_PROMPT,
+    prompt: PromptOption = None,
     tokens: TokensOption = 0,
     probe: Annotated[
         list[str] | None,
@@ -125,7 +126,7 @@ def export(
     check_snapshot_path(out)
     loaded = _load(model, device, dtype, tokenizer)
     session = Session(loaded, Sampler(temperature=temperature, top_p=top_p, seed=seed))
-    session.feed(prompt)
+    session.feed(_default(prompt, loaded))
     for _ in session.run(tokens):
         pass
     session.probe = watched
@@ -187,6 +188,7 @@ def check(model: ModelArgument = None) -> None:
             f"{failed} quantities are off on this machine; results here cannot be trusted, please "
             "report this table with the processor and the versions of numba and numpy"
         )
+    print(f"all {table.row_count} comparisons are within the error allowed")
 
 
 def _load(source: str | None, device: str, dtype: str, tokenizer: str | None) -> Model:
@@ -206,6 +208,13 @@ def _load(source: str | None, device: str, dtype: str, tokenizer: str | None) ->
         bar.update(task, description=PREPARING)
         prepare(model)
         return model
+
+
+def _default(prompt: str | None, model: Model) -> str:
+    """The prompt, or one that the model's vocabulary can say."""
+    if prompt is not None:
+        return prompt
+    return "0" if model.tokenizer.name == IdsTokenizer.name else DEFAULT_PROMPT
 
 
 def _console() -> Console:

@@ -89,7 +89,7 @@ class Line:
         """
         calls = []
         at = start
-        border = at == 0 or self._is_end(at)
+        border = at == 0 or self.is_end(at)
         while at < stop:
             end = self.ends[bisect_right(self.ends, at)]
             if end <= stop:
@@ -102,7 +102,8 @@ class Line:
                 at, border = at + 1, False
         return calls
 
-    def _is_end(self, position: int) -> bool:
+    def is_end(self, position: int) -> bool:
+        """Whether a forward call ended there."""
         i = bisect_left(self.ends, position)
         return i < len(self.ends) and self.ends[i] == position
 

@@ -71,6 +71,10 @@ class Model:
         self.source = source
         self.name = source.name if source.is_dir() else source.stem
 
+    def __repr__(self) -> str:
+        """What it is and where it runs."""
+        return f"<Model {self.name}: {self.config.shape}, {self.device} {self.dtype}>"
+
     def new_state(self) -> State:
         """The state before the first token."""
         return State.zeros(self.config, self._engine.state_dtype)

@@ -36,6 +36,11 @@ class Frame:
             kept = ", ".join(sorted(self._arrays))
             raise AttributeError(f"this frame keeps {kept}; {name!r} was not probed") from None
 
+    def __repr__(self) -> str:
+        """What it keeps."""
+        kept = ", ".join(f"{name} {a.shape}" for name, a in sorted(self._arrays.items()))
+        return f"<Frame of {len(self.layers)} layers: {kept}>"
+
     def __dir__(self) -> Iterable[str]:
         return ["layers", *self._arrays]
 

@@ -103,6 +103,10 @@ class Session:
         self._kept_bytes = 0
         self._forget_derived()
 
+    def __repr__(self) -> str:
+        """Where it stands."""
+        return f"<Session of {self.model.name} at {self.position} of {self.recorded} tokens>"
+
     # -- what there is ---------------------------------------------------------------------------
 
     @property
@@ -299,7 +303,7 @@ class Session:
         start, self.position = self.position, len(line.tokens)
         line.ends.append(self.position)
         self.logits = np.array(rows[-1])
-        self._keep()
+        self._keep(self.position, self.logits)
         frames: Sequence[Frame | None] = [None] * len(tokens)
         if probe is not None and self.probe is not None:
             self.probe.frames.extend(probe.frames)
@@ -348,8 +352,10 @@ class Session:
             probe = self.probe.twin() if last and self.probe is not None else None
             # all logits of the last call: its last row must have the bits of the first time
             rows = self.model.forward(line.tokens[begin:end], self.state, last, probe)
-            logits = np.array(rows[-1]) if last else None
+            logits = np.array(rows[-1]) if last else rows
             frame = probe.frames[-1] if probe is not None else None
+            if last or end - begin == 1:  # a long call's last logits have their bits only if last
+                self._keep(end, logits)
         self.logits, self.frame, self.position = logits, frame, position
         self._forget_derived()
 
@@ -359,14 +365,16 @@ class Session:
         self.logits, self.frame, self.position = None, None, 0
         self._forget_derived()
 
-    def _keep(self) -> None:
-        """Remember the state here, if the last one kept is far enough behind."""
+    def _keep(self, position: int, logits: NDArray[Any]) -> None:
+        """Remember the state as that of a position, if none is kept close to it."""
         checkpoints = self._line.checkpoints
-        newest = max(checkpoints, default=0)
-        if self.logits is None or self.position - newest < self._interval:
+        near = range(position - self._interval + 1, position + self._interval)
+        if not self._line.is_end(position) or position < self._interval:
             return
-        kept = Checkpoint(self.state.copy(), self.logits)
-        checkpoints[self.position] = kept
+        if any(p in near for p in checkpoints):
+            return
+        kept = Checkpoint(self.state.copy(), logits)
+        checkpoints[position] = kept
         self._kept_bytes += kept.nbytes
         if self._kept_bytes > self.history_bytes:
             self._interval, self._kept_bytes = thin(self.lines, self.history_bytes, self._interval)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from difflib import get_close_matches
 from pathlib import Path
 
 from goose_app.display import missing_library, why_no_screen
@@ -20,6 +21,13 @@ def main(arguments: list[str] | None = None) -> None:
 
     if words and words[0] in cli.COMMANDS:
         sys.exit(cli.run(words))
+    if words and not Path(words[0]).exists():
+        for command in get_close_matches(words[0], cli.COMMANDS, 1, 0.75):
+            print(
+                f"goose-viz: there is no command and no file {words[0]}; did you mean {command}?",
+                file=sys.stderr,
+            )
+            sys.exit(2)
     sys.exit(_window(words))
 
 

@@ -48,6 +48,8 @@ ACTIONS = (
     Action("restart", "Run", "Begin anew with the prompt", ("Ctrl+R",),
            "Forget this run and feed the prompt again"),
     Action("edit_prompt", "Run", "Edit the prompt", ("Ctrl+L",), "Type into the prompt"),
+    Action("next_course", "Run", "Next course", ("Ctrl+Tab",),
+           "Return to another course of the run, taken by clicking next tokens"),
     Action("cancel", "Run", "Cancel", ("Ctrl+.",), "Stop a load or a long prompt"),
     Action("layer_up", "State", "Previous layer", ("Up",), "Look at the layer before"),
     Action("layer_down", "State", "Next layer", ("Down",), "Look at the layer behind"),
@@ -70,5 +72,7 @@ def help_page(panels: list[tuple[str, str]]) -> str:
         for a in ACTIONS
         if a.keys
     )
+    rows += "<tr><td><b>Ctrl+Return</b>&nbsp;&nbsp;</td><td>Begin anew&nbsp;&nbsp;</td>"
+    rows += "<td>In the prompt: feed it; Escape leaves it</td></tr>"
     sentences = "".join(f"<p><b>{title}.</b> {words}</p>" for title, words in panels)
     return f"<h3>Keys</h3><table>{rows}</table><h3>Panels</h3>{sentences}"

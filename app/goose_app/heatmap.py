@@ -65,8 +65,9 @@ class Heatmap(QWidget):
         self._ticks: tuple[list[tuple[float, str]], list[tuple[float, str]]] | None = None
         self._marked: QRectF | None = None
         self._hover: tuple[int, int] | None = None
-        self._blank = ""
+        self._blank = "no model is open"
         self.setMouseTracking(True)
+        self.setFocusPolicy(Qt.FocusPolicy.ClickFocus)  # a click takes the keys back from a box
         self.setAttribute(Qt.WidgetAttribute.WA_OpaquePaintEvent)  # the axes' pixmap covers all
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
         self.setMinimumSize(120, 90)
@@ -112,6 +113,13 @@ class Heatmap(QWidget):
         ticks = None if x is None or y is None else (x, y)
         if ticks != self._ticks:
             self._ticks = ticks
+            self._axes = QPixmap()
+            self.update()
+
+    def set_x_label(self, words: str) -> None:
+        """What the columns are."""
+        if words != self._x_label:
+            self._x_label = words
             self._axes = QPixmap()
             self.update()
 
@@ -163,7 +171,7 @@ class Heatmap(QWidget):
 
     def _bar_text_width(self) -> int:
         metrics = self.fontMetrics()
-        return max(metrics.horizontalAdvance(e) for e in self._ends) + 6
+        return max(metrics.horizontalAdvance(e) for e in (*self._ends, "0.545")) + 6
 
     # -- events ------------------------------------------------------------------------------------
 

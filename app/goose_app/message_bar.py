@@ -5,7 +5,7 @@ from __future__ import annotations
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QToolBar, QToolButton
 
-from goose_app.theme import Theme
+from goose_app.theme import DARK, Theme
 
 
 class MessageBar(QToolBar):
@@ -15,6 +15,7 @@ class MessageBar(QToolBar):
         super().__init__("Messages")
         self.setObjectName("messages")
         self.setMovable(False)
+        self._theme, self._error = DARK, True
         self.toggleViewAction().setVisible(False)
         self._words = QLabel()
         self._words.setWordWrap(True)
@@ -35,11 +36,19 @@ class MessageBar(QToolBar):
         """What it says."""
         return self._words.text()
 
-    def say(self, words: str) -> None:
-        """Say something until it is dismissed."""
+    def say(self, words: str, error: bool = True) -> None:
+        """Say something until it is dismissed; what is no error looks like none."""
         self._words.setText(words)
+        self._error = error
+        self._dress()
         self.show()
 
     def set_theme(self, theme: Theme) -> None:
-        """Dress in the colour of errors."""
-        self.setStyleSheet(f"QFrame {{ background: {theme.warning}; }} QLabel {{ color: white; }}")
+        """Take over a theme."""
+        self._theme = theme
+        self._dress()
+
+    def _dress(self) -> None:
+        ground = self._theme.warning if self._error else self._theme.line
+        text = "white" if self._error else self._theme.text
+        self.setStyleSheet(f"QFrame {{ background: {ground}; }} QLabel {{ color: {text}; }}")

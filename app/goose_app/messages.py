@@ -68,6 +68,13 @@ class Branch:
 
 
 @dataclass(frozen=True)
+class Switch:
+    """Another course: so many further on, round and round."""
+
+    by: int
+
+
+@dataclass(frozen=True)
 class Resample:
     """Other sampling from here on."""
 
@@ -88,7 +95,7 @@ class Resume:
     path: Path
 
 
-Command = Load | Restart | Run | Pause | Step | Goto | Branch | Resample | Export | Resume
+Command = Load | Restart | Run | Pause | Step | Goto | Branch | Switch | Resample | Export | Resume
 
 # -- to the window -----------------------------------------------------------------------------
 
@@ -110,7 +117,7 @@ class Loaded:
 
 @dataclass(frozen=True, eq=False)
 class Began:
-    """A run began: no token yet, and this is where its figures will be.
+    """A run or a course of it begins: no token yet, and this is where its figures will be.
 
     Where it was resumed, the prompt is empty and the sampler is the snapshot's.
     """
@@ -118,6 +125,13 @@ class Began:
     series: Series
     prompt: str
     sampler: Sampler
+
+
+@dataclass(frozen=True, eq=False)
+class Charted:
+    """Another course was taken: its figures are here."""
+
+    series: Series
 
 
 @dataclass(frozen=True)
@@ -161,7 +175,7 @@ class Failed:
     words: str
 
 
-Event = Loading | Loaded | Began | Cells | Running | Told | Failed
+Event = Loading | Loaded | Began | Charted | Cells | Running | Told | Failed
 
 
 def merged(events: deque[Event]) -> Iterator[Event]:
@@ -198,8 +212,8 @@ class Picture:
     next_tokens : list of (token, label, probability)
     rate : float
         Tokens a second, lately; 0 when paused.
-    lines : int
-        Courses taken so far.
+    line, lines : int
+        Which course this is, and how many were taken so far.
     """
 
     position: int
@@ -209,6 +223,7 @@ class Picture:
     wkv: NDArray[Any]
     next_tokens: list[tuple[int, str, float]] = field(default_factory=list)
     rate: float = 0.0
+    line: int = 0
     lines: int = 1
 
     @staticmethod

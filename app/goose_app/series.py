@@ -49,6 +49,19 @@ class Series:
         self.first = 0
         self.n = 0
 
+    def fork(self, n: int) -> Series:
+        """A copy that knows the first n tokens: another course begins there."""
+        twin = object.__new__(Series)
+        rows = np.arange(max(self.first, n - _CAPACITY, 0), n) % _CAPACITY
+        twin.lines, twin.heads = (
+            {k: np.zeros_like(v) for k, v in d.items()} for d in (self.lines, self.heads)
+        )
+        for mine, theirs in ((self.lines, twin.lines), (self.heads, twin.heads)):
+            for name, values in mine.items():
+                theirs[name][rows] = values[rows]
+        twin.first, twin.n = min(self.first, n), n
+        return twin
+
     def put(self, index: int, frame: Frame) -> None:
         """Enter token ``index``; those behind it are forgotten."""
         row = index % _CAPACITY

@@ -7,13 +7,14 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
-from PySide6.QtCore import QCoreApplication, QEvent, QMimeData, Qt, QTimer
+from PySide6.QtCore import QCoreApplication, QEvent, QMimeData, QObject, Qt, QTimer
 from PySide6.QtGui import (
     QAction,
     QCloseEvent,
     QDragEnterEvent,
     QDropEvent,
     QGuiApplication,
+    QHelpEvent,
     QKeySequence,
 )  # fmt: skip
 from PySide6.QtWidgets import (
@@ -25,6 +26,7 @@ from PySide6.QtWidgets import (
     QMenu,
     QMessageBox,
     QProgressBar,
+    QToolTip,
     QWidget,
 )  # fmt: skip
 
@@ -95,6 +97,7 @@ class Window(QMainWindow):
         self._tick_cpu = 0.0
         self._interval = _FAST
         self._hold_until = 0.0
+        self._own_prompt = ""  # set aside while a model reads ids
         self._loaded = False  # until a model is there, the transport does nothing
 
         self.text = TextPanel(self.selection)
@@ -152,6 +155,7 @@ class Window(QMainWindow):
         dock.setWidget(panel)
         if panel is self.transport:
             dock.setTitleBarWidget(QWidget())  # a row of buttons needs no title
+        dock.installEventFilter(self)
         dock.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
         dock.customContextMenuRequested.connect(lambda at: self._dock_menu(dock, panel, at))
         return dock
@@ -234,6 +238,15 @@ class Window(QMainWindow):
         else:
             self.worker.release()
 
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """A dock's title says what the dock is for; its content keeps the mouse for itself."""
+        if isinstance(event, QHelpEvent) and event.type() == QEvent.Type.ToolTip:
+            panel = watched.widget() if isinstance(watched, QDockWidget) else None
+            if isinstance(panel, Panel) and event.pos().y() < panel.y():
+                QToolTip.showText(event.globalPos(), f"<p>{panel.help}</p>")
+            return True
+        return super().eventFilter(watched, event)
+
     def event(self, event: QEvent) -> bool:
         """Measure what a repaint took, and leave the model its share of the time."""
         if event.type() == _PAINTED and self._tick_began is not None:
@@ -261,7 +274,11 @@ class Window(QMainWindow):
             case m.Began(series, _, sampler):
                 for panel in self.panels:
                     panel.set_series(series)
+                self.text.replace(0, [])
                 self.text.show_sampler(sampler)
+            case m.Charted(series):
+                for panel in self.panels:
+                    panel.set_series(series)
             case m.Loading(fraction, words):
                 self._doing.setText(words)
                 self._progress.setVisible(bool(words))
@@ -285,7 +302,12 @@ class Window(QMainWindow):
                 self.statusBar().showMessage(words, 8000)
             case m.Failed(words):
                 self._asked = None
-                self.show_message(words)
+                hint = (
+                    ""
+                    if self._loaded
+                    else " · Open another, or the demo model, from the File menu."
+                )
+                self.show_message(words + hint)
 
     def show_message(self, words: str) -> None:
         """Say in the window what did not work."""
@@ -298,13 +320,20 @@ class Window(QMainWindow):
     def _fit_prompt(self, tokenizer: str, vocab_size: int) -> None:
         """A model whose vocabulary nobody knows is prompted in ids: begin with one that exists."""
         if tokenizer == "token ids":
-            words = self.text.prompt.toPlainText().split()
+            prompt = self.text.prompt.toPlainText()
+            words = prompt.split()
             if not words or not all(w.isdecimal() and int(w) < vocab_size for w in words):
+                self._own_prompt = prompt
                 self.text.prompt.setPlainText("0")
-                self.show_message(
+                self.message_bar.say(
                     "This model's vocabulary is unknown, so tokens are shown and read as ids. Put "
-                    "its tokenizer.json beside it to read text."
+                    "its tokenizer.json beside it to read text.",
+                    error=False,
                 )
+        elif self._own_prompt:
+            self.text.prompt.setPlainText(self._own_prompt)
+            self._own_prompt = ""
+            self.message_bar.hide()
 
     # -- what a person can do ----------------------------------------------------------------------
 
@@ -407,6 +436,11 @@ class Window(QMainWindow):
         asked, self._asked = self._asked, None
         if asked is not None and asked != position and not self.running:
             self.goto(asked)
+
+    def next_course(self) -> None:
+        """Return to another course of the run."""
+        if self._loaded:
+            self.worker.send(m.Switch(1))
 
     def layer_up(self) -> None:
         """Look at the layer before."""

@@ -51,7 +51,8 @@ class Worker:
         self._closing = False
         self._model: gv.Model | None = None
         self._session: gv.Session | None = None
-        self._series: Series | None = None
+        self._series: Series | None = None  # of the current course
+        self._all_series: dict[int, Series] = {}
         self._running = False
         self._loading = False  # a Loading event is out that wants its end
         self._until: int | None = None
@@ -185,6 +186,7 @@ class Worker:
     def _begin(self, session: gv.Session, prompt: str) -> None:
         self._session = session
         self._series = Series(session.model.config)
+        self._all_series = {0: self._series}
         self.events.append(m.Began(self._series, prompt, session.sampler))
 
     def _feed(self, tokens: list[int]) -> None:
@@ -208,13 +210,7 @@ class Worker:
         session = snapshot.resume(self._model, probe=gv.Probe(_OBSERVED))
         self._set_running(False)
         self._begin(session, "")
-        line = session.lines[session.line]
-        label = session.model.tokenizer.label
-        cells = [
-            m.Cell(i, t, line.texts[i], label(t), line.probabilities[i], line.generated[i])
-            for i, t in enumerate(line.tokens)
-        ]
-        self.events.append(m.Cells(0, cells))
+        self._show_line(session)
         if self._series is not None:
             self._series.first = self._series.n = session.position
         self._take()
@@ -248,8 +244,42 @@ class Worker:
 
     def _branch(self, command: m.Branch) -> None:
         self._set_running(False)
-        self._enter([self._need_session().branch(command.position, command.token)])
+        session, at = self._need_session(), command.position
+        tokens = session.lines[session.line].tokens
+        if tokens[at : at + 1] == [command.token]:  # that is what came anyway
+            session.goto(at + 1)
+        else:
+            known = self._all_series[session.line]
+            step = session.branch(at, command.token)
+            self._chart(known.fork(at))
+            self._enter([step])
         self._take()
+
+    def _switch(self, command: m.Switch) -> None:
+        self._set_running(False)
+        session = self._need_session()
+        if len(session.lines) == 1:
+            self.events.append(m.Told("there is one course only: click a next token for another"))
+            return
+        session.switch((session.line + command.by) % len(session.lines))
+        self._chart(self._all_series[session.line])
+        self._show_line(session)
+        self._take()
+
+    def _chart(self, series: Series) -> None:
+        """The current course's figures are these."""
+        session = self._need_session()
+        self._series = self._all_series[session.line] = series
+        self.events.append(m.Charted(series))
+
+    def _show_line(self, session: gv.Session) -> None:
+        """Tell the window all tokens of the current course."""
+        line, label = session.lines[session.line], session.model.tokenizer.label
+        cells = [
+            m.Cell(i, t, line.texts[i], label(t), line.probabilities[i], line.generated[i])
+            for i, t in enumerate(line.tokens)
+        ]
+        self.events.append(m.Cells(0, cells))
 
     def _resample(self, command: m.Resample) -> None:
         if self._session is not None:
@@ -262,7 +292,8 @@ class Worker:
 
     _HANDLERS: ClassVar[dict[type, Callable[..., None]]] = {
         m.Load: _load, m.Restart: _restart, m.Run: _run, m.Pause: _pause, m.Step: _step,
-        m.Goto: _goto, m.Branch: _branch, m.Resample: _resample, m.Export: _export,
+        m.Goto: _goto, m.Branch: _branch,
+        m.Switch: _switch, m.Resample: _resample, m.Export: _export,
         m.Resume: _resume,
     }  # fmt: skip
 
@@ -324,6 +355,7 @@ class Worker:
             session.state.wkv.copy(),
             [(t, label(t), p) for t, p in session.next_tokens(_NEXT)],
             self._rate if self._running else 0.0,
+            session.line,
             len(session.lines),
         )
 

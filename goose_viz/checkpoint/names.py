@@ -14,6 +14,7 @@ from goose_viz.errors import CheckpointError
 #: Patterns that all occur among the tensors' names -> what the file is instead.  The first speaks.
 _OTHERS: tuple[tuple[tuple[str, ...], str], ...] = (
     ((r"\.lora_[ABab]\b|lora_embedding",), "a LoRA file: merge it into its base model"),
+    ((r"^wkv$", r"^att_shift$"), "a state or snapshot that goose-viz wrote, not a model"),
     ((r"time_maa_",), "RWKV-6"),
     ((r"att\.time_faaaa$|att\.gate\.weight$",), "RWKV-5"),
     ((r"att\.time_first$|att\.time_mix_[kvr]$", r"att\.ln_x\.weight$"), "RWKV-5"),

@@ -199,6 +199,8 @@ def read(path: Path) -> dict[str, Tensor]:
 
 def _read(path: Path, archive: zipfile.ZipFile) -> dict[str, Tensor]:
     pickles = [i for i in archive.infolist() if i.filename.endswith("/data.pkl")]
+    if "wkv.npy" in archive.namelist():
+        raise CheckpointError("a snapshot that goose-viz wrote, not a model; resume it instead")
     if len(pickles) != 1:
         raise CheckpointError(
             f"a zip archive with {len(pickles)} data.pkl inside where torch.save writes one; "

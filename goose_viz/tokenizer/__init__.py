@@ -10,12 +10,24 @@ from goose_viz.tokenizer.hf import HfTokenizer
 from goose_viz.tokenizer.ids import IdsTokenizer
 from goose_viz.tokenizer.world import VOCABULARY, WORLD_ROWS, WorldTokenizer
 
-__all__ = ["StreamDecoder", "Tokenizer", "choose_tokenizer", "named_tokenizer"]
+__all__ = [
+    "IdsTokenizer",
+    "StreamDecoder",
+    "Tokenizer",
+    "WorldTokenizer",
+    "choose_tokenizer",
+    "named_tokenizer",
+]
 
 
 def named_tokenizer(name: str, vocab_size: int) -> Tokenizer:
     """A tokenizer by name (``world``, ``bytes``, ``ids``) or by the path of a tokenizer.json."""
-    if name in ("world", VOCABULARY) and vocab_size >= WORLD_ROWS:
+    if name in ("world", VOCABULARY):
+        if vocab_size < WORLD_ROWS:
+            raise TokenizerError(
+                f"the World vocabulary has {WORLD_ROWS} tokens, the model {vocab_size}; they do "
+                "not belong together"
+            )
         return WorldTokenizer()
     if name == "bytes":
         return byte_tokenizer()

@@ -48,6 +48,7 @@ def test_without_a_display_it_writes_text_and_a_picture(tmp_path):
         (("/nowhere/model.pth",), "no such file"),
         (("generate", "--tokens", "-3"), "greater than or equal to 0"),
         (("--bogus",), "unrecognized arguments"),
+        (("generte",), "did you mean generate?"),
     ],
 )
 def test_mistakes(tmp_path, words, sentence):

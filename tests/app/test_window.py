@@ -453,3 +453,77 @@ def test_files_are_offered_in_the_last_folder(driver, monkeypatch, tmp_path):
     w.save_picture()
     assert offered[0] == str(tmp_path / f"token-{w.picture.position}.safetensors")
     assert offered[1] == str(tmp_path / "goose-viz.png")
+
+
+def test_courses_are_kept_and_can_be_returned_to(driver):
+    w = driver.window
+    run_to(driver, 50)
+    first, state = driver.text, w.picture.wkv
+    w.goto(30)
+    driver.at(30)
+    recorded = w.text.view.flow.placed[30].cell.token
+    w.worker.send(m.Branch(30, recorded))  # what came anyway: no new course
+    driver.at(31)
+    assert w.picture.lines == 1
+    assert w.picture.recorded == 50
+    w.worker.send(m.Branch(31, 77))
+    driver.at(32)
+    assert "course 2 of 2" in w.transport.place.text()
+    other = driver.text
+    _, rows = w.decay.series.window("decay", 0, 40)
+    assert len(rows) == 32
+    w.next_course()
+    driver.at(50)
+    assert driver.text == first
+    assert (w.picture.wkv == state).all()
+    _, rows = w.decay.series.window("decay", 0, 60)
+    assert len(rows) == 50
+    w.next_course()
+    driver.at(32)
+    assert driver.text == other
+
+
+def test_the_text_follows_the_cursor(driver):
+    w = driver.window
+    run_to(driver, 900)
+    view = w.text.view
+
+    def in_sight(position):
+        rect = view.cell_rect(max(position - 1, 0))
+        return rect.top() >= 0 and rect.bottom() <= view.viewport().height()
+
+    for position in (0, 400, 145, 900, 20):
+        w.goto(position)
+        driver.at(position)
+        assert in_sight(position), position
+
+
+def test_numbers_give_the_keys_back(driver):
+    w, bot = driver.window, driver.qtbot
+    for key in (Qt.Key.Key_Return, Qt.Key.Key_Escape):
+        w.text.seed.setFocus()
+        bot.keyClick(w.text.seed, Qt.Key.Key_7)
+        bot.keyClick(w.text.seed, key)
+        assert w.text.view.hasFocus()
+    w.text.seed.setFocus()
+    click(driver, w.state.map, w.state.map.image_rect().center())
+    assert not w.text.seed.hasFocus()
+
+
+def test_a_prompt_survives_a_model_of_ids(driver):
+    w = driver.window
+    w.text.prompt.setPlainText("My own words.")
+    w.open_model(str(DATA / "random-L3-D128-N64.bf16.pth"))
+    driver.wait(lambda: w.picture.wkv.shape[0] == 3 and w.picture.position == 1)
+    assert w.text.prompt.toPlainText() == "0"
+    w.open_embedded()
+    driver.wait(lambda: driver.text == "My own words.")
+    assert w.text.prompt.toPlainText() == "My own words."
+
+
+def test_sorting_outlives_another_model(driver):
+    w = driver.window
+    w.decay.sort.setChecked(True)
+    w.open_model(str(DATA / "random-L3-D128-N64.bf16.pth"))
+    driver.wait(lambda: w.picture.wkv.shape[0] == 3 and w.picture.position == 1)
+    assert (np.diff(w.decay.map._indices.astype(int), axis=1) <= 0).all()

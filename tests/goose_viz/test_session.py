@@ -328,3 +328,22 @@ def test_logits_that_are_not_numbers(demo):
     session.feed("Once")
     with pytest.raises(gv.GooseError, match="all are banned"):
         session.step()
+
+
+def test_replays_keep_states_so_the_next_is_short(demo, tmp_path):
+    session = make(demo)
+    session.feed(PROMPT)
+    list(session.run(300))
+    gv.save_snapshot(tmp_path / "a.npz", session)
+    resumed = gv.load_snapshot(tmp_path / "a.npz").resume(demo, probe=gv.Probe({"decay"}))
+    calls = []
+    forward = demo._engine.forward
+    resumed.model = gv.load_model()
+    resumed.model._engine.forward = lambda *a: (calls.append(1), forward(*a))[1]
+    resumed.back()
+    assert len(calls) > 200
+    calls.clear()
+    resumed.back()
+    assert len(calls) <= 16
+    session.goto(resumed.position)
+    assert (resumed.state.wkv == session.state.wkv).all()

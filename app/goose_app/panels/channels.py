@@ -43,6 +43,7 @@ class ChannelsPanel(Panel):
         self.plot.setMinimumHeight(90)
         self.plot.setMenuEnabled(False)
         self.plot.hideButtons()
+        self.plot.getPlotItem().layout.setContentsMargins(2, 8, 8, 2)  # room for the last ticks
         self.plot.setMouseEnabled(False, False)
         for side in ("left", "bottom"):
             self.plot.getAxis(side).enableAutoSIPrefix(False)
@@ -89,7 +90,11 @@ class ChannelsPanel(Panel):
             self.plot.getAxis(side).setPen(QColor(theme.line))
             self.plot.getAxis(side).setTextPen(QColor(theme.dim))
         self.plot.setLabel("left", self.short, color=theme.dim)
-        self.plot.setLabel("bottom", "tokens from the cursor", color=theme.dim)
+        self.plot.setLabel(
+            "bottom",
+            "tokens from the cursor · thick: chosen layer, dotted: its 10–90 %",
+            color=theme.dim,
+        )
         self._cursor.setPen(pg.mkPen(theme.dim, width=1))
         self._style_lines()
         self.refresh()
@@ -116,7 +121,9 @@ class ChannelsPanel(Panel):
             self._lines.set_data(np.zeros(0), [])
             self.figures.setText("")
             return
-        if self._order is not None and self._order.shape == values.shape:
+        if self.sort.isChecked() and self._order is None:
+            self._order = np.argsort(-values, axis=1, kind="stable")
+        if self._order is not None:
             values = np.take_along_axis(values, self._order, 1)
         self.map.set_indices(to_indices(values, self.low, self.high))
         self.map.mark(QRectF(0, self.selection.layer, values.shape[1], 1))
@@ -163,19 +170,20 @@ class ChannelsPanel(Panel):
         )
 
     def _style_lines(self) -> None:
-        pens = [QPen(c, 1) for c in layer_colours(self.theme, self._n_layer)]
+        colours = layer_colours(self.theme, self._n_layer)
+        for colour in colours:
+            colour.setAlphaF(0.6)
         dotted = QPen(QColor(self.theme.dim), 1, Qt.PenStyle.DotLine)
-        self._lines.set_pens([*pens, dotted, dotted, QPen(QColor(self.theme.accent), 1)])
+        chosen = QPen(QColor(self.theme.accent), 2)
+        self._lines.set_pens([*(QPen(c, 1) for c in colours), dotted, dotted, chosen])
 
     def _selection_changed(self) -> None:
         self._style_lines()
         super()._selection_changed()
 
     def _resort(self, on: bool) -> None:
-        values = getattr(self.picture, self.observable, None)
-        self._order = (
-            np.argsort(-values, axis=1, kind="stable") if on and values is not None else None
-        )
+        self._order = None  # the next picture makes it
+        self.map.set_x_label("channels, by their value when sorted" if on else "channel")
         self.refresh()
 
     def _describe(self, row: int, column: int) -> str:
@@ -192,7 +200,7 @@ class DecayPanel(ChannelsPanel):
     title = "Decay"
     help = (
         "How much of each key channel survives a token: 1 keeps everything, 0.545 is the fastest "
-        "fading there is. Orange line: the chosen layer; dotted: its 10 and 90 % quantiles."
+        "fading there is. Thick line: the chosen layer; dotted: its 10 and 90 % quantiles."
     )
     observable = "decay"
     low, high = 0.545, 1.0
@@ -212,7 +220,7 @@ class IclrPanel(ChannelsPanel):
     title = "In-context learning rate"
     help = (
         "How strongly a token corrects what the memory holds under its key: 0 leaves it, 1 puts "
-        "it right at once. Orange line: the chosen layer; dotted: its 10 and 90 % quantiles."
+        "it right at once. Thick line: the chosen layer; dotted: its 10 and 90 % quantiles."
     )
     observable = "iclr"
     low, high = 0.0, 1.0

@@ -25,6 +25,7 @@ class NextTokenPanel(Panel):
     def __init__(self, selection: Selection) -> None:
         super().__init__(selection)
         self.setMouseTracking(True)
+        self.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
         self.setAttribute(Qt.WidgetAttribute.WA_OpaquePaintEvent)
         self.setMinimumSize(160, 120)
         self._hover = -1

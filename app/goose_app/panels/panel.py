@@ -32,7 +32,6 @@ class Panel(QWidget):
         self.picture: Picture | None = None
         self.series: Series | None = None
         self.setObjectName(self.title)
-        self.setToolTip(self.help)
         selection.listen(self._selection_changed)
 
     def set_theme(self, theme: Theme) -> None:

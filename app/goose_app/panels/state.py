@@ -29,15 +29,16 @@ class StatePanel(Panel):
         self.layer_box, self.head_box = QComboBox(), QComboBox()
         self.layer_box.setToolTip("Layer (↑ ↓)")
         self.head_box.setToolTip("Head ([ ])")
-        self.lock = QCheckBox("lock scale")
+        self.lock = QCheckBox("lock")
         self.lock.setToolTip("Keep the colour scale while the state changes")
+        self.setMinimumWidth(200)
         self.map = Heatmap("key channel", "value channel", self._describe, square=True)
         self._level = 1.0
         row = QHBoxLayout()
         row.setContentsMargins(6, 4, 6, 0)
         for widget in (self.layer_box, self.head_box, self.lock):
             row.addWidget(widget)
-        self.figures = Readout("RMS 10.000 · largest 1.23e+02 · stable rank 10.00")
+        self.figures = Readout("RMS 10.00 · rank 10.00 · largest 1.2e+02")
         row.addWidget(self.figures, 1)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -74,13 +75,13 @@ class StatePanel(Panel):
             # a few large numbers would leave the rest in the dark: they saturate instead
             self._level = _round_up(min(top, 4 * float(rms(S))))
         self.map.set_colours(
-            gradient(self.theme.diverging), f"−{self._level:g}", f"+{self._level:g}"
+            gradient(self.theme.diverging),
+            f"{'≤ ' if S.min() < -self._level else ''}−{self._level:g}",
+            f"{'≥ ' if top > self._level else ''}+{self._level:g}",
         )
         self.map.set_indices(to_indices(S, -self._level, self._level))
         self.map.set_caption("all zero before the first token" if top == 0 else "")
-        self.figures.setText(
-            f"RMS {rms(S):.3f} · largest {top:.3g} · stable rank {stable_rank(S):.2f}"
-        )
+        self.figures.setText(f"RMS {rms(S):.2f} · rank {stable_rank(S):.2f} · largest {top:.3g}")
 
     def _selection_changed(self) -> None:
         self.layer_box.setCurrentIndex(self.selection.layer)

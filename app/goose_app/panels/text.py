@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from PySide6.QtCore import Qt, Signal
+from PySide6.QtCore import QEvent, QObject, Qt, Signal
 from PySide6.QtGui import QKeyEvent
 from PySide6.QtWidgets import (
     QComboBox,
@@ -20,6 +20,7 @@ from PySide6.QtWidgets import (
 from goose_app.messages import Cell, Picture
 from goose_app.panels.panel import Panel
 from goose_app.panels.token_view import COLOURINGS, TokenView
+from goose_app.readout import Readout
 from goose_app.selection import Selection
 from goose_app.series import Series
 from goose_app.theme import Theme
@@ -57,7 +58,6 @@ class TextPanel(Panel):
 
     def __init__(self, selection: Selection) -> None:
         super().__init__(selection)
-        self.setToolTip("")  # the cells have their own
         self._sampler = Sampler(seed=1)
         self.prompt = PromptEdit()
         self.prompt.setObjectName("prompt")
@@ -86,7 +86,7 @@ class TextPanel(Panel):
         layout.addWidget(self.prompt)
         layout.addLayout(row)
         layout.addWidget(self.view, 1)
-        self.legend = QLabel()
+        self.legend = Readout("strong: the model", Qt.AlignmentFlag.AlignLeft)
         bottom = QHBoxLayout()
         bottom.addWidget(self.colouring)
         bottom.addWidget(self.legend, 1)
@@ -99,6 +99,16 @@ class TextPanel(Panel):
         self._recolour(0)
         for box in (self.temperature, self.top_p, self.seed):
             box.valueChanged.connect(self.sampling_changed)
+            box.lineEdit().returnPressed.connect(self.view.setFocus)
+            box.installEventFilter(self)
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """Escape leaves a box of numbers, as it leaves the prompt."""
+        pressed = isinstance(event, QKeyEvent) and event.type() == QEvent.Type.KeyPress
+        if pressed and event.key() == Qt.Key.Key_Escape:
+            self.view.setFocus()
+            return True
+        return super().eventFilter(watched, event)
 
     def sampler(self) -> Sampler:
         """The sampling that the boxes say."""
@@ -135,7 +145,7 @@ class TextPanel(Panel):
         """A run began."""
         super().set_series(series)
         self.view.series = series
-        self.view.replace(0, [])
+        self.view.redraw()
 
     def replace(self, start: int, cells: list[Cell]) -> None:
         """Tokens from an index on."""

@@ -92,10 +92,13 @@ class TokenView(QAbstractScrollArea):
 
     def set_cursor(self, position: int) -> None:
         """The token before the cursor is framed, those behind it are pale."""
+        end = len(self.flow.placed)
         if position != self.cursor_position:
-            self.cursor_position = position
-            if not self._follow and 0 < position <= len(self.flow.placed):
-                self._show_line(self.flow.placed[position - 1].line)
+            was_past, self.cursor_position = self.cursor_position < end, position
+            if position < end:
+                self._show_line(self.flow.placed[max(position - 1, 0)].line)
+            elif was_past:
+                self.verticalScrollBar().setValue(self.verticalScrollBar().maximum())
         self.viewport().update()
 
     def set_theme(self, theme: Theme) -> None:

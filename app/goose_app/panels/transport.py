@@ -31,7 +31,9 @@ class TransportPanel(Panel):
         self.slider = QSlider(Qt.Orientation.Horizontal)
         self.slider.setToolTip("Drag to any token of the run")
         self.slider.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        self.place = Readout("token 100000 / 100000 · course 10", Qt.AlignmentFlag.AlignLeft)
+        self.place = Readout(
+            "token 10000 / 10000 · course 10 of 10 · 1000 tokens/s", Qt.AlignmentFlag.AlignLeft
+        )
         self.place.setText("no token yet")
         self.speed = QComboBox()
         self.speed.addItems(list(SPEEDS))
@@ -52,6 +54,8 @@ class TransportPanel(Panel):
             button.setDefaultAction(action)
             button.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextOnly)
             button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+            if action.objectName() == "run_or_pause":
+                button.setMinimumWidth(86)  # its text changes, the slider should not move
             button.setObjectName(f"button_{action.objectName()}")
             self._row.insertWidget(i, button)
 
@@ -62,8 +66,12 @@ class TransportPanel(Panel):
         if not self.slider.isSliderDown():
             self.slider.setValue(picture.position)
         self._following = False
-        courses = f" · course {picture.lines}" if picture.lines > 1 else ""
-        self.place.setText(f"token {picture.position} / {picture.recorded}{courses}")
+        words = f"token {picture.position} / {picture.recorded}"
+        if picture.lines > 1:
+            words += f" · course {picture.line + 1} of {picture.lines}"
+        if picture.rate:
+            words += f" · {picture.rate:.0f} tokens/s"
+        self.place.setText(words)
 
     def _dragged(self, value: int) -> None:
         if not self._following:

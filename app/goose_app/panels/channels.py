@@ -92,7 +92,7 @@ class ChannelsPanel(Panel):
         self.plot.setLabel("left", self.short, color=theme.dim)
         self.plot.setLabel(
             "bottom",
-            "tokens from the cursor · thick: chosen layer, dotted: its 10–90 %",
+            "from the cursor · thick: chosen layer, dotted: its 10–90 %",
             color=theme.dim,
         )
         self._cursor.setPen(pg.mkPen(theme.dim, width=1))

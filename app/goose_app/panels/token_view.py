@@ -44,9 +44,9 @@ class Colouring(NamedTuple):
 
 #: What cells can be coloured by.
 COLOURINGS = {
-    "surprisal": Colouring(None, "strong: the model did not expect it"),
-    "removed by the head": Colouring("removed_norm", "strong: much left the chosen head"),
-    "written by the head": Colouring("written_norm", "strong: much entered the chosen head"),
+    "surprisal": Colouring(None, "strong: not expected"),
+    "removed by the head": Colouring("removed_norm", "strong: much left the head"),
+    "written by the head": Colouring("written_norm", "strong: much entered the head"),
     "nothing": Colouring(None, ""),
 }
 

@@ -10,7 +10,7 @@ from goose_app.messages import Cell
 _SPECIAL = 2.0  # pixels around a cell that shows a name instead of text
 
 
-@dataclass
+@dataclass(slots=True)
 class Placed:
     """A cell and where it lies: x in pixels, line, width in pixels, index of its word's first."""
 

@@ -134,7 +134,7 @@ class Charted:
     series: Series
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Cell:
     """A token for the text: index in the line, id, text, name, probability, chosen or given."""
 

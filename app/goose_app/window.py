@@ -32,6 +32,7 @@ from PySide6.QtWidgets import (
 
 from goose_app import messages as m
 from goose_app.actions import ACTIONS, TRANSPORT, help_page
+from goose_app.garbage import Garbage
 from goose_app.layout import place_docks
 from goose_app.message_bar import MessageBar
 from goose_app.panels.channels import DecayPanel, IclrPanel
@@ -97,6 +98,7 @@ class Window(QMainWindow):
         self._tick_cpu = 0.0
         self._interval = _FAST
         self._hold_until = 0.0
+        self._garbage = Garbage()
         self._own_prompt = ""  # set aside while a model reads ids
         self._loaded = False  # until a model is there, the transport does nothing
 
@@ -269,12 +271,14 @@ class Window(QMainWindow):
         match event:
             case m.Cells(start, cells):
                 self.text.replace(start, cells)
+                self._garbage.grew(len(cells))
             case m.Running(running):
                 self._show_running(running)
             case m.Began(series, _, sampler):
                 for panel in self.panels:
                     panel.set_series(series)
                 self.text.replace(0, [])
+                self._garbage.settle()
                 self.text.show_sampler(sampler)
             case m.Charted(series):
                 for panel in self.panels:

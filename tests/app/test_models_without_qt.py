@@ -132,6 +132,24 @@ def test_the_action_table():
     assert "What stays." in page
 
 
+def test_collections_stay_short_however_long_the_text():
+    import gc
+
+    from goose_app.garbage import Garbage
+
+    garbage, kept = Garbage(), []
+    try:
+        garbage.settle()
+        for i in range(40):
+            kept.append(cells([" word"] * 1000, 1000 * i))
+            garbage.grew(1000)
+        assert gc.get_freeze_count() > 36_000
+        assert sum(gc.get_count()) < 40_000
+        assert len(gc.get_objects(2)) < 10_000
+    finally:
+        gc.unfreeze()
+
+
 # -- the worker --------------------------------------------------------------------------------
 
 

@@ -1,7 +1,7 @@
 """Keeps Python's garbage collector from halting the window.
 
 A full collection looks at every object there is: 60 ms for what imports leave behind, and longer
-with every token of the text.  None of that is garbage, so it is set aside where no collection looks.
+with every token of the text.  None of that is garbage: it is set aside where no collection looks.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ class Lines(pg.GraphicsObject):
     def __init__(self) -> None:
         super().__init__()
         self._bounds = QRectF(0, 0, 1, 1)
-        self._pens: list[QPen] = []
+        self._pens: list[tuple[QPen, int]] = []
         self._polygons: list[QPolygonF] = []
 
     def set_bounds(self, bounds: QRectF) -> None:
@@ -29,10 +29,16 @@ class Lines(pg.GraphicsObject):
             self._bounds = bounds
 
     def set_pens(self, pens: list[QPen]) -> None:
-        """One pen a line, later ones on top."""
+        """One pen a line, later ones on top; whole widths in pixels.
+
+        A line of two pixels is drawn as two of one: Qt takes seven times as long for a wide pen.
+        """
+        self._pens = []
         for pen in pens:
-            pen.setCosmetic(True)
-        self._pens = pens
+            thin = QPen(pen)
+            thin.setCosmetic(True)
+            thin.setWidth(1)
+            self._pens.append((thin, pen.width()))
         self.update()
 
     def set_data(self, x: NDArray[np.floating], rows: list[NDArray[np.floating]]) -> None:
@@ -46,6 +52,8 @@ class Lines(pg.GraphicsObject):
 
     def paint(self, painter: QPainter, *_ignored: object) -> None:
         """All lines."""
-        for pen, polygon in zip(self._pens, self._polygons, strict=False):
+        pixel = 1 / (painter.transform().m22() or 1)
+        for (pen, width), polygon in zip(self._pens, self._polygons, strict=False):
             painter.setPen(pen)
-            painter.drawPolyline(polygon)
+            for i in range(width):
+                painter.drawPolyline(polygon.translated(0, i * pixel) if i else polygon)

@@ -53,7 +53,7 @@ _FAST, _SLOW = 33, 250  # ms between pictures: 30 Hz down to 4 Hz
 # Share of the time that may go to painting while the model writes: much where tokens come faster
 # than anyone reads, little where each is waited for.
 _SHARE_FAST, _SHARE_SLOW, _FAST_RATE = 0.12, 0.05, 200  # the last in tokens a second
-_POLL = 2  # ms between looks whether the worker is at rest
+_POLL = 1  # ms between looks whether the worker is at rest
 _PATIENCE = 0.08  # seconds after which a picture is painted beside a token in the making
 _PAINTED = QEvent.Type(QEvent.registerEventType())
 _LAYOUT_VERSION = 1

@@ -1,8 +1,7 @@
 """The thread that owns the model and the run; no Qt here.
 
 Commands go in by a queue.  Out come events, each of them and in order, and pictures, of which only
-the newest is kept: a new one is made when the window has taken the last, so a slow window costs the
-engine nothing.
+the newest is kept: one is made when the window asks, so a slow window costs the engine nothing.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from goose_viz.session import PREPARING, prepare
 
 _OBSERVED = ("decay", "iclr", "removed_norm", "written_norm")
 _NEXT = 12
+_SLOW_TOKEN = 0.05  # seconds a token from which the window does not wait for its end
 _LONGEST_PAINT = 0.25  # seconds after which the model goes on, painted or not
 
 
@@ -308,7 +308,7 @@ class Worker:
         if session.stopped() or (self._until is not None and session.position >= self._until):
             self._set_running(False)
             self._take()
-        elif self._picture is None:
+        elif self._picture is None and elapsed > _SLOW_TOKEN:
             self._take()
 
     def _enter(self, steps: list[gv.Step]) -> None:

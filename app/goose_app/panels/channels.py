@@ -171,8 +171,6 @@ class ChannelsPanel(Panel):
 
     def _style_lines(self) -> None:
         colours = layer_colours(self.theme, self._n_layer)
-        for colour in colours:
-            colour.setAlphaF(0.6)
         dotted = QPen(QColor(self.theme.dim), 1, Qt.PenStyle.DotLine)
         chosen = QPen(QColor(self.theme.accent), 2)
         self._lines.set_pens([*(QPen(c, 1) for c in colours), dotted, dotted, chosen])

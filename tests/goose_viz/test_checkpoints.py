@@ -156,6 +156,16 @@ def to_fla(tensors, stacked=False):
     return {k: np.ascontiguousarray(v) for k, v in out.items()}
 
 
+def write_shards(folder, tensors, n):
+    """n safetensors files and the index that joins them."""
+    names = list(tensors)
+    parts = {f"model-{i}.safetensors": names[i::n] for i in range(n)}
+    for file, held in parts.items():
+        save_file({name: tensors[name] for name in held}, folder / file)
+    index = {"weight_map": {name: file for file, held in parts.items() for name in held}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
 # fla computes the group norm's epsilon as head_dim x norm_eps: 16 x 4e-5 = 64e-5 here
 CONFIG = {"hidden_size": 96, "num_hidden_layers": 2, "head_dim": 16, "vocab_size": 61,
           "decay_low_rank_dim": 32, "norm_eps": 4e-5}  # fmt: skip
@@ -167,12 +177,7 @@ def test_fla_folders(tmp_path, tensors, stacked, sharded):
     fla = to_fla(tensors, stacked)
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))
     if sharded:
-        names = list(fla)
-        parts = {f"model-{i}.safetensors": names[i::3] for i in range(3)}
-        for file, held in parts.items():
-            save_file({n: fla[n] for n in held}, tmp_path / file)
-        index = {"weight_map": {n: f for f, held in parts.items() for n in held}}
-        (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+        write_shards(tmp_path, fla, 3)
     else:
         save_file(fla, tmp_path / "model.safetensors")
     model = gv.load_model(tmp_path)
@@ -446,13 +451,7 @@ def test_a_file_inside_an_fla_folder_knows_its_config(tmp_path, tensors):
 
 
 def test_a_shard_stands_for_its_folder(tmp_path, tensors):
-    fla = to_fla(tensors)
-    names = list(fla)
-    parts = {f"model-{i}.safetensors": names[i::2] for i in range(2)}
-    for file, held in parts.items():
-        save_file({n: fla[n] for n in held}, tmp_path / file)
-    index = {"weight_map": {n: f for f, held in parts.items() for n in held}}
-    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    write_shards(tmp_path, to_fla(tensors), 2)
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))
     assert gv.load_model(tmp_path / "model-0.safetensors").config.n_layer == 2
 

@@ -371,7 +371,7 @@ class Session:
         near = range(position - self._interval + 1, position + self._interval)
         if not self._line.is_end(position) or position < self._interval:
             return
-        if any(p in near for p in checkpoints):
+        if any(p in near for p in reversed(checkpoints)):  # the newest is the likely one
             return
         kept = Checkpoint(self.state.copy(), logits)
         checkpoints[position] = kept

@@ -264,7 +264,7 @@ class Heatmap(QWidget):
         painter.drawText(QPointF(bar.right() + 4, bar.bottom()), low)
 
     def _to_image(self, indices: NDArray[np.uint8]) -> QImage:
-        pixels = self._table[indices]  # Qt scales 32-bit images four times as fast as indexed ones
+        pixels = self._table[indices]  # Qt scales 32-bit images faster than indexed ones
         rows, columns = indices.shape
         image = QImage(pixels.data, columns, rows, 4 * columns, QImage.Format.Format_RGB32)
         image.ndarray = pixels  # Qt does not copy the pixels: they must live as long as the image

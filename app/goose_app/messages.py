@@ -117,13 +117,9 @@ class Loaded:
 
 @dataclass(frozen=True, eq=False)
 class Began:
-    """A run or a course of it begins: no token yet, and this is where its figures will be.
-
-    Where it was resumed, the prompt is empty and the sampler is the snapshot's.
-    """
+    """A run begins: no token yet; here will be its figures, and so it samples."""
 
     series: Series
-    prompt: str
     sampler: Sampler
 
 

@@ -274,7 +274,7 @@ class Window(QMainWindow):
                 self._garbage.grew(len(cells))
             case m.Running(running):
                 self._show_running(running)
-            case m.Began(series, _, sampler):
+            case m.Began(series, sampler):
                 for panel in self.panels:
                     panel.set_series(series)
                 self.text.replace(0, [])
@@ -306,16 +306,9 @@ class Window(QMainWindow):
                 self.statusBar().showMessage(words, 8000)
             case m.Failed(words):
                 self._asked = None
-                hint = (
-                    ""
-                    if self._loaded
-                    else " · Open another, or the demo model, from the File menu."
-                )
-                self.show_message(words + hint)
-
-    def show_message(self, words: str) -> None:
-        """Say in the window what did not work."""
-        self.message_bar.say(words)
+                if not self._loaded:
+                    words += " · Open another, or the demo model, from the File menu."
+                self.message_bar.say(words)
 
     def _show_running(self, running: bool) -> None:
         self.running = running
@@ -491,7 +484,7 @@ class Window(QMainWindow):
         try:
             save_widget(widget, Path(path))
         except (OSError, ValueError) as error:
-            self.show_message(str(error))
+            self.message_bar.say(str(error))
         else:
             self.statusBar().showMessage(f"saved {path}", 8000)
 

@@ -51,8 +51,7 @@ class Worker:
         self._closing = False
         self._model: gv.Model | None = None
         self._session: gv.Session | None = None
-        self._series: Series | None = None  # of the current course
-        self._all_series: dict[int, Series] = {}
+        self._series: dict[int, Series] = {}  # by course
         self._running = False
         self._loading = False  # a Loading event is out that wants its end
         self._until: int | None = None
@@ -119,11 +118,9 @@ class Worker:
         if not self._running:
             return self._commands.get()
         try:
-            return (
-                self._commands.get(timeout=self.delay)
-                if self.delay
-                else (self._commands.get_nowait())
-            )
+            if self.delay:
+                return self._commands.get(timeout=self.delay)
+            return self._commands.get_nowait()
         except queue.Empty:
             return None
 
@@ -178,16 +175,15 @@ class Worker:
             return
         tokens = self._model.tokenizer.encode(command.prompt)  # fails before anything is lost
         self._set_running(False)
-        self._begin(gv.Session(self._model, command.sampler, gv.Probe(_OBSERVED)), command.prompt)
+        self._begin(gv.Session(self._model, command.sampler, gv.Probe(_OBSERVED)))
         if tokens or self._model.tokenizer.start_token is not None:
             self._feed(tokens)
         self._take()
 
-    def _begin(self, session: gv.Session, prompt: str) -> None:
+    def _begin(self, session: gv.Session) -> None:
         self._session = session
-        self._series = Series(session.model.config)
-        self._all_series = {0: self._series}
-        self.events.append(m.Began(self._series, prompt, session.sampler))
+        self._series = {session.line: Series(session.model.config)}
+        self.events.append(m.Began(self._series[session.line], session.sampler))
 
     def _feed(self, tokens: list[int]) -> None:
         session = self._need_session()
@@ -209,10 +205,10 @@ class Worker:
         snapshot = gv.load_snapshot(command.path)
         session = snapshot.resume(self._model, probe=gv.Probe(_OBSERVED))
         self._set_running(False)
-        self._begin(session, "")
+        self._begin(session)
         self._show_line(session)
-        if self._series is not None:
-            self._series.first = self._series.n = session.position
+        series = self._series[session.line]
+        series.first = series.n = session.position
         self._take()
         words = f"resumed {command.path.name} at token {session.position}"
         if differs := snapshot.differs(self._model):
@@ -249,7 +245,7 @@ class Worker:
         if tokens[at : at + 1] == [command.token]:  # that is what came anyway
             session.goto(at + 1)
         else:
-            known = self._all_series[session.line]
+            known = self._series[session.line]
             step = session.branch(at, command.token)
             self._chart(known.fork(at))
             self._enter([step])
@@ -262,14 +258,14 @@ class Worker:
             self.events.append(m.Told("there is one course only: click a next token for another"))
             return
         session.switch((session.line + command.by) % len(session.lines))
-        self._chart(self._all_series[session.line])
+        self._chart(self._series[session.line])
         self._show_line(session)
         self._take()
 
     def _chart(self, series: Series) -> None:
         """The current course's figures are these."""
         session = self._need_session()
-        self._series = self._all_series[session.line] = series
+        self._series[session.line] = series
         self.events.append(m.Charted(series))
 
     def _show_line(self, session: gv.Session) -> None:
@@ -313,9 +309,8 @@ class Worker:
 
     def _enter(self, steps: list[gv.Step]) -> None:
         """Tell the window of tokens that it does not know, and keep their figures."""
-        session, series = self._session, self._series
-        if session is None or series is None:
-            return
+        session = self._need_session()
+        series = self._series[session.line]
         label = session.model.tokenizer.label
         cells = []
         for step in steps:

@@ -36,9 +36,10 @@ class StatePanel(Panel):
         self._level = 1.0
         row = QHBoxLayout()
         row.setContentsMargins(6, 4, 6, 0)
+        row.setSpacing(4)
         for widget in (self.layer_box, self.head_box, self.lock):
             row.addWidget(widget)
-        self.figures = Readout("RMS 10.00 · rank 10.00 · max 1.2e+02")
+        self.figures = Readout("RMS 10.00, rank 10.00, max 1.2e+02")
         row.addWidget(self.figures, 1)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -81,7 +82,7 @@ class StatePanel(Panel):
         )
         self.map.set_indices(to_indices(S, -self._level, self._level))
         self.map.set_caption("all zero before the first token" if top == 0 else "")
-        self.figures.setText(f"RMS {rms(S):.2f} · rank {stable_rank(S):.2f} · max {top:.3g}")
+        self.figures.setText(f"RMS {rms(S):.2f}, rank {stable_rank(S):.2f}, max {top:.3g}")
 
     def _selection_changed(self) -> None:
         self.layer_box.setCurrentIndex(self.selection.layer)

@@ -1,0 +1,71 @@
+"""Where kernels are sent: a stream of a card, and the sizes that grids are cut to."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+from numba import cuda
+
+from goose_gpu.lanes import LANES, SIMULATOR
+
+#: Threads of a block that shares one vector: 12 warps (four threads under the simulator).
+THREADS = 4 if SIMULATOR else 384
+WARPS = THREADS // LANES
+
+
+def cover(n: int, size: int) -> int:
+    """How many pieces of a size cover n."""
+    return -(-n // size)
+
+
+def padded(n: int, multiple: int) -> int:
+    """N, or the next multiple above it."""
+    return cover(n, multiple) * multiple
+
+
+class Queue:
+    """A stream of a card.
+
+    Parameters
+    ----------
+    stream : stream
+        numba's or cuda.core's.
+    multiprocessors : int
+        Of the card: grids that loop are cut to twice as many blocks.
+    """
+
+    def __init__(self, stream: Any = 0, multiprocessors: int = 2) -> None:
+        self.stream = stream
+        self.multiprocessors = multiprocessors
+        self.launches = 0
+        self._configured: dict[Any, Any] = {}
+
+    def launch(
+        self, kernel: Any, grid: Any, block: int, *args: Any, shared: int = 0
+    ) -> None:
+        """Send a kernel: grid of blocks, threads a block, bytes of dynamic shared memory."""
+        key = kernel, grid, block, shared
+        configured = self._configured.get(key)
+        if configured is None:
+            with warnings.catch_warnings():  # a head a block is few blocks, and meant
+                warnings.filterwarnings("ignore", message="Grid size", module="numba")
+                warnings.filterwarnings("ignore", message="Grid size")
+                configured = kernel[grid, block, self.stream, shared]
+            self._configured[key] = configured
+        configured(*args)
+        self.launches += 1
+
+    def tile(self, rows: int) -> int:
+        """Rows a block takes, so that two blocks a multiprocessor share them evenly."""
+        return WARPS * cover(rows, WARPS * 2 * self.multiprocessors)
+
+
+def kernel(threads: int, blocks: int = 1) -> Any:
+    """Compile a function on its first use for the card it is used on; keep the result on disk.
+
+    The registers are held to what so many threads a block and blocks a multiprocessor leave.
+    """
+    if SIMULATOR:
+        return cuda.jit
+    return cuda.jit(cache=True, launch_bounds=(threads, blocks))

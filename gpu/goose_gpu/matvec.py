@@ -1,0 +1,121 @@
+"""Matrix times vector, the whole of decoding: y[i] = sum_k W[i, k] x[k].
+
+A warp takes a row; its lanes read the row 16 bytes at a time, four packets ahead of their use.
+The vector lies in shared memory as float32 in the order in which packets are eaten, so that the 32
+lanes read it without bank conflicts.  Sums are float32 and their order is fixed: the same input
+gives the same bits.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import cuda
+
+from goose_gpu.lanes import LANES, ZERO, dot_packet, lane_sum, load_packet, packet_size
+from goose_gpu.launch import THREADS, Queue, cover, kernel, padded
+
+AHEAD = 4  # packets a lane reads before it uses the first
+
+
+@cuda.jit(device=True)
+def slot(k, size):  # type: ignore[no-untyped-def]
+    """Where number k of a vector lies in shared memory, for packets of ``size`` numbers."""
+    if size == 4:
+        return k
+    return (
+        (k & -(8 * LANES)) | ((k & 4) * LANES) | (((k & (8 * LANES - 1)) >> 3) << 2) | (k & 3)
+    )
+
+
+def room(width: int, weights: Any) -> int:
+    """Floats of shared memory for a vector that meets rows of ``width`` (padded) numbers."""
+    return padded(width, AHEAD * LANES * (16 // weights.dtype.itemsize))
+
+
+@cuda.jit(device=True)
+def load_ahead(weights, row, end, k, width, span):  # type: ignore[no-untyped-def]
+    """Four packets of a row, ``span`` apart, from number k on; zeros beyond its end."""
+    at = row * width + k
+    there = row < end
+    return (
+        load_packet(weights, at, there and k < width),
+        load_packet(weights, at + span, there and k + span < width),
+        load_packet(weights, at + 2 * span, there and k + 2 * span < width),
+        load_packet(weights, at + 3 * span, there and k + 3 * span < width),
+    )
+
+
+@cuda.jit(device=True)
+def load_first(weights, first, end, width):  # type: ignore[no-untyped-def]
+    """What `dot_rows` begins with: asked for early, it travels while the vector is made."""
+    size = packet_size(weights)
+    lane = cuda.threadIdx.x % LANES
+    row = first + cuda.threadIdx.x // LANES
+    return load_ahead(weights, row, end, lane * size, width, LANES * size)
+
+
+@cuda.jit(device=True)
+def dot_rows(weights, packets, first, end, width, xs, totals):  # type: ignore[no-untyped-def]
+    """xs[totals + i] = W[first + i] . xs for the rows from first to end, in every block alike.
+
+    weights is flat with rows of ``width``; packets come from `load_first`; xs is filled to `room`.
+    """
+    size = packet_size(weights)
+    span = LANES * size
+    lane = cuda.threadIdx.x % LANES
+    warps = cuda.blockDim.x // LANES
+    row = first + cuda.threadIdx.x // LANES
+    half = 4 * LANES
+    start = 0
+    p0, p1, p2, p3 = packets
+    s0, s1, s2, s3 = ZERO, ZERO, ZERO, ZERO
+    while row < end:
+        next_row, next_start = row, start + 4 * span
+        if next_start >= width:
+            next_row, next_start = row + warps, 0
+        ahead = load_ahead(weights, next_row, end, next_start + lane * size, width, span)
+        at = start + lane * 4
+        s0 = dot_packet(p0, xs, at, half, s0)
+        s1 = dot_packet(p1, xs, at + span, half, s1)
+        s2 = dot_packet(p2, xs, at + 2 * span, half, s2)
+        s3 = dot_packet(p3, xs, at + 3 * span, half, s3)
+        if next_row != row:
+            total = lane_sum((s0 + s1) + (s2 + s3))
+            if lane == 0:
+                xs[totals + row - first] = total
+            s0, s1, s2, s3 = ZERO, ZERO, ZERO, ZERO
+        p0, p1, p2, p3 = ahead
+        row, start = next_row, next_start
+
+
+@cuda.jit(device=True)
+def fill(source, n, space, size, xs):  # type: ignore[no-untyped-def]
+    """A vector of n numbers into shared memory, zeros behind it; no barrier."""
+    for k in range(cuda.threadIdx.x, space, cuda.blockDim.x):
+        xs[slot(k, size)] = source[k] if k < n else ZERO
+
+
+@kernel(THREADS, 2)
+def _add_product(source, weights, n, width, space, rows, tile, x):  # type: ignore[no-untyped-def]
+    xs = cuda.shared.array(0, np.float32)
+    first = cuda.blockIdx.x * tile
+    end = min(first + tile, rows)
+    packets = load_first(weights, first, end, width)
+    fill(source, n, space, packet_size(weights), xs)
+    cuda.syncthreads()
+    dot_rows(weights, packets, first, end, width, xs, space)
+    cuda.syncthreads()
+    for i in range(cuda.threadIdx.x, end - first, cuda.blockDim.x):
+        x[first + i] += xs[space + i]
+
+
+def add_product(queue: Queue, source: Any, weights: Any, x: Any) -> None:
+    """x (rows,) += W (rows, width) source (n,), width being n padded to whole packets."""
+    rows, width = x.size, weights.size // x.size
+    tile, space = queue.tile(rows), room(width, weights)
+    queue.launch(
+        _add_product, cover(rows, tile), THREADS, source, weights, source.size, width, space,
+        rows, tile, x, shared=4 * (space + tile),
+    )  # fmt: skip

@@ -1,0 +1,67 @@
+"""The two ends of a token: its row of the embedding, and the logits.
+
+    x = LN0(emb[token])            logits = head LN_out(x)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import cuda
+
+from goose_gpu.lanes import packet_size, widen
+from goose_gpu.launch import THREADS, Queue, cover, kernel
+from goose_gpu.matvec import dot_rows, load_first, room
+from goose_gpu.norm import fill_normed
+
+
+@kernel(THREADS, 2)
+def _embed(tokens, emb, weight, bias, eps, x):  # type: ignore[no-untyped-def]
+    xs = cuda.shared.array(0, np.float32)
+    scratch = cuda.shared.array(32, np.float32)
+    t, D = cuda.blockIdx.x, x.shape[1]
+    token = tokens[t]
+    for i in range(cuda.threadIdx.x, D, cuda.blockDim.x):
+        x[t, i] = widen(emb[token, i])
+    fill_normed(x[t], weight, bias, eps, D, D, 4, xs, scratch)
+    for i in range(cuda.threadIdx.x, D, cuda.blockDim.x):
+        x[t, i] = xs[i]
+
+
+def embed(
+    queue: Queue, tokens: Any, emb: Any, norm: tuple[Any, Any], eps: np.float32, x: Any, T: int
+) -> None:
+    """x (T, D) = layer norm 0 of the rows of emb (V, D) that tokens (T,) int32 name."""
+    queue.launch(_embed, T, THREADS, tokens, emb, *norm, eps, x, shared=4 * x.shape[1])
+
+
+@kernel(THREADS, 2)
+def _head(  # type: ignore[no-untyped-def]
+    x, row, weight, bias, eps, head, D, width, space, V, tile, logits
+):
+    xs = cuda.shared.array(0, np.float32)
+    scratch = cuda.shared.array(32, np.float32)
+    first = cuda.blockIdx.x * tile
+    end = min(first + tile, V)
+    packets = load_first(head, first, end, width)
+    fill_normed(x[row], weight, bias, eps, D, space, packet_size(head), xs, scratch)
+    cuda.syncthreads()
+    dot_rows(head, packets, first, end, width, xs, space)
+    cuda.syncthreads()
+    for i in range(cuda.threadIdx.x, end - first, cuda.blockDim.x):
+        logits[first + i] = xs[space + i]
+
+
+def head(
+    queue: Queue, x: Any, row: int, norm: tuple[Any, Any], eps: np.float32, weights: Any,
+    logits: Any,
+) -> None:  # fmt: skip
+    """logits (V,) = head (V, width) times layer norm out of x[row] (D,)."""
+    V, D = logits.size, x.shape[1]
+    width = weights.size // V
+    tile, space = queue.tile(V), room(width, weights)
+    queue.launch(
+        _head, cover(V, tile), THREADS, x, row, *norm, eps, weights, D, width, space, V, tile,
+        logits, shared=4 * (space + tile),
+    )  # fmt: skip

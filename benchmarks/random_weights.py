@@ -16,7 +16,7 @@ import numpy as np
 
 from goose_viz.checkpoint.tensor import Tensor
 from goose_viz.config import Config
-from goose_viz.cpu.pack import convert
+from goose_viz.convert import convert
 from goose_viz.weights import expected_shapes
 
 _TYPES = {"fp32": "F32", "bf16": "BF16", "fp16": "F16"}

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from goose_viz.checkpoint import read_checkpoint
 from goose_viz.config import Config
-from goose_viz.cpu.pack import Progress
+from goose_viz.convert import Progress
 from goose_viz.errors import GooseError
 from goose_viz.files import assets
 from goose_viz.probe import Probe, Recorder
 from goose_viz.state import State
 from goose_viz.tokenizer import Tokenizer, choose_tokenizer, named_tokenizer
-from goose_viz.weights import check_weights
+from goose_viz.weights import Weights, check_weights
 
 DEFAULT_MODEL = "stories-7M"
 _DTYPES = ("auto", "fp32", "bf16", "fp16", "int8")
@@ -32,6 +32,9 @@ class Engine(Protocol):
     nbytes: int
     n_parameters: int
     state_dtype: np.dtype[Any]
+
+    def new_state(self) -> State:
+        """The state before the first token."""
 
     def forward(
         self, tokens: Sequence[int], state: State, all_logits: bool, recorder: Recorder | None
@@ -47,7 +50,9 @@ class Model:
     config : Config
     tokenizer : Tokenizer
     device : str
-        ``"cpu"`` or ``"reference"``.
+        ``"cpu"``, ``"cuda"``, ``"cuda:1"`` … or ``"reference"``.
+    device_words : str
+        The card with its driver, or why the CPU was taken; empty if there is nothing to say.
     dtype : str
         How the weights are kept: ``"fp32"``, ``"bf16"``, ``"fp16"``; ``"fp64"`` on the reference.
     nbytes : int
@@ -60,11 +65,14 @@ class Model:
         Where it was loaded from.
     """
 
-    def __init__(self, engine: Engine, tokenizer: Tokenizer, device: str, source: Path) -> None:
+    def __init__(
+        self, engine: Engine, tokenizer: Tokenizer, device: str, source: Path, device_words: str
+    ) -> None:
         self._engine = engine
         self.config = engine.config
         self.tokenizer = tokenizer
         self.device = device
+        self.device_words = device_words
         self.dtype = engine.dtype
         self.nbytes = engine.nbytes
         self.n_parameters = engine.n_parameters
@@ -77,7 +85,7 @@ class Model:
 
     def new_state(self) -> State:
         """The state before the first token."""
-        return State.zeros(self.config, self._engine.state_dtype)
+        return self._engine.new_state()
 
     def forward(
         self,
@@ -118,11 +126,8 @@ class Model:
         wrong = next((t for t in tokens if not 0 <= t < V), None)
         if wrong is not None:
             raise ValueError(f"token {wrong} is outside the vocabulary; expected 0 to {V - 1}")
-        state.check(self.config)
         dtype = self._engine.state_dtype
-        for name, array in state.arrays().items():
-            if array.dtype != dtype or not array.flags.c_contiguous:
-                setattr(state, name, np.ascontiguousarray(array, dtype))
+        state.make_ready(self.config, dtype)
         recorder = None
         if probe is not None:
             recorder = Recorder(probe, self.config, len(tokens), dtype)
@@ -154,7 +159,8 @@ def load_model(
         A ``.pth`` or ``.safetensors`` file, a folder, or the name of an embedded model; the
         embedded demo model when left out.
     device : str
-        ``"auto"``, ``"cpu"`` or ``"reference"``, the float64 oracle.
+        ``"auto"`` takes an NVIDIA card if one can be used, the CPU otherwise; ``"cpu"``;
+        ``"cuda"`` or ``"cuda:1"`` …; ``"reference"``, the float64 oracle.
     dtype : str
         ``"auto"`` keeps the checkpoint's own type; ``"fp32"``, ``"bf16"`` or ``"fp16"`` convert.
     tokenizer : str or Tokenizer, optional
@@ -168,7 +174,7 @@ def load_model(
         If the file, the device, the dtype or the tokenizer will not do; the message says why.
     """
     report = progress or (lambda fraction, words: None)
-    device = _check_device(device)
+    kind, ordinal = _parse_device(device)
     if dtype not in _DTYPES:
         raise GooseError(f"dtype {dtype!r} is unknown; expected one of {', '.join(_DTYPES)}")
     if dtype == "int8":
@@ -182,7 +188,7 @@ def load_model(
             chosen = choose_tokenizer(path, V)
         else:
             chosen = named_tokenizer(tokenizer, V) if isinstance(tokenizer, str) else tokenizer
-        engine = _engine(weights, device, dtype, report)
+        engine, device, words = _engine(weights, kind, ordinal, dtype, report)
     except MemoryError:
         raise GooseError(
             f"{path.name} does not fit into the free memory; try dtype='bf16', or a smaller model"
@@ -190,32 +196,51 @@ def load_model(
     if embedded:
         chosen.start_token = 0
     report(1.0, "ready")
-    return Model(engine, chosen, device, path)
+    return Model(engine, chosen, device, path, words)
 
 
-def _engine(weights: Any, device: str, dtype: str, report: Progress) -> Engine:
-    if device == "reference":
+def _engine(
+    weights: Weights, kind: str, ordinal: int, dtype: str, report: Progress
+) -> tuple[Engine, str, str]:
+    """(engine, device, what to say of the device)."""
+    if kind == "reference":
         from goose_viz.reference import ReferenceEngine
 
-        return ReferenceEngine(weights)
-    from goose_viz.cpu import CpuEngine
-
+        return ReferenceEngine(weights), kind, ""
     if dtype == "auto":
         dtype = "fp32" if weights.kind == "fp64" else weights.kind
-    return CpuEngine(weights, dtype, report)
+    words = ""
+    if kind in ("auto", "cuda"):
+        from goose_gpu import CardError, choose_card, simulated
+
+        try:
+            if kind == "auto" and simulated():
+                raise CardError("the CUDA simulator is for tests; device='cuda' asks for it")
+            choose_card(ordinal)
+            from goose_viz.cuda import CudaEngine
+
+            engine = CudaEngine(weights, ordinal, dtype, report)
+            return engine, f"cuda:{ordinal}" if ordinal else "cuda", engine.words
+        except CardError as error:
+            if kind == "cuda":
+                raise GooseError(str(error)) from None
+            words = str(error).removesuffix("; use device='cpu'")
+    from goose_viz.cpu import CpuEngine
+
+    return CpuEngine(weights, dtype, report), "cpu", words
 
 
-def _check_device(device: str) -> str:
-    if device == "auto":
-        return "cpu"
-    if device in ("cpu", "reference"):
-        return device
-    if device == "cuda" or device.startswith("cuda:"):
-        from goose_gpu import find_cards
-
-        cards = find_cards()
-        raise GooseError(f"this version computes on the CPU only ({cards.words}); use device='cpu'")
-    raise GooseError(f"device {device!r} is unknown; expected auto, cpu or reference")
+def _parse_device(device: str) -> tuple[str, int]:
+    """("auto", "cpu", "cuda" or "reference", number of the card)."""
+    kind, _, number = device.partition(":")
+    if kind in ("auto", "cpu", "reference", "cuda") and not number and device == kind:
+        return kind, 0
+    if kind == "cuda" and number.isdecimal():
+        return kind, int(number)
+    raise GooseError(
+        f"device {device!r} is unknown; expected auto, cpu, cuda, cuda:1 (a second card) or "
+        "reference"
+    )
 
 
 def _find(source: str | os.PathLike[str] | None) -> tuple[Path, bool]:

@@ -59,6 +59,10 @@ class ReferenceEngine:
         self.n_parameters = weights.n_parameters
         self.nbytes = sum(a.nbytes for a in self.weights.values())
 
+    def new_state(self) -> State:
+        """The state before the first token."""
+        return State.zeros(self.config, self.state_dtype)
+
     def forward(
         self, tokens: Sequence[int], state: State, all_logits: bool, recorder: Recorder | None
     ) -> Array:

@@ -60,6 +60,19 @@ class State:
         """The three arrays by name."""
         return {name: getattr(self, name) for name in _FIELDS}
 
+    def make_ready(self, config: Config, dtype: np.dtype[Any]) -> None:
+        """Check that the state is one of such a model, and have its arrays in a dtype.
+
+        Raises
+        ------
+        StateError
+            If the shapes are not those of a model's state.
+        """
+        self.check(config)
+        for name, array in self.arrays().items():
+            if array.dtype != dtype or not array.flags.c_contiguous:
+                setattr(self, name, np.ascontiguousarray(array, dtype))
+
     def check(self, config: Config) -> None:
         """Raise StateError if the shapes are not those of a model's state."""
         expected = State.zeros_shapes(config)

@@ -11,8 +11,9 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from goose_viz.convert import Progress
 from goose_viz.cpu import kernels
-from goose_viz.cpu.pack import Progress, pack
+from goose_viz.cpu.pack import pack
 from goose_viz.observables import SCALARS, VECTORS
 from goose_viz.probe import Recorder
 from goose_viz.state import State
@@ -55,6 +56,10 @@ class CpuEngine:
         # the launch's number: get_num_threads() would be what an engine before this one has set
         cores = min(int(getattr(numba.config, "NUMBA_NUM_THREADS")), _cores())  # noqa: B009
         self._threads = 1 if self.nbytes < _ONE_THREAD else cores
+
+    def new_state(self) -> State:
+        """The state before the first token."""
+        return State.zeros(self.config)
 
     def forward(
         self, tokens: Sequence[int], state: State, all_logits: bool, recorder: Recorder | None

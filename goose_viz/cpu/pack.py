@@ -2,44 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from goose_viz.checkpoint.tensor import Tensor
+from goose_viz.convert import MEMORY, Progress, convert
 from goose_viz.cpu.kernels import Packed
 from goose_viz.weights import Weights
-
-#: How each weight type lies in memory; see `kernels.widen`.
-_MEMORY: dict[str, type[np.generic]] = {"fp32": np.float32, "bf16": np.uint16, "fp16": np.int16}
-
-Progress = Callable[[float, str], None]
-
-
-def convert(tensor: Tensor, dtype: str) -> NDArray[Any]:
-    """A tensor's numbers in one of the weight types, as the kernels want them."""
-    if dtype == tensor.kind:
-        bits = np.ascontiguousarray(tensor.bits)
-        return bits.view(_MEMORY[dtype])
-    numbers = tensor.float32()
-    if dtype == "fp32":
-        return numbers
-    if dtype == "fp16":
-        limit = np.float32(65504)
-        halves: NDArray[Any] = numbers.clip(-limit, limit).astype(np.float16)
-        return halves.view(np.int16)
-    bits = numbers.view(np.uint32)
-    rounded = bits + 0x7FFF + ((bits >> 16) & 1)  # to nearest, ties to even
-    upper: NDArray[Any] = (rounded >> 16).astype(np.uint16)
-    return upper
 
 
 def pack(weights: Weights, dtype: str, progress: Progress) -> Packed:
     """Stack the layers; vectors become float32, matrices the weight type."""
     L, D = weights.config.n_layer, weights.config.n_embd
-    memory = _MEMORY[dtype]
+    memory = MEMORY[dtype]
 
     def vectors(layer: int, *names: str) -> NDArray[np.float32]:
         rows = [

@@ -132,3 +132,15 @@ def split(
 ) -> None:  # fmt: skip
     """scales (high + low) = x after `activate`: (planes, T, row), 16 bits each; (planes, T)."""
     queue.launch(_split, (T, x.shape[0]), ROW_THREADS, x, how, *ends, high, low, scales)
+
+
+@kernel(ROW_THREADS)
+def _copy_rows(source, first, target):  # type: ignore[no-untyped-def]
+    t = cuda.blockIdx.x
+    for i in range(cuda.threadIdx.x, source.shape[1], cuda.blockDim.x):
+        target[0, t, i] = source[first + t, i]
+
+
+def copy_rows(queue: Queue, source: Any, first: int, n: int, target: Any) -> None:
+    """target (1, n, row) = n rows of source (T, D) from the first on."""
+    queue.launch(_copy_rows, n, ROW_THREADS, source, first, target)

@@ -30,6 +30,7 @@ TYPES = {
     "pred": np.dtype(bool),
 }
 SHARED = np.uint64(1 << 62)  # generic addresses from here on are shared memory
+WARP_WIDE = ("bar", "barrier", "shfl", "mma", "ldmatrix")
 LANES_AT_ONCE = 8192
 
 
@@ -77,7 +78,7 @@ def parse(ptx: str) -> Program:
     """The one entry of a PTX module."""
     ptx = re.sub(r"//[^\n]*", "", ptx)
     entry = re.search(r"\.entry\s+\S+?\((.*?)\)\s*(?:\.\w+[^{;]*)*\{", ptx, re.S)
-    params = re.findall(r"\.param\s+\.(\w+)\s+(\S+?)\s*(?:,|$)", entry[1].strip())
+    params = re.findall(r"\.param\s+\.(\w+)\b[^,]*?(\S+?)\s*(?:,|$)", entry[1].strip())
     program = Program([(name, kind) for kind, name in params])
     extern = []
     for ext, align, name, size in re.findall(
@@ -143,8 +144,11 @@ class Machine:
         self.regs: dict[str, np.ndarray] = {}
         self.pc = np.zeros(n, np.int64)
         self.live = np.ones(n, bool)
-        self.waiting = np.zeros(n, bool)
+        self.waiting = np.zeros(n, bool)  # at a barrier, for the block
+        self.held = np.zeros(n, bool)  # at an instruction of the whole warp, for its other lanes
         self.executed = 0
+        self.group = np.zeros(n, np.int64)  # cp.async groups that each lane has closed
+        self.flying: list = []
 
     # -- operands --------------------------------------------------------------------------------
 
@@ -287,14 +291,24 @@ class Machine:
         code = self.p.code
         with np.errstate(all="ignore"):
             while True:
-                ready = self.live & ~self.waiting
+                ready = self.live & ~self.waiting & ~self.held
                 if not ready.any():
                     if not self.live.any():
                         return
-                    raise KernelFault("lanes wait at a barrier that the others never reach")
+                    raise KernelFault(
+                        "lanes wait at a barrier or a shuffle that the others never reach"
+                    )
                 at = self.pc[ready].min()
-                mask = ready & (self.pc == at)
                 instruction = code[at]
+                if instruction.op[0] in WARP_WIDE:  # the lanes of a warp go together
+                    here = self.live & ~self.waiting & (self.pc == at)
+                    whole = (here | ~self.live).reshape(-1, 32).all(1)
+                    self.held = np.where(here, ~whole[self.warp], self.held)
+                    mask = here & whole[self.warp]
+                    if not mask.any():
+                        continue
+                else:
+                    mask = ready & (self.pc == at)
                 self.pc[mask] = at + 1
                 if instruction.guard is not None:
                     guard = self.regs[instruction.guard]
@@ -326,7 +340,6 @@ class Machine:
     op_exit = op_ret
 
     def op_bar(self, ins, mask):
-        self._all_of_warps(mask | ~self.live)
         self.waiting |= mask
         still = (self.live & ~self.waiting).reshape(-1, self.threads).any(1)
         done = ~still & self.waiting.reshape(-1, self.threads).any(1)
@@ -456,16 +469,42 @@ class Machine:
 
     # -- copies into shared memory, matrices -----------------------------------------------------
 
+    def op_bfi(self, ins, mask):
+        kind = TYPES["u" + ins.op[-1][1:]]
+        a, b = self.value(ins.args[1], kind), self.value(ins.args[2], kind)
+        at, length = int(ins.args[3]), int(ins.args[4])
+        bits = kind.type(((1 << length) - 1) << at)
+        self.put(ins.args[0], (b & ~bits) | ((a << kind.type(at)) & bits), mask)
+
+    def op_bfe(self, ins, mask):
+        kind = TYPES[ins.op[-1]]
+        if kind.kind != "u":
+            raise KernelFault("a signed bit field")
+        a, at, length = self.value(ins.args[1], kind), int(ins.args[2]), int(ins.args[3])
+        self.put(ins.args[0], (a >> kind.type(at)) & kind.type((1 << length) - 1), mask)
+
     def op_cp(self, ins, mask):
-        if ins.op[2] in ("commit_group", "wait_group", "wait_all"):
-            return  # copies are done at once; a read ahead of its wait is seen by the assembler only
+        """Copies land when their group is waited for, as late as a card may let them."""
+        if ins.op[2] == "commit_group":
+            self.group[mask] += 1
+            return
+        if ins.op[2] == "wait_group":
+            due = self.group - int(ins.args[0])
+            late = []
+            for lanes, groups, target, values in self.flying:
+                ready = mask[lanes] & (groups < due[lanes])
+                self.access("shared", target, lanes[ready], TYPES["u32"], 4, values[ready])
+                if not ready.all():
+                    late.append((lanes[~ready], groups[~ready], target, values[~ready]))
+            self.flying = late
+            return
         target, source = self.address(ins.args[0]), self.address(ins.args[1])
         lanes = np.flatnonzero(mask)
         size = self.value(ins.args[3], TYPES["u32"]) if len(ins.args) > 3 else None
         values = np.zeros((len(lanes), 4), np.uint32)
         real = lanes if size is None else lanes[size[lanes] > 0]
         values[np.isin(lanes, real)] = self.access("global", source, real, TYPES["u32"], 4)
-        self.access("shared", target, lanes, TYPES["u32"], 4, values)
+        self.flying.append((lanes, self.group[lanes], target, values))
 
     def op_ldmatrix(self, ins, mask):
         self._all_of_warps(mask)
@@ -476,7 +515,10 @@ class Machine:
             for warp in np.flatnonzero(mask.reshape(-1, 32).any(1)):
                 rows = warp * 32 + 8 * i + np.arange(8)
                 got = self.access("shared", address, rows, TYPES["u32"], 4)  # 8 rows of 16 bytes
-                out[warp * 32 : warp * 32 + 32] = got.reshape(-1)  # lane: row lane / 4, pair lane % 4
+                if "trans" in ins.op:
+                    square = got.view(np.uint16).reshape(8, 8)
+                    got = np.ascontiguousarray(square.T).view(np.uint32)
+                out[warp * 32 : warp * 32 + 32] = got.reshape(-1)  # row lane / 4, pair lane % 4
             self.put(target, out, mask)
 
     def op_mma(self, ins, mask):

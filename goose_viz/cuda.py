@@ -1,0 +1,178 @@
+"""The CUDA engine as goose_viz sees it: a thin adapter over `goose_gpu`.
+
+The state lives on the card.  It is copied to the host when somebody looks at it, and back when
+somebody who looked may have changed it.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from goose_gpu import CardError
+from goose_gpu.card import Card
+from goose_gpu.engine import Engine, Slot
+from goose_gpu.weights import Sizes, Source
+from numpy.typing import NDArray
+
+from goose_viz.config import Config
+from goose_viz.convert import Progress, convert
+from goose_viz.probe import Recorder
+from goose_viz.state import State
+from goose_viz.weights import Weights
+
+_FLOAT32 = np.dtype(np.float32)
+
+
+class CudaState(State):
+    """A state on a card.
+
+    ``wkv``, ``att_shift`` and ``ffn_shift`` are host arrays that are brought up to date whenever
+    they are asked for; a change to them counts if it is made between that and the next `forward`.
+    """
+
+    def __init__(self, engine: Engine, config: Config) -> None:
+        self._engine, self._config = engine, config
+        self._slot = Slot(engine)
+        self._host: State | None = None
+        self._up_to_date = False  # the host arrays say what the card says
+        self._lent = False  # somebody may be changing the host arrays
+
+    def _arrays(self) -> State:
+        if self._host is None:
+            self._host = State.zeros(self._config)
+        if not self._up_to_date:
+            words = self._engine.read(self._slot)
+            for array in self._host.arrays().values():
+                array[...] = words[: array.size].reshape(array.shape)
+                words = words[array.size :]
+            self._up_to_date = True
+        self._lent = True
+        return self._host
+
+    def to_card(self) -> Slot:
+        """The state on the card, with the changes that were made on the host."""
+        if self._lent and self._host is not None:
+            words = np.concatenate([a.ravel() for a in self._host.arrays().values()])
+            self._engine.write(self._slot, words)
+        self._lent = False
+        return self._slot
+
+    def advanced(self) -> None:
+        """The card's state is another one now."""
+        self._up_to_date = self._lent = False
+
+    def of(self, engine: Engine) -> bool:
+        """Whether the state lies where this engine computes."""
+        return self._engine is engine
+
+    @property
+    def wkv(self) -> NDArray[Any]:  # type: ignore[override]
+        """(L, H, N, N) = [value, key]."""
+        return self._arrays().wkv
+
+    @wkv.setter
+    def wkv(self, value: NDArray[Any]) -> None:
+        self._arrays().wkv[...] = value
+
+    @property
+    def att_shift(self) -> NDArray[Any]:  # type: ignore[override]
+        """(L, D)."""
+        return self._arrays().att_shift
+
+    @att_shift.setter
+    def att_shift(self, value: NDArray[Any]) -> None:
+        self._arrays().att_shift[...] = value
+
+    @property
+    def ffn_shift(self) -> NDArray[Any]:  # type: ignore[override]
+        """(L, D)."""
+        return self._arrays().ffn_shift
+
+    @ffn_shift.setter
+    def ffn_shift(self, value: NDArray[Any]) -> None:
+        self._arrays().ffn_shift[...] = value
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the three arrays, on the card."""
+        return 4 * self._engine.sizes.state_words
+
+    def copy(self) -> State:
+        """An independent copy: on the card, or on the host if the card is full."""
+        try:
+            other = CudaState(self._engine, self._config)
+        except CardError:
+            arrays = self._arrays()
+            self._lent = False  # nobody else has seen them
+            return arrays.copy()
+        self._engine.copy(self.to_card(), other._slot)
+        return other
+
+    def assign(self, other: State) -> None:
+        """Take over another state's numbers."""
+        if isinstance(other, CudaState) and other.of(self._engine):
+            self._engine.copy(other.to_card(), self._slot)
+        else:
+            words = [np.asarray(a, np.float32).ravel() for a in other.arrays().values()]
+            self._engine.write(self._slot, np.concatenate(words))
+        self.advanced()
+
+    def make_ready(self, config: Config, dtype: np.dtype[Any]) -> None:
+        """Check that the state is one of such a model; its arrays are float32 already."""
+        if config != self._config or dtype != _FLOAT32:
+            super().make_ready(config, dtype)
+
+
+class CudaEngine:
+    """RWKV-7 on an NVIDIA card, float32 arithmetic over fp32, bf16 or fp16 weights.
+
+    Attributes
+    ----------
+    words : str
+        The card and its driver.
+    """
+
+    state_dtype = _FLOAT32
+
+    def __init__(self, weights: Weights, ordinal: int, dtype: str, progress: Progress) -> None:
+        self.config = c = weights.config
+        self.dtype = dtype
+        self.n_parameters = weights.n_parameters
+        sizes = Sizes(
+            c.n_layer, c.n_embd, c.n_head, c.n_ffn, c.vocab_size,
+            (c.rank_decay, c.rank_iclr, c.rank_value, c.rank_gate),
+            c.layer_norm_eps, c.group_norm_eps,
+        )  # fmt: skip
+        source = Source(
+            lambda name: convert(weights[name], dtype),
+            lambda name: weights[name].float32().ravel(),
+            lambda name: name in weights.tensors,
+        )
+        card = Card(ordinal)
+        self.engine = Engine(card, sizes, dtype, source, progress)
+        self.nbytes = self.engine.nbytes
+        memory = card.memory()
+        room = f", {memory[1] / 1e9:.0f} GB" if memory is not None else ""
+        self.words = f"{card.name}{room}, {card.driver}"
+        weakref.finalize(self, card.release)
+
+    def new_state(self) -> State:
+        """The state before the first token, on the card."""
+        return CudaState(self.engine, self.config)
+
+    def forward(
+        self, tokens: Sequence[int], state: State, all_logits: bool, recorder: Recorder | None
+    ) -> NDArray[np.float32]:
+        """Feed tokens; logits (V,) of the last or (T, V) of all; the state advances in place."""
+        if isinstance(state, CudaState) and state.of(self.engine):
+            logits = self.engine.feed(tokens, state.to_card(), all_logits, recorder)
+            state.advanced()
+            return logits
+        here = CudaState(self.engine, self.config)
+        here.assign(state)
+        logits = self.engine.feed(tokens, here.to_card(), all_logits, recorder)
+        state.assign(here)
+        return logits

@@ -1,0 +1,165 @@
+"""One token: six launches a layer are five, and the same ones every time, so they are recorded.
+
+The token's id lies in device memory; a recording holds nothing that changes from token to token.
+Observables that somebody asked for travel to the host on a side stream: the state of a layer while
+the next layers work, the rest while the head works.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from goose_gpu import channelmix, matvec, timemix, vocabulary
+from goose_gpu.weights import Sizes, Weights
+
+VECTORS = (
+    "decay", "iclr", "removal_key", "replacement_key", "value", "receptance", "gate", "value_mix",
+)  # fmt: skip
+SCALARS = ("bonus", "removed_norm", "written_norm")
+
+
+class Wanted(NamedTuple):
+    """Which observables of which layers a forward call is asked for."""
+
+    names: tuple[str, ...] = ()
+    layers: tuple[int, ...] = ()
+
+
+class Decoder:
+    """The buffers of a token's way through the model, and that way.
+
+    Parameters
+    ----------
+    card : Card
+    weights : Weights
+    words : device array
+        The state that every token advances, flat; see `Sizes.state_words`.
+    """
+
+    def __init__(self, card: Any, weights: Weights, words: Any) -> None:
+        self.card, self.weights, self.sizes = card, weights, weights.sizes
+        s = self.sizes
+        L, D, H, N = s.n_layer, s.n_embd, s.n_head, s.head_size
+        wkv, att_shift, ffn_shift = views(words, s)
+        self.wkv, self.att_shift, self.ffn_shift = wkv, att_shift, ffn_shift
+        zeros = card.zeros
+        self.token = zeros(1, np.int32)
+        self.x = zeros((1, D), np.float32)
+        self.low = zeros(sum(weights.ranks), np.float32)
+        self.hidden = zeros(weights.ffn, np.float32)
+        self.v_first, self.out, self.fresh = (zeros(D, np.float32) for _ in range(3))
+        itemsize = weights.memory.itemsize
+        pieces, columns = channelmix.slices(D, itemsize)
+        splits = channelmix.splits_of(weights.ffn, pieces, card.queue.multiprocessors)
+        self.partial = zeros((splits, pieces * columns), np.float32)
+        self.tickets = zeros(pieces, np.int32)
+        self.logits = zeros(s.vocab_size, np.float32)
+        # what can be observed, of every layer
+        self.vec = [zeros((8, D), np.float32) for _ in range(L)]
+        self.scalars = [zeros((3, H), np.float32) for _ in range(L)]
+        self.read = zeros((L, D), np.float32)
+        self.residual = zeros((L, D), np.float32)
+
+        self._token = card.pinned(1, np.int32)
+        self._logits = card.pinned(s.vocab_size, np.float32)
+        self._recordings: dict[tuple[Wanted, bool], Any] = {}
+        self._landing: dict[tuple[Wanted, str], NDArray[np.float32]] = {}
+        self._shapes = {"wkv": (H, N, N), "read": (H, N), "residual": (D,)}
+        self._shapes |= dict.fromkeys(VECTORS, (D,)) | dict.fromkeys(SCALARS, (H,))
+
+    def step(
+        self, token: int, wanted: Wanted, with_logits: bool
+    ) -> tuple[NDArray[np.float32] | None, dict[str, NDArray[np.float32]]]:
+        """Feed a token: (logits (V,), observables (layers, …)), both overwritten by the next."""
+        self.set_token(token)
+        key = wanted, with_logits
+        recording = self._recordings.get(key)
+        if recording is None:
+            if len(self._recordings) >= 16:  # a selection that wandered through the layers
+                self._recordings.pop(next(iter(self._recordings)))
+            for name in wanted.names:
+                self._landing.setdefault((wanted, name), self._room(wanted, name))
+            recording = self.card.record(lambda: self.launch(wanted, with_logits))
+            self._recordings[key] = recording
+        recording()
+        self.card.synchronize()
+        landed = {name: self._landing[wanted, name] for name in wanted.names}
+        return (self._logits if with_logits else None), landed
+
+    def set_token(self, token: int) -> None:
+        """The token that the next launches feed."""
+        self._token[0] = token
+        self.card.to_device(self._token, self.token)
+
+    def _room(self, wanted: Wanted, name: str) -> NDArray[np.float32]:
+        shape = (len(wanted.layers), *self._shapes[name])
+        pinned: NDArray[np.float32] = self.card.pinned(shape, np.float32)
+        return pinned
+
+    def launch(self, wanted: Wanted, with_logits: bool, to_host: bool = True) -> None:
+        """Every launch of a token, and the copies to the host."""
+        card, w, queue = self.card, self.weights, self.card.queue
+        ln_eps = np.float32(self.sizes.layer_norm_eps)
+        gn_eps = np.float32(self.sizes.group_norm_eps)
+        x = self.x[0]
+        vocabulary.embed(queue, self.token, w.emb, w.ln0, ln_eps, self.x, 1)
+        for i, layer in enumerate(w.layers):
+            timemix.project(
+                queue, x, layer.ln1, ln_eps, self.att_shift[i], layer.mix, layer.inward.weights,
+                w.ranks, self.vec[i], self.low, self.fresh,
+            )  # fmt: skip
+            timemix.advance(
+                queue, i, self.low, layer.up.weights, w.ranks, self.vec[i], layer.att,
+                self.wkv[i], self.v_first, self.fresh, self.att_shift[i], self.scalars[i],
+                self.read[i], self.out, gn_eps,
+            )  # fmt: skip
+            if "wkv" in wanted.names and i in wanted.layers:
+                card.fork()
+                self._copy(wanted, "wkv", i)
+            matvec.add_product(queue, self.out, layer.output.weights, x)
+            channelmix.ffn_key(
+                queue, x, layer.ln2, ln_eps, self.ffn_shift[i], layer.ffn_mix[0],
+                layer.ffn_key.weights, self.hidden, self.fresh,
+            )  # fmt: skip
+            channelmix.ffn_value(
+                queue, self.hidden, layer.ffn_value.weights, x, self.partial, self.tickets,
+                self.fresh, self.ffn_shift[i], self.residual[i],
+            )  # fmt: skip
+        if wanted.names:
+            card.fork()
+            for name in wanted.names:
+                for i in wanted.layers if name != "wkv" else ():
+                    self._copy(wanted, name, i)
+        if with_logits:
+            vocabulary.head(queue, self.x, 0, w.ln_out, ln_eps, w.head.weights, self.logits)
+            if to_host:
+                card.to_host(self.logits, self._logits)
+        if wanted.names:
+            card.join()
+
+    def _copy(self, wanted: Wanted, name: str, layer: int) -> None:
+        target = self._landing[wanted, name][wanted.layers.index(layer)]
+        self.card.to_host(self._source(name, layer), target.reshape(-1), side=True)
+
+    def _source(self, name: str, layer: int) -> Any:
+        if name in VECTORS:
+            return self.vec[layer][VECTORS.index(name)]
+        if name in SCALARS:
+            return self.scalars[layer][SCALARS.index(name)]
+        return {"wkv": self.wkv, "read": self.read, "residual": self.residual}[name][layer]
+
+
+def views(words: Any, sizes: Sizes) -> tuple[list[Any], list[Any], list[Any]]:
+    """A flat state as wkv, att_shift and ffn_shift, each a list of flat arrays, one a layer."""
+    L, D, N = sizes.n_layer, sizes.n_embd, sizes.head_size
+    parts: Sequence[int] = (D * N, D, D)
+    lists: list[list[Any]] = []
+    start = 0
+    for n in parts:
+        lists.append([words[start + i * n : start + (i + 1) * n] for i in range(L)])
+        start += L * n
+    return lists[0], lists[1], lists[2]

@@ -1,0 +1,195 @@
+"""RWKV-7 on a card: weights, the state that is being worked on, and the two ways to feed tokens."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from goose_gpu import ranking
+from goose_gpu.card import Card
+from goose_gpu.choice import CardError
+from goose_gpu.decode import Decoder, Wanted
+from goose_gpu.prefill import CHUNK, Prefill
+from goose_gpu.weights import Sizes, Source, Weights, weight_bytes
+
+FEW = 8  # fewer tokens go one by one: a recorded token costs less than a prompt's many launches
+_LOG = 4096  # tokens of the greedy log
+
+
+class Slot:
+    """A state on a card: one flat array, wkv (L, H, N, N) then both shifts (L, D)."""
+
+    def __init__(self, engine: Engine) -> None:
+        with engine.card.active():
+            self.words = engine.card.zeros(engine.sizes.state_words, np.float32)
+
+
+class Engine:
+    """A model on a card.
+
+    Parameters
+    ----------
+    card : Card
+    sizes : Sizes
+    dtype : str
+        ``"fp32"``, ``"bf16"`` or ``"fp16"``.
+    source : Source
+    progress : callable (float, str)
+    chunk : int
+        Tokens of a prompt at a time.
+    few : int
+        Fewer tokens than this go one by one.
+
+    Raises
+    ------
+    CardError
+        If the model does not fit the card's memory or its head size the kernels.
+    """
+
+    def __init__(
+        self, card: Card, sizes: Sizes, dtype: str, source: Source,
+        progress: Callable[[float, str], None], chunk: int = CHUNK, few: int = FEW,
+    ) -> None:  # fmt: skip
+        N = sizes.head_size
+        if N % 8 or N > 128:
+            raise CardError(
+                f"heads of {N} channels do not fit the kernels, which take multiples of 8 up to "
+                "128; use device='cpu'"
+            )
+        self.card, self.sizes, self.dtype = card, sizes, dtype
+        self._chunk, self._few = chunk, few
+        self._lock = threading.RLock()
+        with card.active():
+            card.require(weight_bytes(sizes, dtype) + 4 * sizes.state_words, "the model")
+            self.weights = Weights(card, sizes, dtype, source, progress)
+            self._words = card.zeros(sizes.state_words, np.float32)
+            self.decoder = Decoder(card, self.weights, self._words)
+        self.nbytes = self.weights.nbytes
+        self._prefill: Prefill | None = None
+        self._held: weakref.ref[Slot] | None = None  # whose state the working words are
+        self._greedy: Any = None
+        self._host_words = card.pinned(sizes.state_words, np.float32)
+
+    # -- states ----------------------------------------------------------------------------------
+
+    def copy(self, source: Slot, target: Slot) -> None:
+        """Make one slot's state that of another."""
+        with self._lock, self.card.active():
+            self._let_go_of(target)
+            held = self._held is not None and self._held() is source
+            self.card.copy(self._words if held else source.words, target.words)
+
+    def read(self, slot: Slot) -> NDArray[np.float32]:
+        """A slot's state on the host: a new flat array."""
+        with self._lock, self.card.active():
+            held = self._held is not None and self._held() is slot
+            self.card.to_host(self._words if held else slot.words, self._host_words)
+            self.card.synchronize()
+            return self._host_words.copy()
+
+    def write(self, slot: Slot, words: NDArray[np.float32]) -> None:
+        """Set a slot's state from a flat host array."""
+        with self._lock, self.card.active():
+            self._let_go_of(slot)
+            self._host_words[:] = words
+            self.card.to_device(self._host_words, slot.words)
+            self.card.synchronize()
+
+    def _let_go_of(self, slot: Slot) -> None:
+        """What the working words hold of this slot is out of date from now on."""
+        if self._held is not None and self._held() is slot:
+            self._held = None
+
+    def _hold(self, slot: Slot) -> None:
+        """Make the working words this slot's; those of another go back to it."""
+        held = self._held() if self._held is not None else None
+        if held is slot:
+            return
+        if held is not None:
+            self.card.copy(self._words, held.words)
+        self.card.copy(slot.words, self._words)
+        self._held = weakref.ref(slot)
+
+    # -- tokens ----------------------------------------------------------------------------------
+
+    def feed(
+        self, tokens: Sequence[int], slot: Slot, all_logits: bool, sink: Any = None
+    ) -> NDArray[np.float32]:
+        """Feed tokens to a slot's state.
+
+        Parameters
+        ----------
+        tokens : sequence of int
+        slot : Slot
+            Advances in place.
+        all_logits : bool
+            Whether to return the logits behind every token or behind the last.
+        sink : object, optional
+            ``layers`` and ``arrays``, observable -> (T, layers, …), filled in place.
+
+        Returns
+        -------
+        ndarray
+            float32 (T, V) or (V,).
+        """
+        T, V = len(tokens), self.sizes.vocab_size
+        rows = np.empty((T if all_logits else 1, V), np.float32)
+        with self._lock, self.card.active():
+            self._hold(slot)
+            if self._few > T:
+                self._feed_singly(tokens, all_logits, sink, rows)
+            else:
+                if self._prefill is None:
+                    self._prefill = Prefill(self.decoder, self._chunk)
+                self._prefill.feed(list(tokens), all_logits, sink, rows)
+        return rows if all_logits else rows[0]
+
+    def _feed_singly(
+        self, tokens: Sequence[int], all_logits: bool, sink: Any, rows: NDArray[np.float32]
+    ) -> None:
+        wanted = Wanted() if sink is None else Wanted(tuple(sink.arrays), tuple(sink.layers))
+        last = len(tokens) - 1
+        for t, token in enumerate(tokens):
+            logits, seen = self.decoder.step(token, wanted, all_logits or t == last)
+            if logits is not None:
+                rows[t if all_logits else 0] = logits
+            for name, value in seen.items():
+                sink.arrays[name][t] = value
+
+    def greedy(self, token: int, n: int, slot: Slot) -> NDArray[np.int32]:
+        """The n likeliest tokens behind a token, each fed in turn, without leaving the card."""
+        out = np.empty(n, np.int32)
+        card, d = self.card, self.decoder
+        with self._lock, card.active():
+            self._hold(slot)
+            if self._greedy is None:
+                blocks = ranking.portions(self.sizes.vocab_size)
+                best = card.zeros(blocks, np.float32), card.zeros(blocks, np.int32)
+                value, log = card.zeros(1, np.float32), card.zeros(_LOG, np.int32)
+                position = card.zeros(1, np.int64)
+
+                def work() -> None:
+                    d.launch(Wanted(), True, to_host=False)
+                    ranking.top_k(card.queue, d.logits, 1, *best, value, d.token)
+                    ranking.append(card.queue, d.token, log, position)
+
+                self._greedy = (
+                    card.record(work), log, position,
+                    card.pinned(_LOG, np.int32), card.pinned(1, np.int64),
+                )  # fmt: skip
+            step, log, position, host_log, zero = self._greedy
+            d.set_token(token)
+            for start in range(0, n, _LOG):
+                count = min(_LOG, n - start)
+                card.to_device(zero, position)
+                for _ in range(count):
+                    step()
+                card.to_host(log, host_log)
+                card.synchronize()
+                out[start : start + count] = host_log[:count]
+        return out

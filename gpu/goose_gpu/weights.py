@@ -1,0 +1,208 @@
+"""A model's weights on a card, in the layout that the kernels read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from goose_gpu.channelmix import slices
+from goose_gpu.launch import padded
+from goose_gpu.matmul import Products
+
+#: How each weight type lies in memory; see `lanes`.
+MEMORY: dict[str, Any] = {
+    "fp32": np.dtype(np.float32), "bf16": np.dtype(np.uint16), "fp16": np.dtype(np.int16),
+}  # fmt: skip
+
+_ATT = ("w0", "a0", "v0", "k_k", "k_a", "r_k", "ln_x.weight", "ln_x.bias")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What the engine must know of a model; ranks are those of decay, rate, value, gate."""
+
+    n_layer: int
+    n_embd: int
+    n_head: int
+    n_ffn: int
+    vocab_size: int
+    ranks: tuple[int, int, int, int]
+    layer_norm_eps: float
+    group_norm_eps: float
+
+    @property
+    def head_size(self) -> int:
+        """N."""
+        return self.n_embd // self.n_head
+
+    @property
+    def state_words(self) -> int:
+        """Float32 numbers of a state: wkv (L, H, N, N), then both shifts (L, D)."""
+        return self.n_layer * self.n_embd * (self.head_size + 2)
+
+
+class Source(NamedTuple):
+    """Where tensors come from, by their x070 names."""
+
+    matrix: Callable[[str], NDArray[Any]]  # (rows, columns) in the weight type's memory
+    vector: Callable[[str], NDArray[np.float32]]  # (n,)
+    has: Callable[[str], bool]
+
+
+class Layer(NamedTuple):
+    """One layer on the card; f32 vectors, matrices flat in the weight type, rows padded."""
+
+    ln1: tuple[Any, Any]  # (D,) weight, bias
+    ln2: tuple[Any, Any]
+    mix: Any  # (6, D): r w k v a g
+    att: Any  # (8, D): w0 a0 v0 k_k k_a r_k, group norm's weight, bias
+    inward: Products  # r, k, v for a prompt; all seven matrices lie behind it
+    low: Products  # w1, a1, v1, g1
+    up: Products  # w2, a2, v2, g2 side by side
+    output: Products
+    ffn_mix: Any  # (1, D)
+    ffn_key: Products
+    ffn_value: Products  # in slices
+
+
+class Weights:
+    """The model on a card.
+
+    Parameters
+    ----------
+    card : Card
+    sizes : Sizes
+    dtype : str
+        ``"fp32"``, ``"bf16"`` or ``"fp16"``.
+    source : Source
+        Asked for one tensor at a time.
+    progress : callable (float, str)
+    """
+
+    def __init__(
+        self, card: Any, sizes: Sizes, dtype: str, source: Source,
+        progress: Callable[[float, str], None],
+    ) -> None:  # fmt: skip
+        self.sizes = sizes
+        self.memory = MEMORY[dtype]
+        self.ranks, self.width, self.ffn = padded_sizes(sizes, self.memory.itemsize)
+        self.nbytes = 0
+        self._card = card
+        L = sizes.n_layer
+        self.layers = []
+        for i in range(L):
+            progress(i / (L + 1), f"sending layer {i + 1} of {L} to the card")
+            self.layers.append(self._layer(i, source))
+        progress(L / (L + 1), "sending the vocabulary's rows to the card")
+        self.emb = self._send(source.matrix("emb.weight"))
+        self.ln0 = self._norm(source, "blocks.0.ln0")
+        self.ln_out = self._norm(source, "ln_out")
+        head = self._rows(source.matrix("head.weight"), self.width)
+        V, D = sizes.vocab_size, sizes.n_embd
+        self.head = Products(
+            self._send(head.ravel()), self.width, [(0, 0, V, 0, self.width, 0, 0)], self._send
+        )
+        assert head.shape[0] == V and self.emb.shape == (V, D)
+
+    def _send(self, array: NDArray[Any]) -> Any:
+        self.nbytes += array.nbytes
+        return self._card.upload(np.ascontiguousarray(array))
+
+    def _rows(self, matrix: NDArray[Any], width: int, rows: int = 0) -> NDArray[Any]:
+        """A matrix with its rows padded to ``width`` and to so many of them, with zeros."""
+        out = np.zeros((max(rows, matrix.shape[0]), width), self.memory)
+        out[: matrix.shape[0], : matrix.shape[1]] = matrix
+        return out
+
+    def _norm(self, source: Source, name: str) -> tuple[Any, Any]:
+        return (
+            self._send(source.vector(name + ".weight")),
+            self._send(source.vector(name + ".bias")),
+        )
+
+    def _layer(self, i: int, source: Source) -> Layer:
+        D, F, width = self.sizes.n_embd, self.ffn, self.width
+        p, ranks = f"blocks.{i}.", self.ranks
+        R = sum(ranks)
+        ends = np.cumsum([0, *ranks]).tolist()
+
+        def vectors(names: list[str]) -> NDArray[np.float32]:
+            zeros = np.zeros(D, np.float32)
+            return np.stack([source.vector(n) if source.has(n) else zeros for n in names])
+
+        inward = np.zeros((3 * D + R, width), self.memory)
+        up = np.zeros((D, R), self.memory)
+        for n, name in enumerate(("receptance", "key", "value")):
+            inward[n * D : n * D + D, :D] = source.matrix(f"{p}att.{name}.weight")
+        for n, name in enumerate("wavg"):
+            if source.has(f"{p}att.{name}1"):  # layer 0 has no v1, v2
+                first, second = (source.matrix(f"{p}att.{name}{j}") for j in (1, 2))
+                rank = first.shape[1]
+                inward[3 * D + ends[n] : 3 * D + ends[n] + rank, :D] = first.T
+                up[:, ends[n] : ends[n] + rank] = second.T
+        pieces, columns = slices(D, self.memory.itemsize)
+        value = np.zeros((pieces * columns, F), self.memory)
+        matrix = source.matrix(f"{p}ffn.value.weight")
+        value[:D, : matrix.shape[1]] = matrix
+        value = value.reshape(pieces, columns, F).transpose(0, 2, 1)
+
+        send = self._send
+        inward = send(inward.ravel())
+        return Layer(
+            ln1=self._norm(source, p + "ln1"),
+            ln2=self._norm(source, p + "ln2"),
+            mix=send(vectors([f"{p}att.x_{c}" for c in "rwkvag"])),
+            att=send(vectors([f"{p}att.{name}" for name in _ATT])),
+            inward=Products(
+                inward, width,
+                [(0, 0, D, 0, width, 5, 0), (2, D, D, 0, width, 3, 0),
+                 (3, 2 * D, D, 0, width, 4, 0)], send,
+            ),
+            low=Products(
+                inward, width,
+                [(plane, 3 * D + ends[n], ranks[n], 0, width, 0, ends[n])
+                 for n, plane in enumerate((1, 4, 3, 5))], send,
+            ),
+            up=Products(
+                send(up.ravel()), R,
+                [(0, 0, D, ends[n], ranks[n], plane, 0) for n, plane in enumerate((0, 1, 7, 6))],
+                send,
+            ),
+            output=Products(
+                send(self._rows(source.matrix(f"{p}att.output.weight"), width).ravel()), width,
+                [(0, 0, D, 0, width, 0, 0)], send,
+            ),
+            ffn_mix=send(vectors([f"{p}ffn.x_k"])),
+            ffn_key=Products(
+                send(self._rows(source.matrix(f"{p}ffn.key.weight"), width, F).ravel()), width,
+                [(0, 0, F, 0, width, 0, 0)], send,
+            ),
+            ffn_value=Products(
+                send(value.ravel()), 0, [(0, 0, D, 0, F, 0, 0)], send, columns, F * columns
+            ),
+        )  # fmt: skip
+
+
+def padded_sizes(sizes: Sizes, itemsize: int) -> tuple[tuple[int, int, int, int], int, int]:
+    """(ranks, width of rows, ffn) in whole packets of 16 bytes."""
+    packet = 16 // itemsize
+    w, a, v, g = (padded(rank, packet) for rank in sizes.ranks)
+    return (w, a, v, g), padded(sizes.n_embd, packet), padded(sizes.n_ffn, packet)
+
+
+def weight_bytes(sizes: Sizes, dtype: str) -> int:
+    """Memory that the weights will take."""
+    itemsize = MEMORY[dtype].itemsize
+    ranks, width, F = padded_sizes(sizes, itemsize)
+    D, V, R = sizes.n_embd, sizes.vocab_size, sum(ranks)
+    pieces, columns = slices(D, itemsize)
+    matrices = (3 * D + R) * width + D * R + D * width + F * width + pieces * columns * F
+    vectors = 6 + 8 + 4 + 1
+    return (
+        sizes.n_layer * (matrices * itemsize + vectors * D * 4)
+        + V * (D + width) * itemsize + 4 * D * 4
+    )  # fmt: skip

@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import cuda
+from numba import cuda, float32, int32
 
 from goose_gpu.lanes import (
     LANES,
@@ -42,8 +42,8 @@ PACKETS = 4  # of 16 bytes in a row of a slice
 def _ffn_key(  # type: ignore[no-untyped-def]
     x, weight, bias, eps, shift, mix, key, D, width, space, F, tile, hidden, fresh
 ):
-    xs = cuda.shared.array(0, np.float32)
-    scratch = cuda.shared.array(32, np.float32)
+    xs = cuda.shared.array(0, float32)
+    scratch = cuda.shared.array(32, float32)
     first = cuda.blockIdx.x * tile
     end = min(first + tile, F)
     packets = load_first(key, first, end, width)
@@ -79,10 +79,10 @@ def ffn_key(
 def _ffn_value(  # type: ignore[no-untyped-def]
     hidden, value, F, per_split, splits, D, x, partial, tickets, fresh, shift, residual
 ):
-    factors = cuda.shared.array(0, np.float32)  # the non-zero of this split, then sums
-    rows = cuda.shared.array(0, np.int32)  # the same memory: row numbers behind the factors
-    counts = cuda.shared.array(32, np.int32)
-    last = cuda.shared.array(1, np.int32)
+    factors = cuda.shared.array(0, float32)  # the non-zero of this split, then sums
+    rows = cuda.shared.array(0, int32)  # the same memory: row numbers behind the factors
+    counts = cuda.shared.array(32, int32)
+    last = cuda.shared.array(1, int32)
     threads = cuda.blockDim.x
     t = cuda.threadIdx.x
     piece = cuda.blockIdx.x
@@ -144,7 +144,7 @@ def _ffn_value(  # type: ignore[no-untyped-def]
             total = ZERO
             for i in range(stripes):
                 total += factors[i * columns + e]
-            partial[cuda.blockIdx.y, piece * columns + e] = total
+            partial[(cuda.blockIdx.y * cuda.gridDim.x + piece) * columns + e] = total
         cuda.threadfence()
         cuda.syncthreads()
         if t == 0:
@@ -162,7 +162,7 @@ def _ffn_value(  # type: ignore[no-untyped-def]
             total = ZERO
             if splits > 1:
                 for i in range(splits):
-                    total += load_fresh(partial, i * partial.shape[1] + c)
+                    total += load_fresh(partial, i * cuda.gridDim.x * columns + c)
             else:
                 for i in range(stripes):
                     total += factors[i * columns + e]
@@ -200,5 +200,5 @@ def ffn_value(
     floats = max(2 * per_split, SLICE_THREADS // STRIPE * columns)
     queue.launch(
         _ffn_value, (pieces, splits), SLICE_THREADS, hidden, value, F, per_split, splits, D, x,
-        partial, tickets, fresh, shift, residual, shared=4 * floats,
+        partial.ravel(), tickets, fresh, shift, residual, shared=4 * floats,
     )  # fmt: skip

@@ -103,6 +103,10 @@ if SIMULATOR:
         array[index : index + 4] = a, b, c, d
 
     @cuda.jit(device=True)
+    def power_of_two(exponent):
+        return np.float32(2.0 ** int(exponent))
+
+    @cuda.jit(device=True)
     def narrow(number, like):
         if like.dtype == np.uint16:
             bits = np.array(number, np.float32).view(np.uint32)
@@ -381,6 +385,16 @@ else:
 
         f = types.float32
         return types.void(array, types.int64, f, f, f, f), code
+
+    @intrinsic
+    def power_of_two(typingctx: Any, exponent: Any) -> Any:
+        """2^exponent for an int32 from -126 to 127."""
+
+        def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            bits = builder.add(args[0], ir.Constant(_I32, 127))
+            return builder.bitcast(builder.shl(bits, ir.Constant(_I32, 23)), _F32)
+
+        return types.float32(types.int32), code
 
     @intrinsic
     def narrow(typingctx: Any, number: Any, like: Any) -> Any:

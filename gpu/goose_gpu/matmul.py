@@ -19,7 +19,7 @@ import functools
 from typing import Any
 
 import numpy as np
-from numba import cuda
+from numba import cuda, float32, uint32
 
 from goose_gpu.lanes import SIMULATOR, ZERO, widen
 from goose_gpu.launch import Queue, cover, kernel
@@ -35,9 +35,9 @@ STEP = 32  # numbers of k in a stage on the tensor cores: rows of 64 bytes
 def _multiply(  # type: ignore[no-untyped-def]
     x, x_plane, x_row, weights, w_row, columns, slice_size, jobs, T, out, out_plane, out_row, add
 ):
-    xs = cuda.shared.array((DEPTH, SQUARE_ROW), np.float32)
-    ws = cuda.shared.array((DEPTH, SQUARE_ROW), np.float32)
-    sums = cuda.local.array((4, 4), np.float32)
+    xs = cuda.shared.array((DEPTH, SQUARE_ROW), float32)
+    ws = cuda.shared.array((DEPTH, SQUARE_ROW), float32)
+    sums = cuda.local.array((4, 4), float32)
     job = cuda.blockIdx.z
     t0, n0 = cuda.blockIdx.x * SQUARE, cuda.blockIdx.y * SQUARE
     rows, K = jobs[job, 2], jobs[job, 4]
@@ -109,10 +109,10 @@ def tensor_kernel(tokens: int, rows: int, sliced: bool) -> Any:
         high, low, scales, x_plane, x_row, weights, w_row, slice_size, jobs, T, capacity, out,
         out_plane, out_row, add,
     ):  # fmt: skip
-        memory = cuda.shared.array(0, np.float32)
+        memory = cuda.shared.array(0, float32)
         base = shared_address(memory)
-        sums = cuda.local.array((MT, NT, 4), np.float32)
-        b = cuda.local.array((NT, 2), np.uint32)
+        sums = cuda.local.array((MT, NT, 4), float32)
+        b = cuda.local.array((NT, 2), uint32)
         job = cuda.blockIdx.z
         t0, n0 = cuda.blockIdx.x * tokens, cuda.blockIdx.y * rows
         n_rows, K = jobs[job, 2], jobs[job, 4]

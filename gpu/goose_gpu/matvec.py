@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import cuda
+from numba import cuda, float32
 
 from goose_gpu.lanes import LANES, ZERO, dot_packet, lane_sum, load_packet, packet_size
 from goose_gpu.launch import THREADS, Queue, cover, kernel, padded
@@ -99,7 +99,7 @@ def fill(source, n, space, size, xs):  # type: ignore[no-untyped-def]
 
 @kernel(THREADS, 2)
 def _add_product(source, weights, n, width, space, rows, tile, x):  # type: ignore[no-untyped-def]
-    xs = cuda.shared.array(0, np.float32)
+    xs = cuda.shared.array(0, float32)
     first = cuda.blockIdx.x * tile
     end = min(first + tile, rows)
     packets = load_first(weights, first, end, width)

@@ -10,9 +10,9 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import cuda
+from numba import cuda, float32
 
-from goose_gpu.lanes import LANES, ONE, ZERO, lane_max, narrow, widen
+from goose_gpu.lanes import LANES, ZERO, lane_max, narrow, power_of_two, widen
 from goose_gpu.launch import THREADS, Queue, kernel
 from goose_gpu.norm import fill_normed
 from goose_gpu.timemix import sigmoid
@@ -23,8 +23,8 @@ AS_IT_IS, LOW_RANK, RELU_SQUARED = 0, 1, 2  # what happens to a number on its wa
 
 @kernel(ROW_THREADS)
 def _norm_rows(x, weight, bias, eps, normed):  # type: ignore[no-untyped-def]
-    xs = cuda.shared.array(0, np.float32)
-    scratch = cuda.shared.array(32, np.float32)
+    xs = cuda.shared.array(0, float32)
+    scratch = cuda.shared.array(32, float32)
     t, D = cuda.blockIdx.x, x.shape[1]
     fill_normed(x[t], weight, bias, eps, D, D, 4, xs, scratch)
     for i in range(cuda.threadIdx.x, D, cuda.blockDim.x):
@@ -100,7 +100,7 @@ def activate(
 
 @kernel(ROW_THREADS)
 def _split(x, how, end_w, end_v, high, low, scales):  # type: ignore[no-untyped-def]
-    scratch = cuda.shared.array(32, np.float32)
+    scratch = cuda.shared.array(32, float32)
     p, t = cuda.blockIdx.y, cuda.blockIdx.x
     n = x.shape[2]
     largest = ZERO
@@ -116,14 +116,14 @@ def _split(x, how, end_w, end_v, high, low, scales):  # type: ignore[no-untyped-
     exponent = np.int32(0)
     if ZERO < largest < np.float32(3e38):
         exponent = np.int32(max(math.frexp(largest)[1], -100)) - np.int32(14)
-    up = np.float32(math.ldexp(ONE, -exponent))
+    up = power_of_two(np.int32(-exponent))
     for i in range(cuda.threadIdx.x, n, cuda.blockDim.x):
         value = activated(x[p, t, i], how, i, end_w, end_v) * up
         upper = narrow(value, high)
         high[p, t, i] = upper
         low[p, t, i] = narrow(value - widen(upper), high)
     if cuda.threadIdx.x == 0:
-        scales[p, t] = np.float32(math.ldexp(ONE, exponent))
+        scales[p, t] = power_of_two(exponent)
 
 
 def split(

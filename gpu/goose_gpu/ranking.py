@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import cuda
+from numba import cuda, float32, int32
 
 from goose_gpu.lanes import SIMULATOR
 from goose_gpu.launch import Queue, cover, kernel
@@ -24,8 +24,8 @@ _NOBODY = np.int32(2**31 - 1)
 
 @kernel(RANK_THREADS)
 def _rank(values, ids, known, n, portion, k, out_values, out_ids):  # type: ignore[no-untyped-def]
-    best = cuda.shared.array(RANK_THREADS, np.float32)
-    names = cuda.shared.array(RANK_THREADS, np.int32)
+    best = cuda.shared.array(RANK_THREADS, float32)
+    names = cuda.shared.array(RANK_THREADS, int32)
     t = cuda.threadIdx.x
     begin = cuda.blockIdx.x * portion
     end = min(begin + portion, n)

@@ -12,7 +12,7 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import cuda
+from numba import cuda, float32
 
 from goose_gpu.lanes import LANES, ONE, PARTS, SIMULATOR, ZERO, lane_sum, load_four, part_sum
 from goose_gpu.launch import Queue, cover, kernel
@@ -99,9 +99,9 @@ def recur_kernel(N: int) -> Any:
     def _recur(  # type: ignore[no-untyped-def]
         vec, plane, row, T, wkv, read, taken_out, keep, states
     ):
-        tokens = cuda.shared.array(stage, np.float32)
-        S = cuda.local.array(C, np.float32)
-        coming = cuda.local.array(coming_size, np.float32)
+        tokens = cuda.shared.array(stage, float32)
+        S = cuda.local.array(C, float32)
+        coming = cuda.local.array(coming_size, float32)
         h = cuda.blockIdx.x
         i = cuda.blockIdx.y * rows + cuda.threadIdx.x // PARTS
         part = cuda.threadIdx.x % PARTS

@@ -20,7 +20,7 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import cuda
+from numba import cuda, float32
 
 from goose_gpu.lanes import (
     HALF,
@@ -54,8 +54,8 @@ def _project(  # type: ignore[no-untyped-def]
     x, weight, bias, eps, shift, mix, inward, D, width, space, rank_w, rank_a, rank_v, rank_g,
     tile, vec, low, fresh,
 ):  # fmt: skip
-    xs = cuda.shared.array(0, np.float32)
-    scratch = cuda.shared.array(32, np.float32)
+    xs = cuda.shared.array(0, float32)
+    scratch = cuda.shared.array(32, float32)
     # which of the seven matrices this block works on, and which rows of it
     block, first = cuda.blockIdx.x, 0
     source, rows = 0, D
@@ -137,9 +137,9 @@ def advance_kernel(N: int) -> Any:
         scalars, read, out, eps,
     ):  # fmt: skip
         # lows: the low-rank activations; then six vectors of the head, read by all threads
-        lows = cuda.shared.array(0, np.float32)
-        scratch = cuda.shared.array((5, 32), np.float32)
-        S = cuda.local.array(C, np.float32)
+        lows = cuda.shared.array(0, float32)
+        scratch = cuda.shared.array((5, 32), float32)
+        S = cuda.local.array(C, float32)
         h = cuda.blockIdx.x
         i = cuda.threadIdx.x // PARTS  # value row
         part = cuda.threadIdx.x % PARTS

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import cuda
+from numba import cuda, float32
 
 from goose_gpu.lanes import packet_size, widen
 from goose_gpu.launch import THREADS, Queue, cover, kernel
@@ -18,8 +18,8 @@ from goose_gpu.norm import fill_normed
 
 @kernel(THREADS, 2)
 def _embed(tokens, emb, weight, bias, eps, x):  # type: ignore[no-untyped-def]
-    xs = cuda.shared.array(0, np.float32)
-    scratch = cuda.shared.array(32, np.float32)
+    xs = cuda.shared.array(0, float32)
+    scratch = cuda.shared.array(32, float32)
     t, D = cuda.blockIdx.x, x.shape[1]
     token = tokens[t]
     for i in range(cuda.threadIdx.x, D, cuda.blockDim.x):
@@ -40,8 +40,8 @@ def embed(
 def _head(  # type: ignore[no-untyped-def]
     x, row, weight, bias, eps, head, D, width, space, V, tile, logits
 ):
-    xs = cuda.shared.array(0, np.float32)
-    scratch = cuda.shared.array(32, np.float32)
+    xs = cuda.shared.array(0, float32)
+    scratch = cuda.shared.array(32, float32)
     first = cuda.blockIdx.x * tile
     end = min(first + tile, V)
     packets = load_first(head, first, end, width)

@@ -1,0 +1,248 @@
+"""The whole model on a card, through goose_viz: against the oracle, and against the CPU."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+import goose_viz as gv
+from goose_viz.config import Config
+from goose_viz.weights import expected_shapes
+from tests.gpu.backends import BACKENDS, SIMULATOR, open_card
+
+pytestmark = pytest.mark.skipif(not BACKENDS, reason="neither numba-cuda nor its simulator is here")
+DATA = Path(__file__).parents[1] / "data"
+#: float32 rounding through all layers; a prompt in bfloat16 keeps 2^-17 of an activation.
+TOLERANCE = {"fp32": 2e-6, "bf16": 3e-5, "fp16": 1e-5}
+
+
+@pytest.fixture(params=BACKENDS)
+def cuda(request, monkeypatch):
+    """Load a model onto the backend's card; with the numbers of tokens that are few and many."""
+
+    def load(source, dtype="auto", few=4, chunk=8):
+        import goose_gpu
+        from goose_gpu.engine import Engine
+
+        import goose_viz.cuda
+
+        class Small(Engine):
+            def __init__(self, card, *args):
+                super().__init__(card, *args, few=few, chunk=chunk)
+
+        monkeypatch.setattr(goose_viz.cuda, "Engine", Small)
+        if not SIMULATOR:
+            monkeypatch.setattr(goose_viz.cuda, "Card", lambda ordinal: open_card(request.param))
+            monkeypatch.setattr(goose_gpu, "choose_card", lambda ordinal: None)
+        return gv.load_model(source, device="cuda", dtype=dtype)
+
+    load.backend = request.param
+    return load
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """A checkpoint of two layers, two heads of eight: what the simulator can bear."""
+    path = tmp_path_factory.mktemp("tiny") / "tiny.safetensors"
+    config = Config(2, 16, 2, 8, 40, 23, 5, 8, 3, 9, "safetensors")
+    rng = np.random.default_rng(3)
+    tensors = {}
+    for name, shape in expected_shapes(config).items():
+        x = 0.4 * rng.standard_normal(shape)
+        if "ln" in name and name.endswith("weight"):
+            x += 1
+        tensors[name] = x.astype(np.float32)
+    save_file(tensors, path)
+    return path
+
+
+def feed(model, tokens, portions, observables=gv.OBSERVABLES):
+    state, probe, logits, at = model.new_state(), gv.Probe(observables), [], 0
+    for n in portions:
+        logits.append(model.forward(tokens[at : at + n], state, all_logits=True, probe=probe))
+        at += n
+    return np.concatenate(logits), state, probe.frames
+
+
+def close(found, expected, tolerance, name=""):
+    scale = max(np.abs(expected).max(), 1e-30)
+    error = np.abs(found - expected).max() / scale
+    assert error <= tolerance, f"{name}: {error:.1e}"
+
+
+def test_the_oracle(cuda):
+    """Three tokens of the oracle, one at a time, and each observable."""
+    name = "random-L2-D96-N16"
+    model = cuda(DATA / f"{name}.bf16.pth")
+    assert model.device == "cuda"
+    assert model.dtype == "bf16"
+    assert model.device_words
+    expected = load_file(DATA / f"{name}.expected.safetensors")
+    tokens = expected["tokens"].tolist()[:3]
+    logits, state, frames = feed(model, tokens, (1, 2))
+    close(logits, expected["logits"][:3], 2e-6, "logits")
+    for observable in ("decay", "iclr", "removed_norm", "written_norm"):
+        found = np.stack([getattr(f, observable) for f in frames])
+        close(found, expected[observable][:3], 2e-6, observable)
+    reference = gv.load_model(DATA / f"{name}.bf16.pth", device="reference")
+    _, other, others = feed(reference, tokens, (3,))
+    for key, array in state.arrays().items():
+        close(array, other.arrays()[key], 2e-6, key)
+    for observable in gv.OBSERVABLES:
+        for mine, theirs in zip(frames, others, strict=True):
+            a, b = getattr(mine, observable), getattr(theirs, observable)
+            assert a.shape == b.shape
+            close(a, b, 2e-6, observable)
+
+
+@pytest.mark.skipif(SIMULATOR, reason="a prompt of real heads takes the simulator minutes")
+@pytest.mark.parametrize("dtype", ["bf16", "fp16", "fp32"])
+@pytest.mark.parametrize("name", ["random-L3-D128-N64", "random-L2-D96-N16"])
+def test_the_oracle_as_a_prompt(cuda, name, dtype):
+    if dtype == "fp32" and cuda.backend == "sm_75":
+        pytest.skip("the same kernels as in bf16")
+    model = cuda(DATA / f"{name}.bf16.pth", dtype)
+    expected = load_file(DATA / f"{name}.expected.safetensors")
+    logits, state, frames = feed(model, expected["tokens"].tolist(), (1, 21, 2))
+    tolerance = TOLERANCE[dtype]
+    close(logits, expected["logits"], tolerance, "logits")
+    close(state.wkv, expected["wkv_after_last"], tolerance, "wkv")
+    for key in ("att_shift", "ffn_shift"):
+        close(getattr(state, key), expected[key], tolerance, key)
+    for observable in ("decay", "iclr", "removed_norm", "written_norm"):
+        found = np.stack([getattr(f, observable) for f in frames])
+        close(found, expected[observable], tolerance, observable)
+
+
+@pytest.mark.parametrize("portions", [(1, 1, 1, 1, 1, 1), (6,), (2, 4)])
+def test_portions(cuda, tiny, portions):
+    """Prompts, single tokens and both mixed, with every observable, against the CPU."""
+    tokens = [3, 22, 0, 7, 7, 15]
+    logits, state, frames = feed(cuda(tiny, chunk=4), tokens, portions)
+    expected, other, others = feed(gv.load_model(tiny, device="cpu"), tokens, (1,) * 6)
+    close(logits, expected, 2e-6)
+    for key, array in state.arrays().items():
+        close(array, other.arrays()[key], 2e-6, key)
+    for observable in gv.OBSERVABLES:
+        found = np.stack([getattr(f, observable) for f in frames])
+        close(found, np.stack([getattr(f, observable) for f in others]), 2e-6, observable)
+
+
+def test_one_layer_of_some_observables(cuda, tiny):
+    model = cuda(tiny)
+    reference = gv.load_model(tiny, device="cpu")
+    probe, other = (gv.Probe({"wkv", "decay"}, layers=[1]) for _ in range(2))
+    for portion in ([1], [2, 3, 4, 5, 6], [7]):
+        state = model.new_state()
+        model.forward(portion, state, probe=probe)
+        reference.forward(portion, reference.new_state(), probe=other)
+    for mine, theirs in zip(probe.frames, other.frames, strict=True):
+        assert mine.wkv.shape == (1, 2, 8, 8)
+        close(mine.wkv, theirs.wkv, 2e-6)
+        close(mine.decay, theirs.decay, 2e-6)
+
+
+def test_a_prompt_has_the_same_bits_in_any_chunks(cuda, tiny):
+    tokens = [3, 22, 0, 7, 7, 15]
+    runs = [feed(cuda(tiny, chunk=chunk), tokens, (6,), {"wkv"}) for chunk in (6, 5, 2)]
+    for logits, state, frames in runs[1:]:
+        np.testing.assert_array_equal(logits, runs[0][0])
+        np.testing.assert_array_equal(state.wkv, runs[0][1].wkv)
+        np.testing.assert_array_equal(frames[3].wkv, runs[0][2][3].wkv)
+
+
+def test_probing_changes_no_bit(cuda, tiny):
+    model = cuda(tiny)
+    for portion in ([5], [1, 2, 3, 4, 5]):
+        plain, probed = model.new_state(), model.new_state()
+        a = model.forward(portion, plain)
+        b = model.forward(portion, probed, probe=gv.Probe(gv.OBSERVABLES))
+        np.testing.assert_array_equal(a, b)
+        np.testing.assert_array_equal(plain.wkv, probed.wkv)
+
+
+def test_states_on_the_card(cuda, tiny):
+    model = cuda(tiny)
+    assert model.new_state().nbytes == gv.State.zeros(model.config).nbytes
+    first, second = model.new_state(), model.new_state()
+    model.forward([1], first)
+    model.forward([9], second)  # two states take turns on one engine
+    kept = first.copy()
+    a = model.forward([2], first)
+    model.forward([4], second)
+    np.testing.assert_array_equal(model.forward([2], kept), a)
+    np.testing.assert_array_equal(kept.wkv, first.wkv)
+
+    second.assign(first)
+    np.testing.assert_array_equal(model.forward([3], second), model.forward([3], first))
+
+    # the host's arrays may be changed, and are brought up to date when they are asked for
+    view = first.wkv
+    view[0, 0] = 0
+    first.ffn_shift = np.ones_like(first.ffn_shift)
+    host = gv.State(first.wkv.copy(), first.att_shift.copy(), first.ffn_shift.copy())
+    assert not host.wkv[0, 0].any()
+    changed = model.forward([3], first)
+    np.testing.assert_array_equal(model.forward([3], host), changed)  # a host's state works too
+    np.testing.assert_array_equal(host.wkv, first.wkv)
+    assert np.abs(changed - model.forward([3], second)).max() > 1e-4
+
+    with pytest.raises(gv.StateError, match="same model"):
+        model.forward([1], gv.load_model(DATA / "random-L2-D96-N16.bf16.pth").new_state())
+
+
+def test_a_session(cuda, tiny, tmp_path):
+    """Steps, going back, branching and snapshots are what they are elsewhere."""
+    model = cuda(tiny)
+    session = gv.Session(model, gv.Sampler(seed=5), gv.Probe({"decay", "wkv"}))
+    session.feed([1, 2, 3, 4, 5])
+    states = {}
+    for step in session.run(4):
+        states[step.position] = session.state.copy()
+    tokens = session.tokens
+    session.goto(6)
+    np.testing.assert_array_equal(session.state.wkv, states[6].wkv)
+    session.step()
+    np.testing.assert_array_equal(session.state.wkv, states[7].wkv)
+    session.branch(6, 11)
+    assert session.tokens == [*tokens[:6], 11]
+    gv.save_snapshot(tmp_path / "a.safetensors", session)
+    snapshot = gv.load_snapshot(tmp_path / "a.safetensors")
+    np.testing.assert_array_equal(snapshot.state.wkv, session.state.wkv)
+    session.state.save(tmp_path / "b.safetensors")
+    loaded = gv.State.load(tmp_path / "b.safetensors")
+    np.testing.assert_array_equal(loaded.att_shift, session.state.att_shift)
+
+
+def test_greedy_choice_without_the_host(cuda, tiny):
+    model = cuda(tiny)
+    engine = model._engine.engine
+    state = model.new_state()
+    found = engine.greedy(4, 5, state.to_card())
+    other, logits, expected = model.new_state(), None, []
+    token = 4
+    for _ in range(5):
+        logits = model.forward([token], other)
+        token = int(np.argmax(logits))
+        expected.append(token)
+    assert found.tolist() == expected
+    state.advanced()
+    np.testing.assert_array_equal(state.wkv, other.wkv)
+
+
+def test_launches_of_a_token(cuda, tiny):
+    """Five a layer, one for the embedding and one for the head."""
+    model = cuda(tiny)
+    queue, state = model._engine.engine.card.queue, model.new_state()
+    before = queue.launches
+    model.forward([1], state)
+    assert queue.launches - before == 5 * model.config.n_layer + 2
+
+
+def test_head_sizes_that_do_not_fit(cuda, tmp_path):
+    config = Config(1, 12, 1, 12, 8, 5, 2, 2, 0, 2, "safetensors")
+    tensors = {n: np.ones(s, np.float32) for n, s in expected_shapes(config).items()}
+    save_file(tensors, tmp_path / "odd.safetensors")
+    with pytest.raises(gv.GooseError, match="heads of 12 channels"):
+        cuda(tmp_path / "odd.safetensors")

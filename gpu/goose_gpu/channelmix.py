@@ -53,9 +53,11 @@ def _ffn_key(  # type: ignore[no-untyped-def]
     cuda.syncthreads()
     dot_rows(key, packets, first, end, width, xs, space)
     cuda.syncthreads()
-    for i in range(cuda.threadIdx.x, end - first, cuda.blockDim.x):
+    i = cuda.threadIdx.x
+    while i < end - first:
         value = max(xs[space + i], ZERO)
         hidden[first + i] = value * value
+        i += cuda.blockDim.x
 
 
 def ffn_key(

@@ -9,8 +9,8 @@ from numba import cuda
 
 from goose_gpu.lanes import LANES, SIMULATOR
 
-#: Threads of a block that shares one vector: 12 warps (four threads under the simulator).
-THREADS = 4 if SIMULATOR else 384
+#: Threads of a block that shares one vector: 10 warps (four threads under the simulator).
+THREADS = 4 if SIMULATOR else 320
 WARPS = THREADS // LANES
 
 
@@ -47,7 +47,7 @@ class Queue:
         """Send a kernel: grid of blocks, threads a block, bytes of dynamic shared memory."""
         key = kernel, grid, block, shared
         configured = self._configured.get(key)
-        if configured is None:
+        if configured is None or SIMULATOR:  # there a kernel has one configuration at a time
             with warnings.catch_warnings():  # a head a block is few blocks, and meant
                 warnings.filterwarnings("ignore", message="Grid size", module="numba")
                 warnings.filterwarnings("ignore", message="Grid size")

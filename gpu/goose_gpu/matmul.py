@@ -27,7 +27,7 @@ from goose_gpu.launch import Queue, cover, kernel
 SIDE = 2 if SIMULATOR else 16  # threads along each side of a block's square of outputs
 SQUARE = 4 * SIDE
 SQUARE_ROW = SQUARE + 1  # of shared memory: neighbours meet other banks
-DEPTH = 4 if SIMULATOR else 16
+DEPTH = 16
 STEP = 32  # numbers of k in a stage on the tensor cores: rows of 64 bytes
 
 

@@ -93,8 +93,10 @@ def dot_rows(weights, packets, first, end, width, xs, totals):  # type: ignore[n
 @cuda.jit(device=True)
 def fill(source, n, space, size, xs):  # type: ignore[no-untyped-def]
     """A vector of n numbers into shared memory, zeros behind it; no barrier."""
-    for k in range(cuda.threadIdx.x, space, cuda.blockDim.x):
+    k = cuda.threadIdx.x
+    while k < space:
         xs[slot(k, size)] = source[k] if k < n else ZERO
+        k += cuda.blockDim.x
 
 
 @kernel(THREADS, 2)
@@ -107,8 +109,10 @@ def _add_product(source, weights, n, width, space, rows, tile, x):  # type: igno
     cuda.syncthreads()
     dot_rows(weights, packets, first, end, width, xs, space)
     cuda.syncthreads()
-    for i in range(cuda.threadIdx.x, end - first, cuda.blockDim.x):
+    i = cuda.threadIdx.x
+    while i < end - first:
         x[first + i] += xs[space + i]
+        i += cuda.blockDim.x
 
 
 def add_product(queue: Queue, source: Any, weights: Any, x: Any) -> None:

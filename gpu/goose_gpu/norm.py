@@ -39,19 +39,25 @@ def fill_normed(x, weight, bias, eps, n, space, size, xs, scratch):  # type: ign
     Every thread fills the numbers k = its index + a multiple of the block's size; no barrier.
     """
     total = ZERO
-    for k in range(cuda.threadIdx.x, space, cuda.blockDim.x):
+    k = cuda.threadIdx.x
+    while k < space:  # a range with a step costs a division
         value = x[k] if k < n else ZERO
         xs[slot(k, size)] = value
         total += value
+        k += cuda.blockDim.x
     mean = block_sum(total, scratch) / np.float32(n)
     total = ZERO
-    for k in range(cuda.threadIdx.x, n, cuda.blockDim.x):
+    k = cuda.threadIdx.x
+    while k < n:
         value = xs[slot(k, size)] - mean
         total += value * value
+        k += cuda.blockDim.x
     variance = block_sum(total, scratch) / np.float32(n)
     scale = ONE / np.float32(math.sqrt(variance + eps))
-    for k in range(cuda.threadIdx.x, n, cuda.blockDim.x):
+    k = cuda.threadIdx.x
+    while k < n:
         xs[slot(k, size)] = (xs[slot(k, size)] - mean) * scale * weight[k] + bias[k]
+        k += cuda.blockDim.x
 
 
 @cuda.jit(device=True)
@@ -60,9 +66,11 @@ def shift_and_mix(shift, mix, keep, fresh, n, size, xs):  # type: ignore[no-unty
 
     The shift itself stays: other blocks still read it.  The next kernel moves ``fresh`` there.
     """
-    for k in range(cuda.threadIdx.x, n, cuda.blockDim.x):
+    k = cuda.threadIdx.x
+    while k < n:
         at = slot(k, size)
         xx = xs[at]
         if keep:
             fresh[k] = xx
         xs[at] = xx + (shift[k] - xx) * mix[k]
+        k += cuda.blockDim.x

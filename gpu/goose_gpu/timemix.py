@@ -88,7 +88,8 @@ def _project(  # type: ignore[no-untyped-def]
     cuda.syncthreads()
     dot_rows(inward, packets, first, end, width, xs, space)
     cuda.syncthreads()
-    for i in range(cuda.threadIdx.x, end - first, cuda.blockDim.x):
+    i = cuda.threadIdx.x
+    while i < end - first:
         row, value = first + i, xs[space + i]
         if row < D:
             vec[5, row] = value
@@ -102,6 +103,7 @@ def _project(  # type: ignore[no-untyped-def]
             elif source == 5:
                 value = sigmoid(value)
             low[row - 3 * D] = value
+        i += cuda.blockDim.x
 
 
 def project(
@@ -162,8 +164,10 @@ def advance_kernel(N: int) -> Any:
         step = PARTS * size
         start = 0
         p0, p1, p2, p3 = load_ahead(up, c, c + 1, part * size, R, step)
-        for j in range(cuda.threadIdx.x, space, cuda.blockDim.x):
+        j = cuda.threadIdx.x
+        while j < space:
             lows[j] = low[j] if j < R else ZERO
+            j += cuda.blockDim.x
         cuda.syncthreads()
         z_w, z_a, z_v, z_g = ZERO, ZERO, ZERO, ZERO
         end_w, end_a, end_v = rank_w, rank_w + rank_a, rank_w + rank_a + rank_v

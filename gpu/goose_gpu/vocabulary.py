@@ -49,8 +49,10 @@ def _head(  # type: ignore[no-untyped-def]
     cuda.syncthreads()
     dot_rows(head, packets, first, end, width, xs, space)
     cuda.syncthreads()
-    for i in range(cuda.threadIdx.x, end - first, cuda.blockDim.x):
+    i = cuda.threadIdx.x
+    while i < end - first:
         logits[first + i] = xs[space + i]
+        i += cuda.blockDim.x
 
 
 def head(

@@ -326,11 +326,6 @@ class Machine:
             raise KernelFault("an instruction that this machine does not know")
         handler(ins, mask)
 
-    def _all_of_warps(self, mask: np.ndarray) -> None:
-        warps = mask.reshape(-1, 32)
-        if (warps.any(1) != warps.all(1)).any():
-            raise KernelFault("not all lanes of the warp are here")
-
     def op_bra(self, ins, mask):
         self.pc[mask] = self.p.labels[ins.args[0]]
 
@@ -453,7 +448,6 @@ class Machine:
         self.put(ins.args[0], value.astype(to), mask)
 
     def op_shfl(self, ins, mask):
-        self._all_of_warps(mask)
         target, _, landed = ins.args[0].partition("|")
         value = self.value(ins.args[1], TYPES["u32"]).reshape(-1, 32)
         distance = self.value(ins.args[2], TYPES["s32"])[0]
@@ -507,51 +501,47 @@ class Machine:
         self.flying.append((lanes, self.group[lanes], target, values))
 
     def op_ldmatrix(self, ins, mask):
-        self._all_of_warps(mask)
-        targets = ins.args[0]
+        warps = np.flatnonzero(mask.reshape(-1, 32)[:, 0])
         address = self.address(ins.args[1])
-        for i, target in enumerate(targets):  # lanes 8 i … 8 i + 7 name the rows of matrix i
-            out = np.zeros(self.n, np.uint32)
-            for warp in np.flatnonzero(mask.reshape(-1, 32).any(1)):
-                rows = warp * 32 + 8 * i + np.arange(8)
-                got = self.access("shared", address, rows, TYPES["u32"], 4)  # 8 rows of 16 bytes
-                if "trans" in ins.op:
-                    square = got.view(np.uint16).reshape(8, 8)
-                    got = np.ascontiguousarray(square.T).view(np.uint32)
-                out[warp * 32 : warp * 32 + 32] = got.reshape(-1)  # row lane / 4, pair lane % 4
-            self.put(target, out, mask)
+        for i, target in enumerate(ins.args[0]):  # lanes 8 i … 8 i + 7 name the rows of matrix i
+            rows = (warps[:, None] * 32 + 8 * i + np.arange(8)).reshape(-1)
+            got = self.access("shared", address, rows, TYPES["u32"], 4)  # 8 rows of 16 bytes
+            if "trans" in ins.op:
+                square = got.view(np.uint16).reshape(-1, 8, 8).swapaxes(1, 2)
+                got = np.ascontiguousarray(square).view(np.uint32)
+            out = np.zeros((self.n // 32, 32), np.uint32)
+            out[warps] = got.reshape(-1, 32)  # a lane has row lane / 4, pair lane % 4
+            self.put(target, out.reshape(-1), mask)
 
     def op_mma(self, ins, mask):
-        self._all_of_warps(mask)
         kind = ins.op[-2]
         if ins.op[3:6] != ["m16n8k16", "row", "col"]:
             raise KernelFault("a matrix instruction that this machine does not know")
 
-        def numbers(register):  # (warps, 32, 2) float32
+        def numbers(register):  # (warps, 8 groups, 4 threads in a group, 2)
             bits = self.value(register, TYPES["u32"])
             if kind == "bf16":
-                pair = np.stack([bits << np.uint32(16), bits & np.uint32(0xFFFF0000)], 1)
+                pair = np.empty((self.n, 2), np.uint32)
+                pair[:, 0], pair[:, 1] = bits << np.uint32(16), bits & np.uint32(0xFFFF0000)
                 pair = pair.view(np.float32)
             else:
-                pair = bits.copy().view(np.float16).reshape(-1, 2).astype(np.float32)
-            return pair.reshape(-1, 32, 2)
+                pair = bits.view(np.float16).reshape(-1, 2)
+            return pair.reshape(-1, 8, 4, 2)
 
         d, a, b, c = ins.args
         warps = self.n // 32
-        g, q = np.arange(32) // 4, np.arange(32) % 4  # PTX ISA: groupID, threadID_in_group
-        A = np.zeros((warps, 16, 16), np.float64)
-        for i, register in enumerate(a):  # a0a1 (g, 2q) a2a3 (g + 8) a4a5 (k + 8) a6a7 both
-            for j in range(2):
-                A[:, g + 8 * (i % 2), 2 * q + j + 8 * (i // 2)] = numbers(register)[:, :, j]
-        B = np.zeros((warps, 16, 8), np.float64)
+        # PTX ISA: a lane is groupID 4 + threadID; a0 (row g, k 2t), a1 (g + 8), a2 (k + 8), a3 both
+        A = np.empty((warps, 2, 8, 2, 4, 2))
+        for i, register in enumerate(a):
+            A[:, i % 2, :, i // 2] = numbers(register)
+        B = np.empty((warps, 2, 4, 2, 8))  # b0 (k 2t, column g), b1 (k + 8)
         for i, register in enumerate(b):
-            for j in range(2):
-                B[:, 2 * q + j + 8 * i, g] = numbers(register)[:, :, j]
-        C = A @ B
+            B[:, i] = numbers(register).transpose(0, 2, 3, 1)
+        C = A.reshape(warps, 16, 16) @ B.reshape(warps, 16, 8)
+        parts = C.reshape(warps, 2, 8, 4, 2)  # c0 c1 (row g, columns 2t, 2t + 1), c2 c3 (g + 8)
         for i, (target, old) in enumerate(zip(d, c, strict=True)):
-            part = C[:, g + 8 * (i // 2), 2 * q + i % 2].reshape(-1)
-            total = (part + self.value(old, TYPES["f32"])).astype(np.float32)
-            self.put(target, total, mask)
+            part = parts[:, i // 2, :, :, i % 2].reshape(-1)
+            self.put(target, (part + self.value(old, TYPES["f32"])).astype(np.float32), mask)
 
 
 def _binary(function):

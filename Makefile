@@ -1,19 +1,27 @@
 # make run    the window on the demo model (text and a picture where there is no display)
-# make test   the whole test suite
+# make test   the whole test suite; a card is simulated
+# make test-gpu  what needs an NVIDIA card
 # make check  lint, types, imports, then the tests
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
+# numba decides at its import whether it simulates: these go in a process of their own
+SIMULATED := tests/gpu/test_kernels.py tests/gpu/test_engine.py
 
-.PHONY: run test check lint bench clean
+.PHONY: run test test-gpu check lint bench clean
 
 run: $(VENV)/.run
 	@$(BIN)/goose-viz $(ARGS)
 
 test: $(VENV)/.dev
 	@$(BIN)/python -m goose_app.display
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest tests/goose_viz tests/app
+	$(BIN)/python -m pytest -n auto -m "not gpu" tests/gpu
+	NUMBA_ENABLE_CUDASIM=1 $(BIN)/python -m pytest -n auto $(SIMULATED)
+
+test-gpu: $(VENV)/.dev
+	$(BIN)/python -m pytest -m gpu --timeout 1800 tests/gpu
 
 check: lint test
 

@@ -39,7 +39,7 @@ ModelArgument = Annotated[
     str | None,
     typer.Argument(help="A .pth or .safetensors file, a folder, or an embedded model's name."),
 ]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu or reference (float64).")]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 … or reference.")]
 DtypeOption = Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")]
 TokenizerOption = Annotated[
     str | None, typer.Option(help="world, bytes, ids or a tokenizer.json; found by itself.")
@@ -139,9 +139,10 @@ def export(
 def info(
     model: ModelArgument = None,
     tokenizer: TokenizerOption = None,
+    device: DeviceOption = "auto",
 ) -> None:
-    """Say what a model file is: sizes, type, vocabulary."""
-    loaded = _load(model, "auto", "auto", tokenizer)
+    """Say what a model file is: sizes, type, vocabulary; and where it would run."""
+    loaded = _load(model, device, "auto", tokenizer)
     c = loaded.config
     table = Table(show_header=False, box=None)
     rows = {
@@ -157,7 +158,7 @@ def info(
         "format": c.source_format,
         "weights": f"{loaded.dtype}, {loaded.nbytes / 1e6:.1f} MB",
         "state": f"{loaded.new_state().nbytes / 1e6:.2f} MB, at any length of text",
-        "device": loaded.device,
+        "device": " · ".join(filter(None, (loaded.device, loaded.device_words))),
         "embedded": ", ".join(embedded_models()),
         "goose-viz": __version__,
     }
@@ -167,16 +168,16 @@ def info(
 
 
 @app.command()
-def check(model: ModelArgument = None) -> None:
+def check(model: ModelArgument = None, device: DeviceOption = "auto") -> None:
     """Compare this machine's engine with the float64 reference, number by number."""
     reference = _load(model, "reference", "auto", None)
     V = reference.config.vocab_size
     tokens = [(7 * i * i + 3 * i + 1) % V for i in range(24)]
     table = Table("quantity", "weights", "tokens fed", "error found", "error allowed", "")
     failed = 0
-    native = load_model(model).dtype
+    native = load_model(model, device=device).dtype
     for dtype in dict.fromkeys(("fp32", native)):
-        for finding in compare(load_model(model, dtype=dtype), reference, tokens):
+        for finding in compare(load_model(model, device=device, dtype=dtype), reference, tokens):
             failed += not finding.passed
             mark = "ok" if finding.passed else "[red]WRONG[/red]"
             table.add_row(

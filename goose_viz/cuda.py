@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from goose_gpu import CardError
 from goose_gpu.card import Card
 from goose_gpu.engine import Engine, Slot
 from goose_gpu.weights import Sizes, Source
-from numpy.typing import NDArray
-
 from goose_viz.config import Config
 from goose_viz.convert import Progress, convert
 from goose_viz.probe import Recorder
@@ -69,7 +69,7 @@ class CudaState(State):
         return self._engine is engine
 
     @property
-    def wkv(self) -> NDArray[Any]:  # type: ignore[override]
+    def wkv(self) -> NDArray[Any]:
         """(L, H, N, N) = [value, key]."""
         return self._arrays().wkv
 
@@ -78,7 +78,7 @@ class CudaState(State):
         self._arrays().wkv[...] = value
 
     @property
-    def att_shift(self) -> NDArray[Any]:  # type: ignore[override]
+    def att_shift(self) -> NDArray[Any]:
         """(L, D)."""
         return self._arrays().att_shift
 
@@ -87,7 +87,7 @@ class CudaState(State):
         self._arrays().att_shift[...] = value
 
     @property
-    def ffn_shift(self) -> NDArray[Any]:  # type: ignore[override]
+    def ffn_shift(self) -> NDArray[Any]:
         """(L, D)."""
         return self._arrays().ffn_shift
 

@@ -43,7 +43,7 @@ def _window(words: list[str]) -> int:
     parser.add_argument("model", nargs="?", help="a .pth or .safetensors file, a folder, or the "
                         "name of an embedded model; the demo model when left out")  # fmt: skip
     parser.add_argument("--prompt", default=cli.DEFAULT_PROMPT, help="the text to go on from")
-    parser.add_argument("--device", default="auto", help="auto, cpu or reference")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 … or reference")
     parser.add_argument("--dtype", default="auto", help="auto, fp32, bf16 or fp16")
     parser.add_argument("--tokenizer", help="world, bytes, ids or a tokenizer.json")
     parser.add_argument("--theme", default="system", choices=("system", "dark", "light"))

@@ -39,9 +39,7 @@ PACKETS = 4  # of 16 bytes in a row of a slice
 
 
 @kernel(THREADS, 2)
-def _ffn_key(  # type: ignore[no-untyped-def]
-    x, weight, bias, eps, shift, mix, key, D, width, space, F, tile, hidden, fresh
-):
+def _ffn_key(x, weight, bias, eps, shift, mix, key, D, width, space, F, tile, hidden, fresh):
     xs = cuda.shared.array(0, float32)
     scratch = cuda.shared.array(32, float32)
     first = cuda.blockIdx.x * tile
@@ -78,9 +76,7 @@ def ffn_key(
 
 
 @kernel(SLICE_THREADS, 4)
-def _ffn_value(  # type: ignore[no-untyped-def]
-    hidden, value, F, per_split, splits, D, x, partial, tickets, fresh, shift, residual
-):
+def _ffn_value(hidden, value, F, per_split, splits, D, x, partial, tickets, fresh, shift, residual):
     factors = cuda.shared.array(0, float32)  # the non-zero of this split, then sums
     rows = cuda.shared.array(0, int32)  # the same memory: row numbers behind the factors
     counts = cuda.shared.array(32, int32)
@@ -190,7 +186,7 @@ def ffn_value(
     queue: Queue, hidden: Any, value: Any, x: Any, partial: Any, tickets: Any, fresh: Any,
     shift: Any, residual: Any,
 ) -> None:  # fmt: skip
-    """x (D,) += value hidden (F,); residual becomes x, and shift becomes ``fresh``.
+    """X (D,) += value hidden (F,); residual becomes x, and shift becomes ``fresh``.
 
     value flat (slices, F, columns); partial (splits, slices * columns) f32; tickets (slices,)
     int32, zero before and after.

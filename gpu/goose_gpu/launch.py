@@ -41,9 +41,7 @@ class Queue:
         self.launches = 0
         self._configured: dict[Any, Any] = {}
 
-    def launch(
-        self, kernel: Any, grid: Any, block: int, *args: Any, shared: int = 0
-    ) -> None:
+    def launch(self, kernel: Any, grid: Any, block: int, *args: Any, shared: int = 0) -> None:
         """Send a kernel: grid of blocks, threads a block, bytes of dynamic shared memory."""
         key = kernel, grid, block, shared
         configured = self._configured.get(key)

@@ -32,7 +32,7 @@ STEP = 32  # numbers of k in a stage on the tensor cores: rows of 64 bytes
 
 
 @kernel(SIDE * SIDE)
-def _multiply(  # type: ignore[no-untyped-def]
+def _multiply(
     x, x_plane, x_row, weights, w_row, columns, slice_size, jobs, T, out, out_plane, out_row, add
 ):
     xs = cuda.shared.array((DEPTH, SQUARE_ROW), float32)
@@ -85,7 +85,7 @@ def _multiply(  # type: ignore[no-untyped-def]
 @functools.cache
 def tensor_kernel(tokens: int, rows: int, sliced: bool) -> Any:
     """The tensor-core kernel of blocks of so many tokens by so many rows of W."""
-    from goose_gpu.lanes import (
+    from goose_gpu.tensor_cores import (
         copy_packet,
         end_group,
         load_matrices,
@@ -105,7 +105,7 @@ def tensor_kernel(tokens: int, rows: int, sliced: bool) -> Any:
     each = packets // threads
 
     @kernel(threads)
-    def _multiply_tensor(  # type: ignore[no-untyped-def]
+    def _multiply_tensor(
         high, low, scales, x_plane, x_row, weights, w_row, slice_size, jobs, T, capacity, out,
         out_plane, out_row, add,
     ):  # fmt: skip
@@ -234,9 +234,7 @@ class Products:
         self.jobs = upload(np.array([(*job, 0) for job in jobs], np.int32))
 
 
-def multiply(
-    queue: Queue, x: Any, T: int, products: Products, out: Any, add: bool = False
-) -> None:
+def multiply(queue: Queue, x: Any, T: int, products: Products, out: Any, add: bool = False) -> None:
     """out[p, t, c + n] (+)= sum_k x[q, t, k] W[n, k] for every job; x, out (planes, capacity, row).
 
     x is float32; for the tensor cores see `multiply_split`.

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from numba import cuda, float32
 
 from goose_gpu.lanes import LANES, ZERO, dot_packet, lane_sum, load_packet, packet_size
@@ -20,13 +19,11 @@ AHEAD = 4  # packets a lane reads before it uses the first
 
 
 @cuda.jit(device=True)
-def slot(k, size):  # type: ignore[no-untyped-def]
+def slot(k, size):
     """Where number k of a vector lies in shared memory, for packets of ``size`` numbers."""
     if size == 4:
         return k
-    return (
-        (k & -(8 * LANES)) | ((k & 4) * LANES) | (((k & (8 * LANES - 1)) >> 3) << 2) | (k & 3)
-    )
+    return (k & -(8 * LANES)) | ((k & 4) * LANES) | (((k & (8 * LANES - 1)) >> 3) << 2) | (k & 3)
 
 
 def room(width: int, weights: Any) -> int:
@@ -35,7 +32,7 @@ def room(width: int, weights: Any) -> int:
 
 
 @cuda.jit(device=True)
-def load_ahead(weights, row, end, k, width, span):  # type: ignore[no-untyped-def]
+def load_ahead(weights, row, end, k, width, span):
     """Four packets of a row, ``span`` apart, from number k on; zeros beyond its end."""
     at = row * width + k
     there = row < end
@@ -48,7 +45,7 @@ def load_ahead(weights, row, end, k, width, span):  # type: ignore[no-untyped-de
 
 
 @cuda.jit(device=True)
-def load_first(weights, first, end, width):  # type: ignore[no-untyped-def]
+def load_first(weights, first, end, width):
     """What `dot_rows` begins with: asked for early, it travels while the vector is made."""
     size = packet_size(weights)
     lane = cuda.threadIdx.x % LANES
@@ -57,7 +54,7 @@ def load_first(weights, first, end, width):  # type: ignore[no-untyped-def]
 
 
 @cuda.jit(device=True)
-def dot_rows(weights, packets, first, end, width, xs, totals):  # type: ignore[no-untyped-def]
+def dot_rows(weights, packets, first, end, width, xs, totals):
     """xs[totals + i] = W[first + i] . xs for the rows from first to end, in every block alike.
 
     weights is flat with rows of ``width``; packets come from `load_first`; xs is filled to `room`.
@@ -91,7 +88,7 @@ def dot_rows(weights, packets, first, end, width, xs, totals):  # type: ignore[n
 
 
 @cuda.jit(device=True)
-def fill(source, n, space, size, xs):  # type: ignore[no-untyped-def]
+def fill(source, n, space, size, xs):
     """A vector of n numbers into shared memory, zeros behind it; no barrier."""
     k = cuda.threadIdx.x
     while k < space:
@@ -100,7 +97,7 @@ def fill(source, n, space, size, xs):  # type: ignore[no-untyped-def]
 
 
 @kernel(THREADS, 2)
-def _add_product(source, weights, n, width, space, rows, tile, x):  # type: ignore[no-untyped-def]
+def _add_product(source, weights, n, width, space, rows, tile, x):
     xs = cuda.shared.array(0, float32)
     first = cuda.blockIdx.x * tile
     end = min(first + tile, rows)
@@ -116,7 +113,7 @@ def _add_product(source, weights, n, width, space, rows, tile, x):  # type: igno
 
 
 def add_product(queue: Queue, source: Any, weights: Any, x: Any) -> None:
-    """x (rows,) += W (rows, width) source (n,), width being n padded to whole packets."""
+    """X (rows,) += W (rows, width) source (n,), width being n padded to whole packets."""
     rows, width = x.size, weights.size // x.size
     tile, space = queue.tile(rows), room(width, weights)
     queue.launch(

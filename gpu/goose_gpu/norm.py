@@ -19,7 +19,7 @@ from goose_gpu.matvec import slot
 
 
 @cuda.jit(device=True)
-def block_sum(value, scratch):  # type: ignore[no-untyped-def]
+def block_sum(value, scratch):
     """A float32's sum over the block, in every thread; scratch holds a number a warp."""
     total = lane_sum(value)
     cuda.syncthreads()  # scratch may still be read
@@ -33,8 +33,8 @@ def block_sum(value, scratch):  # type: ignore[no-untyped-def]
 
 
 @cuda.jit(device=True)
-def fill_normed(x, weight, bias, eps, n, space, size, xs, scratch):  # type: ignore[no-untyped-def]
-    """xs = layer norm of x (n,) in packet order, zeros behind it.
+def fill_normed(x, weight, bias, eps, n, space, size, xs, scratch):
+    """Xs = layer norm of x (n,) in packet order, zeros behind it.
 
     Every thread fills the numbers k = its index + a multiple of the block's size; no barrier.
     """
@@ -61,8 +61,8 @@ def fill_normed(x, weight, bias, eps, n, space, size, xs, scratch):  # type: ign
 
 
 @cuda.jit(device=True)
-def shift_and_mix(shift, mix, keep, fresh, n, size, xs):  # type: ignore[no-untyped-def]
-    """xs = xx + (shift - xx) * mix of what `fill_normed` left; one block keeps xx in ``fresh``.
+def shift_and_mix(shift, mix, keep, fresh, n, size, xs):
+    """Xs = xx + (shift - xx) * mix of what `fill_normed` left; one block keeps xx in ``fresh``.
 
     The shift itself stays: other blocks still read it.  The next kernel moves ``fresh`` there.
     """

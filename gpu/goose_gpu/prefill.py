@@ -56,9 +56,7 @@ class Prefill:
             self.high, self.rest = zeros(most, w.memory), zeros(most, w.memory)
             self.scales = zeros(6 * T, np.float32)
         self.logits = zeros((1, min(LOGIT_ROWS, T), s.vocab_size), np.float32)
-        self._host_logits = self.card.pinned(
-            (min(LOGIT_ROWS, T), s.vocab_size), np.float32
-        )
+        self._host_logits = self.card.pinned((min(LOGIT_ROWS, T), s.vocab_size), np.float32)
         self._host_tokens = self.card.pinned(T, np.int32)
         self._no_states = zeros((1, 1), np.float32)
 
@@ -95,7 +93,7 @@ class Prefill:
         self, x: Any, T: int, products: Products, out: Any, add: bool = False,
         how: int = prompt.AS_IT_IS, split: bool = True,
     ) -> None:  # fmt: skip
-        """out (+)= x W^T after an activation; ``split`` False: x is what it was the last time."""
+        """Out (+)= x W^T after an activation; ``split`` False: x is what it was the last time."""
         queue, ends = self.card.queue, self._ends
         if not self.tensor:
             if how != prompt.AS_IT_IS:

@@ -1,7 +1,7 @@
 """What a prompt's tokens need besides matrix products: norms, mixing, splitting, activations.
 
-    xx[t] = layer norm(x[t]);   x_c[t] = xx[t] + (xx[t - 1] - xx[t]) * mix_c
-    x = scale (high + low)      in 16 bits each, scale a power of two of the row's own
+xx[t] = layer norm(x[t]);   x_c[t] = xx[t] + (xx[t - 1] - xx[t]) * mix_c
+x = scale (high + low)      in 16 bits each, scale a power of two of the row's own
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ AS_IT_IS, LOW_RANK, RELU_SQUARED = 0, 1, 2  # what happens to a number on its wa
 
 
 @kernel(ROW_THREADS)
-def _norm_rows(x, weight, bias, eps, normed):  # type: ignore[no-untyped-def]
+def _norm_rows(x, weight, bias, eps, normed):
     xs = cuda.shared.array(0, float32)
     scratch = cuda.shared.array(32, float32)
     t, D = cuda.blockIdx.x, x.shape[1]
@@ -34,14 +34,12 @@ def _norm_rows(x, weight, bias, eps, normed):  # type: ignore[no-untyped-def]
 def norm_rows(
     queue: Queue, x: Any, T: int, norm: tuple[Any, Any], eps: np.float32, normed: Any
 ) -> None:
-    """normed (T, D) = layer norm of the rows of x."""
-    queue.launch(
-        _norm_rows, T, ROW_THREADS, x, *norm, eps, normed, shared=4 * x.shape[1]
-    )
+    """Normed (T, D) = layer norm of the rows of x."""
+    queue.launch(_norm_rows, T, ROW_THREADS, x, *norm, eps, normed, shared=4 * x.shape[1])
 
 
 @kernel(ROW_THREADS)
-def _mix_rows(normed, shift, mix, mixed):  # type: ignore[no-untyped-def]
+def _mix_rows(normed, shift, mix, mixed):
     t, c = cuda.blockIdx.x, cuda.blockIdx.y
     for i in range(cuda.threadIdx.x, normed.shape[1], cuda.blockDim.x):
         xx = normed[t, i]
@@ -50,12 +48,12 @@ def _mix_rows(normed, shift, mix, mixed):  # type: ignore[no-untyped-def]
 
 
 def mix_rows(queue: Queue, normed: Any, T: int, shift: Any, mix: Any, mixed: Any) -> None:
-    """mixed (C, T, D) = token shift of normed (T, D); the shift (D,) itself stays."""
+    """Mixed (C, T, D) = token shift of normed (T, D); the shift (D,) itself stays."""
     queue.launch(_mix_rows, (T, mix.shape[0]), ROW_THREADS, normed, shift, mix, mixed)
 
 
 @kernel(ROW_THREADS)
-def _keep_row(normed, t, shift):  # type: ignore[no-untyped-def]
+def _keep_row(normed, t, shift):
     i = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
     if i < shift.size:
         shift[i] = normed[t, i]
@@ -68,7 +66,7 @@ def keep_row(queue: Queue, normed: Any, t: int, shift: Any) -> None:
 
 
 @cuda.jit(device=True)
-def activated(value, how, column, end_w, end_v):  # type: ignore[no-untyped-def]
+def activated(value, how, column, end_w, end_v):
     """A number after the activation that its column has; see `activate`."""
     if how == LOW_RANK:
         if column < end_w:
@@ -82,15 +80,13 @@ def activated(value, how, column, end_w, end_v):  # type: ignore[no-untyped-def]
 
 
 @kernel(ROW_THREADS)
-def _activate(x, how, end_w, end_v):  # type: ignore[no-untyped-def]
+def _activate(x, how, end_w, end_v):
     p, t = cuda.blockIdx.y, cuda.blockIdx.x
     for i in range(cuda.threadIdx.x, x.shape[2], cuda.blockDim.x):
         x[p, t, i] = activated(x[p, t, i], how, i, end_w, end_v)
 
 
-def activate(
-    queue: Queue, x: Any, T: int, how: int, ends: tuple[int, int] = (0, 0)
-) -> None:
+def activate(queue: Queue, x: Any, T: int, how: int, ends: tuple[int, int] = (0, 0)) -> None:
     """Apply an activation to x (planes, T, row) in place.
 
     LOW_RANK: tanh before column ends[0], sigmoid from ends[1] on.  RELU_SQUARED: max(x, 0)^2.
@@ -99,7 +95,7 @@ def activate(
 
 
 @kernel(ROW_THREADS)
-def _split(x, how, end_w, end_v, high, low, scales):  # type: ignore[no-untyped-def]
+def _split(x, how, end_w, end_v, high, low, scales):
     scratch = cuda.shared.array(32, float32)
     p, t = cuda.blockIdx.y, cuda.blockIdx.x
     n = x.shape[2]
@@ -130,17 +126,17 @@ def split(
     queue: Queue, x: Any, T: int, high: Any, low: Any, scales: Any, how: int = AS_IT_IS,
     ends: tuple[int, int] = (0, 0),
 ) -> None:  # fmt: skip
-    """scales (high + low) = x after `activate`: (planes, T, row), 16 bits each; (planes, T)."""
+    """Scales (high + low) = x after `activate`: (planes, T, row), 16 bits each; (planes, T)."""
     queue.launch(_split, (T, x.shape[0]), ROW_THREADS, x, how, *ends, high, low, scales)
 
 
 @kernel(ROW_THREADS)
-def _copy_rows(source, first, target):  # type: ignore[no-untyped-def]
+def _copy_rows(source, first, target):
     t = cuda.blockIdx.x
     for i in range(cuda.threadIdx.x, source.shape[1], cuda.blockDim.x):
         target[0, t, i] = source[first + t, i]
 
 
 def copy_rows(queue: Queue, source: Any, first: int, n: int, target: Any) -> None:
-    """target (1, n, row) = n rows of source (T, D) from the first on."""
+    """Target (1, n, row) = n rows of source (T, D) from the first on."""
     queue.launch(_copy_rows, n, ROW_THREADS, source, first, target)

@@ -23,7 +23,7 @@ _NOBODY = np.int32(2**31 - 1)
 
 
 @kernel(RANK_THREADS)
-def _rank(values, ids, known, n, portion, k, out_values, out_ids):  # type: ignore[no-untyped-def]
+def _rank(values, ids, known, n, portion, k, out_values, out_ids):
     best = cuda.shared.array(RANK_THREADS, float32)
     names = cuda.shared.array(RANK_THREADS, int32)
     t = cuda.threadIdx.x
@@ -82,7 +82,7 @@ def portions(n: int) -> int:
 
 
 @kernel(ONE_WARP)
-def _append(tokens, log, position):  # type: ignore[no-untyped-def]
+def _append(tokens, log, position):
     if cuda.threadIdx.x == 0:
         at = position[0]
         log[at % log.size] = tokens[0]

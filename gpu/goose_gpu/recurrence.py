@@ -24,7 +24,7 @@ STAGE = 2 if SIMULATOR else 8  # tokens fetched together
 
 
 @kernel(HEADS * LANES)
-def _prepare(layer, vec, T, H, att, v_first, scalars):  # type: ignore[no-untyped-def]
+def _prepare(layer, vec, T, H, att, v_first, scalars):
     pair = cuda.blockIdx.x * HEADS + cuda.threadIdx.x // LANES
     lane = cuda.threadIdx.x % LANES
     if pair >= T * H:
@@ -96,9 +96,7 @@ def recur_kernel(N: int) -> Any:
     fours = C // 4
 
     @kernel(threads, 2)
-    def _recur(  # type: ignore[no-untyped-def]
-        vec, plane, row, T, wkv, read, taken_out, keep, states
-    ):
+    def _recur(vec, plane, row, T, wkv, read, taken_out, keep, states):
         tokens = cuda.shared.array(stage, float32)
         S = cuda.local.array(C, float32)
         coming = cuda.local.array(coming_size, float32)
@@ -199,7 +197,7 @@ def recur(
 
 
 @kernel(HEADS * LANES)
-def _finish(vec, T, H, att, read, taken, scalars, eps, out):  # type: ignore[no-untyped-def]
+def _finish(vec, T, H, att, read, taken, scalars, eps, out):
     pair = cuda.blockIdx.x * HEADS + cuda.threadIdx.x // LANES
     lane = cuda.threadIdx.x % LANES
     if pair >= T * H:
@@ -228,8 +226,6 @@ def finish(
     queue: Queue, vec: Any, T: int, H: int, att: Any, read: Any, taken: Any, scalars: Any,
     eps: np.float32, out: Any,
 ) -> None:  # fmt: skip
-    """out (1, T, row) = (group norm(read) + bonus v) gate; scalars[1] becomes the removed norm."""
+    """Out (1, T, row) = (group norm(read) + bonus v) gate; scalars[1] becomes the removed norm."""
     blocks = cover(T * H, HEADS)
-    queue.launch(
-        _finish, blocks, HEADS * LANES, vec, T, H, att, read, taken, scalars, eps, out
-    )
+    queue.launch(_finish, blocks, HEADS * LANES, vec, T, H, att, read, taken, scalars, eps, out)

@@ -44,13 +44,13 @@ FLOOR = np.float32(1e-12)  # of a removal key's norm
 
 
 @cuda.jit(device=True)
-def sigmoid(z):  # type: ignore[no-untyped-def]
+def sigmoid(z):
     """1 / (1 + e^-z), in the form that never overflows."""
     return HALF + HALF * np.float32(math.tanh(HALF * z))
 
 
 @kernel(THREADS, 2)
-def _project(  # type: ignore[no-untyped-def]
+def _project(
     x, weight, bias, eps, shift, mix, inward, D, width, space, rank_w, rank_a, rank_v, rank_g,
     tile, vec, low, fresh,
 ):  # fmt: skip
@@ -134,7 +134,7 @@ def advance_kernel(N: int) -> Any:
     fits = C % 4 == 0
 
     @kernel(N * PARTS)
-    def _advance(  # type: ignore[no-untyped-def]
+    def _advance(
         layer, low, up, rank_w, rank_a, rank_v, rank_g, space, vec, att, wkv, v_first, fresh, shift,
         scalars, read, out, eps,
     ):  # fmt: skip

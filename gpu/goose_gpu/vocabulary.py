@@ -1,6 +1,6 @@
 """The two ends of a token: its row of the embedding, and the logits.
 
-    x = LN0(emb[token])            logits = head LN_out(x)
+x = LN0(emb[token])            logits = head LN_out(x)
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from goose_gpu.norm import fill_normed
 
 
 @kernel(THREADS, 2)
-def _embed(tokens, emb, weight, bias, eps, x):  # type: ignore[no-untyped-def]
+def _embed(tokens, emb, weight, bias, eps, x):
     xs = cuda.shared.array(0, float32)
     scratch = cuda.shared.array(32, float32)
     t, D = cuda.blockIdx.x, x.shape[1]
@@ -32,14 +32,12 @@ def _embed(tokens, emb, weight, bias, eps, x):  # type: ignore[no-untyped-def]
 def embed(
     queue: Queue, tokens: Any, emb: Any, norm: tuple[Any, Any], eps: np.float32, x: Any, T: int
 ) -> None:
-    """x (T, D) = layer norm 0 of the rows of emb (V, D) that tokens (T,) int32 name."""
+    """X (T, D) = layer norm 0 of the rows of emb (V, D) that tokens (T,) int32 name."""
     queue.launch(_embed, T, THREADS, tokens, emb, *norm, eps, x, shared=4 * x.shape[1])
 
 
 @kernel(THREADS, 2)
-def _head(  # type: ignore[no-untyped-def]
-    x, row, weight, bias, eps, head, D, width, space, V, tile, logits
-):
+def _head(x, row, weight, bias, eps, head, D, width, space, V, tile, logits):
     xs = cuda.shared.array(0, float32)
     scratch = cuda.shared.array(32, float32)
     first = cuda.blockIdx.x * tile
@@ -59,7 +57,7 @@ def head(
     queue: Queue, x: Any, row: int, norm: tuple[Any, Any], eps: np.float32, weights: Any,
     logits: Any,
 ) -> None:  # fmt: skip
-    """logits (V,) = head (V, width) times layer norm out of x[row] (D,)."""
+    """Logits (V,) = head (V, width) times layer norm out of x[row] (D,)."""
     V, D = logits.size, x.shape[1]
     width = weights.size // V
     tile, space = queue.tile(V), room(width, weights)

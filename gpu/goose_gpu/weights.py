@@ -102,11 +102,10 @@ class Weights:
         self.ln0 = self._norm(source, "blocks.0.ln0")
         self.ln_out = self._norm(source, "ln_out")
         head = self._rows(source.matrix("head.weight"), self.width)
-        V, D = sizes.vocab_size, sizes.n_embd
+        V = sizes.vocab_size
         self.head = Products(
             self._send(head.ravel()), self.width, [(0, 0, V, 0, self.width, 0, 0)], self._send
         )
-        assert head.shape[0] == V and self.emb.shape == (V, D)
 
     def _send(self, array: NDArray[Any]) -> Any:
         self.nbytes += array.nbytes
@@ -196,7 +195,7 @@ def padded_sizes(sizes: Sizes, itemsize: int) -> tuple[tuple[int, int, int, int]
 
 def weight_bytes(sizes: Sizes, dtype: str) -> int:
     """Memory that the weights will take."""
-    itemsize = MEMORY[dtype].itemsize
+    itemsize = int(MEMORY[dtype].itemsize)
     ranks, width, F = padded_sizes(sizes, itemsize)
     D, V, R = sizes.n_embd, sizes.vocab_size, sum(ranks)
     pieces, columns = slices(D, itemsize)

@@ -414,7 +414,8 @@ def test_random_damage_never_escapes_as_another_error(tmp_path):
 
 def test_unknown_options():
     for options, words in (
-        ({"device": "tpu"}, "expected auto, cpu or reference"),
+        ({"device": "tpu"}, "expected auto, cpu, cuda"),
+        ({"device": "cuda:x"}, "expected auto, cpu, cuda"),
         ({"device": "cuda"}, "use device='cpu'"),
         ({"dtype": "fp8"}, "expected one of auto, fp32"),
         ({"dtype": "int8"}, "not supported yet"),

@@ -63,7 +63,7 @@ class Program:
 def _operands(text: str) -> list:
     parts, depth, word = [], 0, ""
     for ch in text:
-        depth += ch in "{[" and 1 or (ch in "}]" and -1 or 0)
+        depth += (ch in "{[" and 1) or ((ch in "}]" and -1) or 0)
         if ch == "," and depth == 0:
             parts.append(word.strip())
             word = ""
@@ -159,7 +159,7 @@ class Machine:
             return ~self.value(operand[1:], kind)
         if operand in self.regs:
             raw = self.regs[operand]
-            if kind == bool:
+            if kind == TYPES["pred"]:
                 return raw
             if raw.dtype.itemsize == kind.itemsize:
                 return raw.view(kind)
@@ -273,7 +273,7 @@ class Machine:
             byte = where[mine].astype(np.int64) - start
             if (byte < 0).any() or (byte + size * count > flat.size).any():
                 raise KernelFault(
-                    f"bytes {byte.min()} to {byte.max() + size * count} of an array of {array.shape}"
+                    f"bytes {byte.min()} to {byte.max() + size * count} of an array {array.shape}"
                     f" {array.dtype}"
                 )
             view = flat[: flat.size // size * size].view(f"u{size}")

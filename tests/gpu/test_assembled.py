@@ -11,7 +11,6 @@ from tests.gpu.backends import COMPILER
 if COMPILER:
     from goose_gpu.engine import Engine
     from goose_gpu.weights import MEMORY, Sizes, Source
-
     from tests.gpu.assembling import ARCHITECTURES, assemble, ptx_of, signature
     from tests.gpu.virtual_card import VirtualCard, VirtualQueue
 

@@ -9,6 +9,9 @@ FAKE = """
 int cuInit(unsigned f) { return %d; }
 int cuDeviceGetCount(int *n) { *n = %d; return 0; }
 int cuDeviceGet(int *d, int i) { *d = i; return 0; }
+int cuDriverGetVersion(int *n) { *n = 12080; return 0; }
+int cuDeviceGetAttribute(int *n, int a, int d) {
+    *n = a == 16 ? 132 : a == 75 ? 9 : d; return 0; }
 int cuDeviceGetName(char *s, int n, int d) { strncpy(s, d ? "Card B" : "Card A", n); return 0; }
 """
 
@@ -37,3 +40,7 @@ def test_drivers(tmp_path, status, count, names, words):
     cards = find_cards(str(library))
     assert cards.names == names
     assert words in cards.words
+    if names:
+        assert cards.driver == (12, 8)
+        assert cards.capabilities == ((9, 0), (9, 1))
+        assert cards.multiprocessors == (132, 132)

@@ -28,9 +28,8 @@ def cuda(request, monkeypatch):
 
     def load(source, dtype="auto", few=4, chunk=16):
         import goose_gpu
-        from goose_gpu.engine import Engine
-
         import goose_viz.cuda
+        from goose_gpu.engine import Engine
 
         class Small(Engine):
             def __init__(self, card, *args):

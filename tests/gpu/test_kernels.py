@@ -1,13 +1,23 @@
 """Every kernel against plain NumPy: in the simulator, and as compiled code in the PTX machine."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
 from tests.gpu.backends import BACKENDS, SIMULATOR, open_card, tiny
 
 if BACKENDS:
-    from goose_gpu import channelmix, matmul, matvec, prompt, ranking, recurrence, timemix
-    from goose_gpu import vocabulary
+    from goose_gpu import (
+        channelmix,
+        matmul,
+        matvec,
+        prompt,
+        ranking,
+        recurrence,
+        timemix,
+        vocabulary,
+    )
     from goose_gpu.launch import padded
     from goose_gpu.weights import MEMORY
 
@@ -219,7 +229,7 @@ def test_advance(card, up, shape, dtype, layer):
     low, shift, fresh = vector(rng, R), vector(rng, D), vector(rng, D)
     vec, att, S, v_first = heads(rng, 1, H, N)
     ends = np.cumsum([0, *ranks])
-    sums = [W[:, a:b] @ low[a:b] for a, b in zip(ends, ends[1:], strict=False)]
+    sums = [W[:, a:b] @ low[a:b] for a, b in pairwise(ends)]
     vec[[0, 1, 7, 6], 0] = sums
     d_vec, d_S, d_first, d_shift = up(vec[:, 0]), up(S.ravel()), up(v_first[0]), up(shift)
     scalars, read, out = (up(np.zeros(s, np.float32)) for s in ((3, H), D, D))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 
 import numpy as np
-from goose_gpu.launch import Queue
 
+from goose_gpu.launch import Queue
 from tests.gpu import ptx_machine
 from tests.gpu.assembling import ptx_of, signature
 

@@ -46,7 +46,7 @@ class ModelPanel(Panel):
             "low ranks": f"decay {c.rank_decay}, rate {c.rank_iclr}, value {c.rank_value}, "
             f"gate {c.rank_gate}",
             "file": f"{model.source} ({c.source_format})",
-            "device": model.device,
+            "device": model.device + (f" · {model.device_words}" if model.device_words else ""),
             "weights": f"{model.dtype}, {model.nbytes / 1e6:.1f} MB",
             "state": f"{model.new_state().nbytes / 1e6:.2f} MB at any length of text",
         }.items():

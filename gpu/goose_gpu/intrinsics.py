@@ -1,0 +1,325 @@
+"""`lanes` on a card: instructions that numba has no name for, as LLVM and PTX.
+
+Index arguments are int64.  Nothing here checks bounds: the kernels do.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba.cuda import types
+from numba.cuda.extending import intrinsic
+
+I1, I16, I32, I64 = (ir.IntType(n) for n in (1, 16, 32, 64))
+F32 = ir.FloatType()
+_BITS = {types.float32: types.float32, types.uint16: types.uint32, types.int16: types.int32}
+
+
+def _element(weights: Any) -> Any:
+    """A weight array's dtype, if these functions know it."""
+    dtype = getattr(weights, "dtype", weights)
+    return dtype if dtype in _BITS else None
+
+
+def _kind(packet: Any) -> Any:
+    """The weight dtype that a packet was read from."""
+    return {v: k for k, v in _BITS.items()}.get(packet.dtype)
+
+
+def _size(dtype: Any) -> int:
+    return 128 // int(dtype.bitwidth)
+
+
+def pointer_to(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> Any:
+    """Where an array's element lies."""
+    data = context.make_array(array_type)(context, builder, array).data
+    return builder.gep(data, [builder.zext(index, I64) if index.type != I64 else index])
+
+
+def _four(builder: Any, pointer: Any) -> list[Any]:
+    """Four floats from a pointer that is a multiple of 16 bytes."""
+    vector = ir.VectorType(F32, 4)
+    value = builder.load(builder.bitcast(pointer, ir.PointerType(vector)), align=16)
+    return [builder.extract_element(value, ir.Constant(I32, i)) for i in range(4)]
+
+
+def _wide(builder: Any, kind: Any, bits: Any) -> Any:
+    """16 bits as float32."""
+    if kind == types.uint16:
+        shifted = builder.shl(builder.zext(bits, I32), ir.Constant(I32, 16))
+        return builder.bitcast(shifted, F32)
+    return builder.fpext(builder.bitcast(bits, ir.HalfType()), F32)
+
+
+def _unpack(builder: Any, kind: Any, packet: Any) -> list[Any]:
+    """A packet's numbers as float32 values, in memory order."""
+    words = [builder.extract_value(packet, i) for i in range(4)]
+    if kind == types.float32:
+        return words
+    numbers = []
+    for word in words:
+        if kind == types.uint16:  # the upper half is a float32 already, but for the lower bits
+            low = builder.bitcast(builder.shl(word, ir.Constant(I32, 16)), F32)
+            mask = ir.Constant(I32, 0xFFFF0000)
+            numbers += [low, builder.bitcast(builder.and_(word, mask), F32)]
+        else:
+            high = builder.lshr(word, ir.Constant(I32, 16))
+            numbers += [_wide(builder, kind, builder.trunc(half, I16)) for half in (word, high)]
+    return numbers
+
+
+def _fma(builder: Any, a: Any, b: Any, c: Any) -> Any:
+    module = builder.module
+    f = module.declare_intrinsic("llvm.fma", [F32], ir.FunctionType(F32, [F32] * 3))
+    return builder.call(f, [a, b, c])
+
+
+def pack(builder: Any, values: list[Any]) -> Any:
+    """Values of one type as one tuple."""
+    packed: Any = ir.Constant(ir.ArrayType(values[0].type, len(values)), ir.Undefined)
+    for i, value in enumerate(values):
+        packed = builder.insert_value(packed, value, i)
+    return packed
+
+
+@intrinsic
+def packet_size(typingctx: Any, weights: Any) -> Any:
+    """Numbers in 16 bytes: 4 or 8."""
+    if (dtype := _element(weights)) is None:
+        return None
+
+    def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return ir.Constant(I64, _size(dtype))
+
+    return types.int64(weights), code
+
+
+@intrinsic
+def widen(typingctx: Any, number: Any) -> Any:
+    """A stored weight as float32."""
+    if (dtype := _element(number)) is None:
+        return None
+
+    def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return args[0] if dtype == types.float32 else _wide(builder, dtype, args[0])
+
+    return types.float32(number), code
+
+
+@intrinsic
+def load_packet(typingctx: Any, weights: Any, index: Any, wanted: Any) -> Any:
+    """16 bytes of weights from element ``index`` on; zeros, and no access, if not wanted.
+
+    Past L1, since a token reads every weight once; volatile, so that the load stays ahead of
+    the barrier that it is written ahead of.
+    """
+    if (dtype := _element(weights)) is None:
+        return None
+    packet = types.UniTuple(_BITS[dtype], 4)
+
+    def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        array, at, on = args
+        pointer = builder.ptrtoint(pointer_to(context, builder, weights, array, at), I64)
+        text = (
+            "{ .reg .pred p; setp.ne.u32 p, $5, 0; "
+            "mov.u32 $0, 0; mov.u32 $1, 0; mov.u32 $2, 0; mov.u32 $3, 0; "
+            "@p ld.global.nc.L1::no_allocate.v4.u32 {$0, $1, $2, $3}, [$4]; }"
+        )
+        kind = ir.FunctionType(ir.LiteralStructType([I32] * 4), [I64, I32])
+        asm = ir.InlineAsm(kind, text, "=&r,=&r,=&r,=&r,l,r", side_effect=True)
+        words = builder.call(asm, [pointer, builder.zext(on, I32)])
+        values = [builder.extract_value(words, i) for i in range(4)]
+        if dtype == types.float32:
+            values = [builder.bitcast(v, F32) for v in values]
+        return pack(builder, values)
+
+    return packet(weights, types.int64, types.boolean), code
+
+
+@intrinsic
+def dot_packet(typingctx: Any, packet: Any, xs: Any, at: Any, half: Any, total: Any) -> Any:
+    """Total + a packet times float32 xs: four from ``at``, four more from ``at + half``."""
+    kind = _kind(packet)
+
+    def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        values, array, i, gap, sum_ = args
+        x = _four(builder, pointer_to(context, builder, xs, array, i))
+        if kind != types.float32:
+            x += _four(builder, pointer_to(context, builder, xs, array, builder.add(i, gap)))
+        for weight, number in zip(_unpack(builder, kind, values), x, strict=True):
+            sum_ = _fma(builder, weight, number, sum_)
+        return sum_
+
+    return types.float32(packet, xs, types.int64, types.int64, types.float32), code
+
+
+@intrinsic
+def no_sums(typingctx: Any, weights: Any) -> Any:
+    """As many zeros as a packet of these weights has numbers."""
+    if (dtype := _element(weights)) is None:
+        return None
+    n = _size(dtype)
+
+    def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return ir.Constant(ir.ArrayType(F32, n), [0.0] * n)
+
+    return types.UniTuple(types.float32, n)(weights), code
+
+
+@intrinsic
+def add_packet(typingctx: Any, packet: Any, factor: Any, sums: Any) -> Any:
+    """Sums + a packet times a factor, number by number."""
+    kind = _kind(packet)
+
+    def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        numbers = _unpack(builder, kind, args[0])
+        old = [builder.extract_value(args[2], i) for i in range(len(numbers))]
+        new = [_fma(builder, w, args[1], s) for w, s in zip(numbers, old, strict=True)]
+        return pack(builder, new)
+
+    return sums(packet, types.float32, sums), code
+
+
+@intrinsic
+def store_sums(typingctx: Any, sums: Any, target: Any, at: Any) -> Any:
+    """Write the sums to target[at : at + n]."""
+
+    def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        for i in range(sums.count):
+            index = builder.add(args[2], ir.Constant(I64, i))
+            pointer = pointer_to(context, builder, target, args[1], index)
+            builder.store(builder.extract_value(args[0], i), pointer)
+        return context.get_dummy_value()
+
+    return types.void(sums, target, types.int64), code
+
+
+def _exchange(builder: Any, value: Any, mode: str, distance: int) -> Any:
+    """The value of another lane: ``bfly`` lane ^ distance, ``up`` lane - distance."""
+    text = f"shfl.sync.{mode}.b32 $0, $1, {distance}, {31 if mode == 'bfly' else 0}, -1;"
+    asm = ir.InlineAsm(ir.FunctionType(F32, [F32]), text, "=f,f", side_effect=True)
+    return builder.call(asm, [value])
+
+
+@intrinsic
+def column_sums(typingctx: Any, sums: Any) -> Any:
+    """Each sum over the eight lanes of the same index modulo 4."""
+
+    def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        values = [builder.extract_value(args[0], i) for i in range(sums.count)]
+        for distance in (4, 8, 16):
+            others = [_exchange(builder, v, "bfly", distance) for v in values]
+            values = [builder.fadd(a, b) for a, b in zip(values, others, strict=True)]
+        return pack(builder, values)
+
+    return sums(sums), code
+
+
+@intrinsic
+def load_fresh(typingctx: Any, array: Any, index: Any) -> Any:
+    """A float32 that another block has just written: past L1, which is not coherent."""
+
+    def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        pointer = builder.ptrtoint(pointer_to(context, builder, array, *args), I64)
+        kind = ir.FunctionType(F32, [I64])
+        asm = ir.InlineAsm(kind, "ld.volatile.global.f32 $0, [$1];", "=f,l", side_effect=True)
+        return builder.call(asm, [pointer])
+
+    return types.float32(array, types.int64), code
+
+
+def _over_lanes(distances: tuple[int, ...], combine: str, words: str) -> Any:
+    def typing(typingctx: Any, value: Any) -> Any:
+        def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            value = args[0]
+            for distance in distances:
+                other = _exchange(builder, value, "bfly", distance)
+                if combine == "sum":
+                    value = builder.fadd(value, other)
+                else:
+                    more = builder.fcmp_ordered(">", other, value)
+                    value = builder.select(more, other, value)
+            return value
+
+        return types.float32(types.float32), code
+
+    typing.__doc__ = words
+    return intrinsic(typing)
+
+
+lane_sum = _over_lanes((16, 8, 4, 2, 1), "sum", "A float32's sum over the warp, in every lane.")
+lane_max = _over_lanes((16, 8, 4, 2, 1), "max", "A float32's maximum over the warp.")
+part_sum = _over_lanes((4, 2, 1), "sum", "A float32's sum over its group of eight lanes.")
+
+
+@intrinsic
+def lane_scan(typingctx: Any, value: Any) -> Any:
+    """An int32's sum over this lane and those before it in the warp."""
+
+    def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        text = "{ .reg .pred p; .reg .b32 t; " + "".join(
+            f"shfl.sync.up.b32 t|p, $0, {d}, 0, -1; @p add.s32 $0, $0, t; "
+            for d in (1, 2, 4, 8, 16)
+        )
+        kind = ir.FunctionType(I32, [I32])
+        asm = ir.InlineAsm(kind, text + "}", "=r,0", side_effect=True)
+        return builder.call(asm, args)
+
+    return types.int32(types.int32), code
+
+
+@intrinsic
+def load_four(typingctx: Any, array: Any, index: Any) -> Any:
+    """Four float32 from an index that is a multiple of four."""
+
+    def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return pack(builder, _four(builder, pointer_to(context, builder, array, *args)))
+
+    return types.UniTuple(types.float32, 4)(array, types.int64), code
+
+
+@intrinsic
+def store_four(typingctx: Any, array: Any, index: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
+    """Write four float32 to an index that is a multiple of four."""
+
+    def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        vector: Any = ir.Constant(ir.VectorType(F32, 4), ir.Undefined)
+        for i, value in enumerate(args[2:]):
+            vector = builder.insert_element(vector, value, ir.Constant(I32, i))
+        pointer = pointer_to(context, builder, array, args[0], args[1])
+        builder.store(vector, builder.bitcast(pointer, ir.PointerType(vector.type)), align=16)
+        return context.get_dummy_value()
+
+    f = types.float32
+    return types.void(array, types.int64, f, f, f, f), code
+
+
+@intrinsic
+def power_of_two(typingctx: Any, exponent: Any) -> Any:
+    """2^exponent for an int32 from -126 to 127."""
+
+    def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        bits = builder.add(args[0], ir.Constant(I32, 127))
+        return builder.bitcast(builder.shl(bits, ir.Constant(I32, 23)), F32)
+
+    return types.float32(types.int32), code
+
+
+@intrinsic
+def narrow(typingctx: Any, number: Any, like: Any) -> Any:
+    """A float32 as the nearest number of an array's weight type, in its bits."""
+    if (dtype := _element(like)) is None:
+        return None
+
+    def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        if dtype == types.float32:
+            return args[0]
+        if dtype == types.int16:
+            return builder.bitcast(builder.fptrunc(args[0], ir.HalfType()), I16)
+        bits = builder.bitcast(args[0], I32)
+        odd = builder.and_(builder.lshr(bits, ir.Constant(I32, 16)), ir.Constant(I32, 1))
+        bits = builder.add(builder.add(bits, ir.Constant(I32, 0x7FFF)), odd)
+        return builder.trunc(builder.lshr(bits, ir.Constant(I32, 16)), I16)
+
+    return dtype(types.float32, like), code

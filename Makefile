@@ -8,6 +8,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # numba decides at its import whether it simulates: these go in a process of their own
 SIMULATED := tests/gpu/test_kernels.py tests/gpu/test_engine.py
+# numba-cuda and cuda.core as on a card, with a driver made of Python
+DRIVEN := tests/gpu/test_real_card.py tests/gpu/test_engine.py
 
 .PHONY: run test test-gpu check lint bench clean
 
@@ -19,6 +21,7 @@ test: $(VENV)/.dev
 	$(BIN)/python -m pytest tests/goose_viz tests/app
 	$(BIN)/python -m pytest -n auto -m "not gpu" tests/gpu
 	NUMBA_ENABLE_CUDASIM=1 $(BIN)/python -m pytest -n auto $(SIMULATED)
+	FAKE_CUDA_DRIVER=1 $(BIN)/python -m pytest -n auto -m gpu $(DRIVEN)
 
 test-gpu: $(VENV)/.dev
 	$(BIN)/python -m pytest -m gpu --timeout 1800 tests/gpu

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
+from pathlib import Path
 from typing import Any
 
 from numba import cuda
@@ -47,8 +49,7 @@ class Queue:
         configured = self._configured.get(key)
         if configured is None or SIMULATOR:  # there a kernel has one configuration at a time
             with warnings.catch_warnings():  # a head a block is few blocks, and meant
-                warnings.filterwarnings("ignore", message="Grid size", module="numba")
-                warnings.filterwarnings("ignore", message="Grid size")
+                warnings.filterwarnings("ignore", message=".*Grid size")  # behind colour codes
                 configured = kernel[grid, block, self.stream, shared]
             self._configured[key] = configured
         configured(*args)
@@ -66,4 +67,18 @@ def kernel(threads: int, blocks: int = 1) -> Any:
     """
     if SIMULATOR:
         return cuda.jit
-    return cuda.jit(cache=True, launch_bounds=(threads, blocks))
+
+    def compile_later(function: Any) -> Any:
+        dispatcher = cuda.jit(cache=True, launch_bounds=(threads, blocks))(function)
+        # numba looks for changes in the kernel's own file only, not in those it takes from
+        dispatcher._cache._cache_file._source_stamp = _sources()
+        return dispatcher
+
+    return compile_later
+
+
+@functools.cache
+def _sources() -> tuple[tuple[str, int, int], ...]:
+    """When each file of this package was written, and its size."""
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    return tuple((f.name, f.stat().st_mtime_ns, f.stat().st_size) for f in files)

@@ -1,22 +1,58 @@
-"""What kernels can be run on here: the simulator in its own process, the PTX machine elsewhere."""
+"""What kernels can be run on here.
+
+The simulator, in a process of its own (NUMBA_ENABLE_CUDASIM=1); the PTX machine, called straight;
+a card, or under FAKE_CUDA_DRIVER=1 numba-cuda and cuda.core with a driver made of Python.
+"""
 
 from __future__ import annotations
 
 import importlib.util
 import os
+import tempfile
+from pathlib import Path
 
 import numpy as np
+import pytest
+
+from goose_gpu import CardError, choose_card
 
 SIMULATOR = os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("", "0")
-COMPILER = not SIMULATOR and importlib.util.find_spec("numba_cuda") is not None
+FAKE_DRIVER = os.environ.get("FAKE_CUDA_DRIVER", "0") not in ("", "0")
+COMPILER = not SIMULATOR and not FAKE_DRIVER and importlib.util.find_spec("numba_cuda") is not None
 
-#: One architecture of each dialect that the compiler speaks.
-BACKENDS = ["simulator"] if SIMULATOR else ["sm_75", "sm_90", "sm_120"] if COMPILER else []
+
+def _card_is_here() -> bool:
+    try:
+        choose_card()
+    except CardError:
+        return False
+    return not SIMULATOR
+
+
+if FAKE_DRIVER:
+    from tests.gpu.fake_driver import Driver
+
+    DRIVER = Driver()
+    DRIVER.install(Path(tempfile.mkdtemp()))
+    DRIVER.watch_the_compiler()
+
+#: One architecture of each dialect that the compiler speaks; a real card where there is one.
+NAMES = ["simulator"] if SIMULATOR else ["sm_75", "sm_90", "sm_120"] if COMPILER else []
+NAMES += ["card"] if _card_is_here() else []
+
+
+def backends(*names: str) -> list:
+    """Those of the named that are here, all when none is named; a real card always."""
+    chosen = [n for n in NAMES if n == "card" or not names or n in names]
+    return [pytest.param(n, marks=pytest.mark.gpu if n == "card" else ()) for n in chosen]
+
+
+BACKENDS = backends()
 
 
 def open_card(backend: str):
     """The card of that name."""
-    if backend == "simulator":
+    if backend in ("simulator", "card"):
         from goose_gpu.card import Card
 
         return Card()

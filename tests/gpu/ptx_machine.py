@@ -125,6 +125,7 @@ class Machine:
 
     def __init__(self, program, values, memory, grid, block, blocks, shared_bytes):
         self.p, self.values, self.memory = program, values, memory
+        self.starts = np.array([start for _, start in memory], np.uint64)
         self.threads, self.grid = block, grid
         n = len(blocks) * block
         self.n = n
@@ -262,19 +263,17 @@ class Machine:
         where = address[lanes]
         if ((where & np.uint64(size * count - 1)) != 0).any():
             raise KernelFault(f"global access of {size * count} bytes off its alignment")
-        numbers = (where >> np.uint64(40)).astype(np.int64)
+        numbers = np.searchsorted(self.starts, where, side="right") - 1
         out = np.empty((len(lanes), count), f"u{size}")
         for number in np.unique(numbers):
             mine = numbers == number
-            if not 0 < number <= len(self.memory):
+            if number < 0:
                 raise KernelFault(f"address {int(where[mine][0]):#x} belongs to no array")
-            array, start = self.memory[number - 1]
-            flat = array.reshape(-1).view(np.uint8)
-            byte = where[mine].astype(np.int64) - start
-            if (byte < 0).any() or (byte + size * count > flat.size).any():
+            flat, start = self.memory[number]
+            byte = (where[mine] - np.uint64(start)).astype(np.int64)
+            if (byte + size * count > flat.size).any():
                 raise KernelFault(
-                    f"bytes {byte.min()} to {byte.max() + size * count} of an array {array.shape}"
-                    f" {array.dtype}"
+                    f"bytes {byte.min()} to {byte.max() + size * count} of an array of {flat.size}"
                 )
             view = flat[: flat.size // size * size].view(f"u{size}")
             index = (byte // size)[:, None] + np.arange(count)
@@ -625,7 +624,6 @@ Machine.op_mul, Machine.op_fma, Machine.op_mad = _multiply, _fma, _fma
 
 def launch(program: Program, grid, block: int, args, shared: int = 0) -> int:
     """Run a kernel on NumPy arrays, in place; instructions executed, summed over its batches."""
-    grid = (*(grid if isinstance(grid, tuple) else (grid,)), 1, 1)[:3]
     memory, flat = [], []
     for arg in args:
         if isinstance(arg, np.ndarray):
@@ -635,23 +633,34 @@ def launch(program: Program, grid, block: int, args, shared: int = 0) -> int:
                 root = root.base
             offset = arg.ctypes.data - root.ctypes.data  # a card's allocations begin at 256 bytes
             start = (len(memory) + 1 << 40) + offset
-            memory.append((arg, start))
+            memory.append((arg.reshape(-1).view(np.uint8), start))
             flat += [0, 0, arg.size, arg.itemsize, start, *arg.shape, *arg.strides]
         else:
             flat.append(arg)
-    assert len(flat) == len(program.params), (len(flat), len(program.params))
-    values = {}
-    for (name, kind), value in zip(program.params, flat, strict=True):
+    return run(program, grid, block, flat, memory, shared)
+
+
+def run(program: Program, grid, block: int, values, memory, shared: int = 0) -> int:
+    """Run a kernel on raw parameters.
+
+    memory is a list of (bytes, address of the first), by rising addresses; an access outside them
+    is a fault.
+    """
+    grid = (*(grid if isinstance(grid, tuple) else (grid,)), 1, 1)[:3]
+    assert len(values) == len(program.params), (len(values), len(program.params))
+    parameters = {}
+    for (name, kind), value in zip(program.params, values, strict=True):
         dtype = TYPES[kind]
         if dtype.kind == "f":
-            values[name] = np.array(value, dtype)[()]
+            parameters[name] = np.array(value, dtype)[()]
         else:
-            values[name] = np.array([int(value)], np.int64).view(np.uint64).astype(dtype)[0]
+            bits = int(value) & (2**64 - 1)
+            parameters[name] = np.array([bits], np.uint64).astype(dtype)[0]
     blocks = [(x, y, z) for z in range(grid[2]) for y in range(grid[1]) for x in range(grid[0])]
     batch = max(1, LANES_AT_ONCE // block)
     executed = 0
     for i in range(0, len(blocks), batch):
-        machine = Machine(program, values, memory, grid, block, blocks[i : i + batch], shared)
+        machine = Machine(program, parameters, memory, grid, block, blocks[i : i + batch], shared)
         machine.run()
         executed += machine.executed
     return executed

@@ -4,9 +4,9 @@ import subprocess
 import sys
 
 import pytest
-from goose_gpu import CardError, Cards, choice, choose_card
 
 import goose_viz as gv
+from goose_gpu import CardError, Cards, choice, choose_card
 from tests.gpu.backends import SIMULATOR
 
 pytestmark = pytest.mark.skipif(SIMULATOR, reason="asks for real cards")
@@ -24,7 +24,12 @@ def cards(driver=(13, 0), capability=(9, 0), n=1):
         (cards(), 1, 13, "no card 1; the driver shows 1"),
         (cards(capability=(7, 0)), 0, 13, "compute capability 7.0; the kernels need 7.5"),
         (cards(driver=(11, 8)), 0, 12, "update the driver to version 525"),
-        (cards(driver=(12, 8)), 0, 13, r"version 580 or newer, or pip install .goose-viz\[cuda12\]"),
+        (
+            cards(driver=(12, 8)),
+            0,
+            13,
+            r"version 580 or newer, or pip install .goose-viz\[cuda12\]",
+        ),
         (cards(), 0, None, r"pip install .goose-viz\[cuda13\]"),
         (cards(driver=(12, 4)), 0, None, r"pip install .goose-viz\[cuda12\]"),
     ],
@@ -60,9 +65,8 @@ def test_auto_says_why_it_is_the_cpu(monkeypatch):
 def test_a_model_that_does_not_fit_says_how_much_is_missing(monkeypatch):
     pytest.importorskip("numba_cuda")
     import goose_gpu
-    from goose_gpu.card import Card
-
     import goose_viz.cuda
+    from goose_gpu.card import Card
     from tests.gpu.virtual_card import VirtualCard
 
     class Full(VirtualCard):
@@ -73,7 +77,9 @@ def test_a_model_that_does_not_fit_says_how_much_is_missing(monkeypatch):
 
     monkeypatch.setattr(goose_gpu, "choose_card", lambda ordinal: None)
     monkeypatch.setattr(goose_viz.cuda, "Card", lambda ordinal: Full())
-    with pytest.raises(gv.GooseError, match=r"the model needs 0\.\d\d GB .* 0\.00 GB free of 8\.00"):
+    with pytest.raises(
+        gv.GooseError, match=r"the model needs 0\.\d\d GB .* 0\.00 GB free of 8\.00"
+    ):
         gv.load_model(device="cuda")
     model = gv.load_model()  # auto goes on without the card
     assert model.device == "cpu"

@@ -9,7 +9,7 @@ from safetensors.numpy import load_file, save_file
 import goose_viz as gv
 from goose_viz.config import Config
 from goose_viz.weights import expected_shapes
-from tests.gpu.backends import BACKENDS, SIMULATOR, open_card
+from tests.gpu.backends import BACKENDS, backends, open_card
 
 pytestmark = pytest.mark.skipif(not BACKENDS, reason="neither numba-cuda nor its simulator is here")
 DATA = Path(__file__).parents[1] / "data"
@@ -17,9 +17,9 @@ DATA = Path(__file__).parents[1] / "data"
 TOLERANCE = {"fp32": 2e-6, "bf16": 3e-5, "fp16": 1e-5}
 
 
-def only(*backends):
+def only(*names):
     """Run a test on some backends only: what it looks at does not depend on the architecture."""
-    return pytest.mark.parametrize("cuda", [b for b in BACKENDS if b in backends], indirect=True)
+    return pytest.mark.parametrize("cuda", backends(*names), indirect=True)
 
 
 @pytest.fixture(params=BACKENDS)
@@ -36,7 +36,7 @@ def cuda(request, monkeypatch):
                 super().__init__(card, *args, few=few, chunk=chunk)
 
         monkeypatch.setattr(goose_viz.cuda, "Engine", Small)
-        if not SIMULATOR:
+        if request.param.startswith("sm_"):
             monkeypatch.setattr(goose_viz.cuda, "Card", lambda ordinal: open_card(request.param))
             monkeypatch.setattr(goose_gpu, "choose_card", lambda ordinal: None)
         return gv.load_model(source, device="cuda", dtype=dtype)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +55,8 @@ class Queue:
                 warnings.filterwarnings("ignore", message=".*Grid size")  # behind colour codes
                 configured = kernel[grid, block, self.stream, shared]
             self._configured[key] = configured
-        configured(*args)
+        with _simulated(grid, block, shared) if SIMULATOR else contextlib.nullcontext():
+            configured(*args)
         self.launches += 1
 
     def tile(self, rows: int) -> int:
@@ -75,6 +79,30 @@ def kernel(threads: int, blocks: int = 1) -> Any:
         return dispatcher
 
     return compile_later
+
+
+@contextlib.contextmanager
+def _simulated(grid: Any, block: int, shared: int) -> Iterator[None]:
+    """Give the simulator's ``cuda`` to all of this package for the time of a launch.
+
+    numba's own way is to exchange it around every call of a device function, which the threads of
+    a block take from under each other when it lies in another module than the kernel.
+    """
+    from numba.cuda.simulator.kernelapi import FakeCUDAModule
+
+    sizes = (*(grid if isinstance(grid, tuple) else (grid,)), 1, 1)[:3]
+    fake = FakeCUDAModule(sizes, (block, 1, 1), shared)
+    modules = [
+        m for n, m in list(sys.modules.items())
+        if n.startswith("goose_gpu.") and getattr(m, "cuda", None) is cuda and n != __name__
+    ]  # fmt: skip
+    for module in modules:
+        module.cuda = fake  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        for module in modules:
+            module.cuda = cuda  # type: ignore[attr-defined]
 
 
 @functools.cache

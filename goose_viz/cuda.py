@@ -6,8 +6,9 @@ somebody who looked may have changed it.
 
 from __future__ import annotations
 
+import contextlib
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from goose_gpu.engine import Engine, Slot
 from goose_gpu.weights import Sizes, Source
 from goose_viz.config import Config
 from goose_viz.convert import Progress, convert
+from goose_viz.errors import GooseError
 from goose_viz.probe import Recorder
 from goose_viz.state import State
 from goose_viz.weights import Weights
@@ -161,18 +163,29 @@ class CudaEngine:
 
     def new_state(self) -> State:
         """The state before the first token, on the card."""
-        return CudaState(self.engine, self.config)
+        with _in_one_sentence():
+            return CudaState(self.engine, self.config)
 
     def forward(
         self, tokens: Sequence[int], state: State, all_logits: bool, recorder: Recorder | None
     ) -> NDArray[np.float32]:
         """Feed tokens; logits (V,) of the last or (T, V) of all; the state advances in place."""
-        if isinstance(state, CudaState) and state.of(self.engine):
-            logits = self.engine.feed(tokens, state.to_card(), all_logits, recorder)
-            state.advanced()
+        with _in_one_sentence():
+            if isinstance(state, CudaState) and state.of(self.engine):
+                logits = self.engine.feed(tokens, state.to_card(), all_logits, recorder)
+                state.advanced()
+                return logits
+            here = CudaState(self.engine, self.config)
+            here.assign(state)
+            logits = self.engine.feed(tokens, here.to_card(), all_logits, recorder)
+            state.assign(here)
             return logits
-        here = CudaState(self.engine, self.config)
-        here.assign(state)
-        logits = self.engine.feed(tokens, here.to_card(), all_logits, recorder)
-        state.assign(here)
-        return logits
+
+
+@contextlib.contextmanager
+def _in_one_sentence() -> Iterator[None]:
+    """What the card cannot do is a person's error, not the program's."""
+    try:
+        yield
+    except CardError as error:
+        raise GooseError(str(error)) from None

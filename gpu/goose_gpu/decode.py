@@ -1,4 +1,4 @@
-"""One token: six launches a layer are five, and the same ones every time, so they are recorded.
+"""One token: five launches a layer, the same ones every time, so that they can be recorded.
 
 The token's id lies in device memory; a recording holds nothing that changes from token to token.
 Observables that somebody asked for travel to the host on a side stream: the state of a layer while
@@ -20,6 +20,9 @@ VECTORS = (
     "decay", "iclr", "removal_key", "replacement_key", "value", "receptance", "gate", "value_mix",
 )  # fmt: skip
 SCALARS = ("bonus", "removed_norm", "written_norm")
+
+
+Landing = dict[str, NDArray[np.float32]]  # observable -> (layers, …), pinned
 
 
 class Wanted(NamedTuple):
@@ -66,9 +69,12 @@ class Decoder:
 
         self._token = card.pinned(1, np.int32)
         self._logits = card.pinned(s.vocab_size, np.float32)
-        self._recordings: dict[tuple[Wanted, bool], Any] = {}
-        self._landing: dict[tuple[Wanted, str], NDArray[np.float32]] = {}
-        self._shapes = {"wkv": (H, N, N), "read": (H, N), "residual": (D,)}
+        self._recordings: dict[tuple[Wanted, bool], tuple[Any, Landing]] = {}
+        self._shapes: dict[str, tuple[int, ...]] = {
+            "wkv": (H, N, N),
+            "read": (H, N),
+            "residual": (D,),
+        }
         self._shapes |= dict.fromkeys(VECTORS, (D,)) | dict.fromkeys(SCALARS, (H,))
 
     def step(
@@ -77,31 +83,28 @@ class Decoder:
         """Feed a token: (logits (V,), observables (layers, …)), both overwritten by the next."""
         self.set_token(token)
         key = wanted, with_logits
-        recording = self._recordings.get(key)
-        if recording is None:
+        if key not in self._recordings:
             if len(self._recordings) >= 16:  # a selection that wandered through the layers
                 self._recordings.pop(next(iter(self._recordings)))
-            for name in wanted.names:
-                self._landing.setdefault((wanted, name), self._room(wanted, name))
-            recording = self.card.record(lambda: self.launch(wanted, with_logits))
-            self._recordings[key] = recording
+            shape = (len(wanted.layers),)
+            landing = {
+                name: self.card.pinned(shape + self._shapes[name], np.float32)
+                for name in wanted.names
+            }
+            recording = self.card.record(lambda: self.launch(wanted, with_logits, landing))
+            self._recordings[key] = recording, landing
+        recording, landing = self._recordings[key]
         recording()
         self.card.synchronize()
-        landed = {name: self._landing[wanted, name] for name in wanted.names}
-        return (self._logits if with_logits else None), landed
+        return (self._logits if with_logits else None), landing
 
     def set_token(self, token: int) -> None:
         """The token that the next launches feed."""
         self._token[0] = token
         self.card.to_device(self._token, self.token)
 
-    def _room(self, wanted: Wanted, name: str) -> NDArray[np.float32]:
-        shape = (len(wanted.layers), *self._shapes[name])
-        pinned: NDArray[np.float32] = self.card.pinned(shape, np.float32)
-        return pinned
-
-    def launch(self, wanted: Wanted, with_logits: bool, to_host: bool = True) -> None:
-        """Every launch of a token, and the copies to the host."""
+    def launch(self, wanted: Wanted, with_logits: bool, landing: Landing | None = None) -> None:
+        """Every launch of a token; with somewhere to land, the copies to the host too."""
         card, w, queue = self.card, self.weights, self.card.queue
         ln_eps = np.float32(self.sizes.layer_norm_eps)
         gn_eps = np.float32(self.sizes.group_norm_eps)
@@ -117,9 +120,9 @@ class Decoder:
                 self.wkv[i], self.v_first, self.fresh, self.att_shift[i], self.scalars[i],
                 self.read[i], self.out, gn_eps,
             )  # fmt: skip
-            if "wkv" in wanted.names and i in wanted.layers:
+            if landing is not None and "wkv" in landing and i in wanted.layers:
                 card.fork()
-                self._copy(wanted, "wkv", i)
+                self._copy(wanted, landing, "wkv", i)
             matvec.add_product(queue, self.out, layer.output.weights, x)
             channelmix.ffn_key(
                 queue, x, layer.ln2, ln_eps, self.ffn_shift[i], layer.ffn_mix[0],
@@ -129,20 +132,20 @@ class Decoder:
                 queue, self.hidden, layer.ffn_value.weights, x, self.partial, self.tickets,
                 self.fresh, self.ffn_shift[i], self.residual[i],
             )  # fmt: skip
-        if wanted.names:
+        if landing:
             card.fork()
-            for name in wanted.names:
+            for name in landing:
                 for i in wanted.layers if name != "wkv" else ():
-                    self._copy(wanted, name, i)
+                    self._copy(wanted, landing, name, i)
         if with_logits:
             vocabulary.head(queue, self.x, 0, w.ln_out, ln_eps, w.head.weights, self.logits)
-            if to_host:
+            if landing is not None:
                 card.to_host(self.logits, self._logits)
-        if wanted.names:
+        if landing:
             card.join()
 
-    def _copy(self, wanted: Wanted, name: str, layer: int) -> None:
-        target = self._landing[wanted, name][wanted.layers.index(layer)]
+    def _copy(self, wanted: Wanted, landing: Landing, name: str, layer: int) -> None:
+        target = landing[name][wanted.layers.index(layer)]
         self.card.to_host(self._source(name, layer), target.reshape(-1), side=True)
 
     def _source(self, name: str, layer: int) -> Any:

@@ -14,7 +14,7 @@ from goose_gpu import ranking
 from goose_gpu.card import Card
 from goose_gpu.choice import CardError
 from goose_gpu.decode import Decoder, Wanted
-from goose_gpu.prefill import CHUNK, Prefill
+from goose_gpu.prefill import CHUNK, Prefill, room_bytes
 from goose_gpu.weights import Sizes, Source, Weights, weight_bytes
 
 FEW = 8  # fewer tokens go one by one: a recorded token costs less than a prompt's many launches
@@ -62,15 +62,15 @@ class Engine:
                 "128; use device='cpu'"
             )
         self.card, self.sizes, self.dtype = card, sizes, dtype
-        self._chunk, self._few = chunk, few
+        self._few = few
         self._lock = threading.RLock()
         with card.active():
-            card.require(weight_bytes(sizes, dtype) + 4 * sizes.state_words, "the model")
+            card.require(weight_bytes(sizes, dtype) + room_bytes(sizes, dtype, chunk), "the model")
             self.weights = Weights(card, sizes, dtype, source, progress)
             self._words = card.zeros(sizes.state_words, np.float32)
             self.decoder = Decoder(card, self.weights, self._words)
+            self.prefill = Prefill(self.decoder, chunk)
         self.nbytes = self.weights.nbytes
-        self._prefill: Prefill | None = None
         self._held: weakref.ref[Slot] | None = None  # whose state the working words are
         self._greedy: Any = None
         self._host_words = card.pinned(sizes.state_words, np.float32)
@@ -139,14 +139,14 @@ class Engine:
         """
         T, V = len(tokens), self.sizes.vocab_size
         rows = np.empty((T if all_logits else 1, V), np.float32)
+        if sink is not None and not sink.layers:
+            sink = None  # of no layer there is nothing to keep
         with self._lock, self.card.active():
             self._hold(slot)
             if self._few > T:
                 self._feed_singly(tokens, all_logits, sink, rows)
             else:
-                if self._prefill is None:
-                    self._prefill = Prefill(self.decoder, self._chunk)
-                self._prefill.feed(list(tokens), all_logits, sink, rows)
+                self.prefill.feed(list(tokens), all_logits, sink, rows)
         return rows if all_logits else rows[0]
 
     def _feed_singly(
@@ -174,7 +174,7 @@ class Engine:
                 position = card.zeros(1, np.int64)
 
                 def work() -> None:
-                    d.launch(Wanted(), True, to_host=False)
+                    d.launch(Wanted(), True)
                     ranking.top_k(card.queue, d.logits, 1, *best, value, d.token)
                     ranking.append(card.queue, d.token, log, position)
 

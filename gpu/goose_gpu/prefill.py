@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from goose_gpu import matmul, prompt, recurrence, vocabulary
 from goose_gpu.decode import SCALARS, VECTORS, Decoder, Wanted
 from goose_gpu.matmul import Products
+from goose_gpu.weights import MEMORY, Sizes, padded_sizes
 
 CHUNK = 512  # tokens at a time: memory stays bounded at any length
 LOGIT_ROWS = 64
@@ -185,6 +186,18 @@ class Prefill:
             self.card.to_host(self.logits.reshape(-1), self._host_logits.reshape(-1))
             self.card.synchronize()
             rows[begin : begin + n] = self._host_logits[:n]
+
+
+def room_bytes(sizes: Sizes, dtype: str, chunk: int) -> int:
+    """Memory that the buffers of one token and of a prompt take, and the states themselves."""
+    itemsize = int(MEMORY[dtype].itemsize)
+    ranks, width, F = padded_sizes(sizes, itemsize)
+    D, H, R, V = sizes.n_embd, sizes.n_head, sum(ranks), sizes.vocab_size
+    numbers = 13 * D + 7 * width + R + F + 3 * H  # float32, a token of a prompt
+    halves = 2 * max(6 * width, F, R) if itemsize == 2 else 0
+    prompt_room = chunk * (4 * numbers + itemsize * halves) + 4 * LOGIT_ROWS * V
+    token_room = 4 * (sizes.n_layer * (10 * D + 3 * H) + 16 * D + F + V)
+    return prompt_room + token_room + 2 * 4 * sizes.state_words
 
 
 class Staging:

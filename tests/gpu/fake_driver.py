@@ -109,16 +109,17 @@ class Driver:
         handle.fake_set_resolver(resolver)
 
     def watch_the_compiler(self) -> None:
-        """Learn every kernel's PTX when numba loads it: freshly compiled or from its cache."""
+        """Learn each kernel's PTX, fresh or from numba's cache, before it is launched."""
         from numba.cuda import dispatcher
 
-        bind = dispatcher._Kernel.bind
+        launch = dispatcher._Kernel.launch
 
-        def learn(kernel):
-            self.ptx[kernel.entry_name] = kernel._codelibrary.get_asm_str(CAPABILITY)
-            bind(kernel)
+        def learn(kernel, *args, **options):
+            if kernel.entry_name not in self.ptx:
+                self.ptx[kernel.entry_name] = kernel._codelibrary.get_asm_str(CAPABILITY)
+            launch(kernel, *args, **options)
 
-        dispatcher._Kernel.bind = learn
+        dispatcher._Kernel.launch = learn
 
     def _resolve(self, symbol: bytes, out) -> int:
         name = symbol.decode().removesuffix("_v2").removesuffix("_v3").removesuffix("_ptsz")

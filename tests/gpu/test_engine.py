@@ -100,10 +100,19 @@ def test_the_oracle(cuda):
             close(a, b, 2e-6, observable)
 
 
-@only("sm_75", "sm_90", "sm_120")
 @pytest.mark.parametrize(
-    ("name", "dtype"),
-    [("random-L3-D128-N64", "bf16"), ("random-L2-D96-N16", "fp16"), ("random-L2-D96-N16", "fp32")],
+    ("cuda", "name", "dtype"),
+    [
+        pytest.param(b.values[0], name, dtype, marks=b.marks)
+        for name, dtype, names in (
+            ("random-L3-D128-N64", "bf16", ("sm_90", "sm_120")),
+            ("random-L2-D96-N16", "bf16", ("sm_75",)),
+            ("random-L2-D96-N16", "fp16", ("sm_90",)),
+            ("random-L2-D96-N16", "fp32", ("sm_90",)),
+        )
+        for b in backends(*names)
+    ],
+    indirect=["cuda"],
 )
 def test_the_oracle_as_a_prompt(cuda, name, dtype):
     model = cuda(DATA / f"{name}.bf16.pth", dtype)

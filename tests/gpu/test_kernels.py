@@ -37,6 +37,9 @@ def card(request):
 
 @pytest.fixture(params=SHAPES)
 def shape(request):
+    backend = request.node.callspec.params.get("card")
+    if backend in ("sm_75", "sm_120") and request.param in ("plain", "narrow"):
+        pytest.skip("sizes are the same code on every architecture")
     return SHAPES[request.param]
 
 

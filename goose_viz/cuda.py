@@ -7,7 +7,6 @@ somebody who looked may have changed it.
 from __future__ import annotations
 
 import contextlib
-import weakref
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -43,24 +42,25 @@ class CudaState(State):
         self._lent = False  # somebody may be changing the host arrays
 
     def _arrays(self) -> State:
-        if self._host is None:
-            self._host = State.zeros(self._config)
-        if not self._up_to_date:
-            words = self._engine.read(self._slot)
-            for array in self._host.arrays().values():
-                array[...] = words[: array.size].reshape(array.shape)
-                words = words[array.size :]
-            self._up_to_date = True
-        self._lent = True
-        return self._host
+        with self._engine.lock:
+            if self._host is None:
+                self._host = State.zeros(self._config)
+            if not self._up_to_date:
+                words = self._engine.read(self._slot)
+                for array in self._host.arrays().values():
+                    array[...] = words[: array.size].reshape(array.shape)
+                    words = words[array.size :]
+                self._up_to_date = True
+            self._lent = True
+            return self._host
 
     def to_card(self) -> Slot:
         """The state on the card, with the changes that were made on the host."""
-        if self._lent and self._host is not None:
-            words = np.concatenate([a.ravel() for a in self._host.arrays().values()])
-            self._engine.write(self._slot, words)
-        self._lent = False
-        return self._slot
+        with self._engine.lock:
+            if self._lent and self._host is not None:
+                words = np.concatenate([a.ravel() for a in self._host.arrays().values()])
+                self._engine.write(self._slot, words)
+            return self._slot
 
     def advanced(self) -> None:
         """The card's state is another one now."""
@@ -107,17 +107,21 @@ class CudaState(State):
         try:
             other = CudaState(self._engine, self._config)
         except CardError:
-            arrays = self._arrays()
-            self._lent = False  # nobody else has seen them
-            return arrays.copy()
+            lent = self._lent
+            host = self._arrays().copy()
+            self._lent = lent  # what was looked at now, nobody else has seen
+            return host
         self._engine.copy(self.to_card(), other._slot)
         return other
 
     def assign(self, other: State) -> None:
         """Take over another state's numbers."""
+        if other is self:
+            return
         if isinstance(other, CudaState) and other.of(self._engine):
             self._engine.copy(other.to_card(), self._slot)
         else:
+            other.check(self._config)
             words = [np.asarray(a, np.float32).ravel() for a in other.arrays().values()]
             self._engine.write(self._slot, np.concatenate(words))
         self.advanced()
@@ -159,7 +163,6 @@ class CudaEngine:
         memory = card.memory()
         room = f", {memory[1] / 1e9:.0f} GB" if memory is not None else ""
         self.words = f"{card.name}{room}, {card.driver}"
-        weakref.finalize(self, card.release)
 
     def new_state(self) -> State:
         """The state before the first token, on the card."""
@@ -170,16 +173,23 @@ class CudaEngine:
         self, tokens: Sequence[int], state: State, all_logits: bool, recorder: Recorder | None
     ) -> NDArray[np.float32]:
         """Feed tokens; logits (V,) of the last or (T, V) of all; the state advances in place."""
-        with _in_one_sentence():
+        with _in_one_sentence(), self.engine.lock:
             if isinstance(state, CudaState) and state.of(self.engine):
-                logits = self.engine.feed(tokens, state.to_card(), all_logits, recorder)
-                state.advanced()
-                return logits
+                return self._feed(tokens, state, all_logits, recorder)
             here = CudaState(self.engine, self.config)
             here.assign(state)
-            logits = self.engine.feed(tokens, here.to_card(), all_logits, recorder)
+            logits = self._feed(tokens, here, all_logits, recorder)
             state.assign(here)
             return logits
+
+    def _feed(
+        self, tokens: Sequence[int], state: CudaState, all_logits: bool, recorder: Recorder | None
+    ) -> NDArray[np.float32]:
+        slot = state.to_card()
+        try:
+            return self.engine.feed(tokens, slot, all_logits, recorder)
+        finally:
+            state.advanced()
 
 
 @contextlib.contextmanager

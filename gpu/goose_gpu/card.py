@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -56,14 +57,21 @@ class Card:
         self.name = cards.names[ordinal]
         self.driver = "CUDA {}.{}".format(*cards.driver)
         self.tensor_cores = cards.capabilities[ordinal] >= (8, 0)
-        with self.active():
-            from cuda.core import Device
+        try:
+            with self.active():
+                from cuda.core import Device
 
-            device = Device(ordinal)
-            device.set_current()
-            self.queue = Queue(device.create_stream(), cards.multiprocessors[ordinal])
-            self._side = device.create_stream()
-            self._fork, self._join = cuda.event(timing=False), cuda.event(timing=False)
+                device = Device(ordinal)
+                device.set_current()
+                self.queue = Queue(device.create_stream(), cards.multiprocessors[ordinal])
+                self._side = device.create_stream()
+                self._fork, self._join = cuda.event(timing=False), cuda.event(timing=False)
+        except Exception as error:  # a full card, one that another process keeps to itself
+            reason = str(error).partition("\n")[0]
+            raise CardError(
+                f"{self.name} cannot be opened ({reason}); end what else runs on it, or use "
+                "device='cpu'"
+            ) from None
 
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:
@@ -87,6 +95,10 @@ class Card:
     def require(self, nbytes: int, what: str) -> None:
         """Raise CardError if so much will not fit."""
         memory = self.memory()
+        if memory is not None and nbytes > memory[0]:  # something may be waiting to be given back
+            gc.collect()
+            self.release()
+            memory = self.memory()
         if memory is not None and nbytes > memory[0]:
             raise CardError(
                 f"{what} needs {nbytes / 1e9:.2f} GB on {self.name}, which has "
@@ -124,9 +136,16 @@ class Card:
 
     def pinned(self, shape: int | tuple[int, ...], dtype: Any) -> NDArray[Any]:
         """A host array that the card can copy to and from on its own."""
-        array: NDArray[Any] = cuda.pinned_array(shape, dtype)
+        with self._allocating(int(np.prod(shape)) * np.dtype(dtype).itemsize):
+            array: NDArray[Any] = cuda.pinned_array(shape, dtype)
         array[...] = 0
         return array
+
+    def free(self, held: list[Any]) -> None:
+        """Let go of the arrays in a list, with the card current as giving back memory wants it."""
+        with self.active():
+            held.clear()
+        self.release()
 
     def release(self) -> None:
         """Give back at once what arrays that are gone have held."""

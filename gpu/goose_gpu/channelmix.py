@@ -32,7 +32,7 @@ from goose_gpu.lanes import (
 )
 from goose_gpu.launch import THREADS, Queue, cover, kernel
 from goose_gpu.matvec import dot_rows, load_first, room
-from goose_gpu.norm import fill_normed, shift_and_mix
+from goose_gpu.norm import fill_mixed
 
 SLICE_THREADS = 8 if SIMULATOR else 256
 PACKETS = 4  # of 16 bytes in a row of a slice
@@ -46,8 +46,9 @@ def _ffn_key(x, weight, bias, eps, shift, mix, key, D, width, space, F, tile, hi
     end = min(first + tile, F)
     packets = load_first(key, first, end, width)
     size = packet_size(key)
-    fill_normed(x, weight, bias, eps, D, space, size, xs, scratch)
-    shift_and_mix(shift, mix, cuda.blockIdx.x == 0, fresh, D, size, xs)
+    fill_mixed(
+        x, weight, bias, eps, shift, mix, cuda.blockIdx.x == 0, fresh, D, space, size, xs, scratch
+    )
     cuda.syncthreads()
     dot_rows(key, packets, first, end, width, xs, space)
     cuda.syncthreads()

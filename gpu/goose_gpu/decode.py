@@ -7,6 +7,7 @@ the next layers work, the rest while the head works.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -84,16 +85,17 @@ class Decoder:
         self.set_token(token)
         key = wanted, with_logits
         if key not in self._recordings:
-            if len(self._recordings) >= 16:  # a selection that wandered through the layers
+            if len(self._recordings) >= 16:  # the one that was not used for longest goes
                 self._recordings.pop(next(iter(self._recordings)))
             shape = (len(wanted.layers),)
             landing = {
                 name: self.card.pinned(shape + self._shapes[name], np.float32)
                 for name in wanted.names
             }
-            recording = self.card.record(lambda: self.launch(wanted, with_logits, landing))
+            me = weakref.proxy(self)  # the recording is ours: it must not keep us
+            recording = self.card.record(lambda: me.launch(wanted, with_logits, landing))
             self._recordings[key] = recording, landing
-        recording, landing = self._recordings[key]
+        recording, landing = self._recordings[key] = self._recordings.pop(key)
         recording()
         self.card.synchronize()
         return (self._logits if with_logits else None), landing

@@ -25,8 +25,27 @@ class Slot:
     """A state on a card: one flat array, wkv (L, H, N, N) then both shifts (L, D)."""
 
     def __init__(self, engine: Engine) -> None:
-        with engine.card.active():
-            self.words = engine.card.zeros(engine.sizes.state_words, np.float32)
+        with engine.lock, engine.card.active():  # nobody may be recording meanwhile
+            words = engine.card.zeros(engine.sizes.state_words, np.float32)
+        self._held = [words]
+        weakref.finalize(self, engine.card.free, self._held)
+
+    @property
+    def words(self) -> Any:
+        """The array."""
+        return self._held[0]
+
+
+class _Parts:
+    """What an engine has on its card."""
+
+    def __init__(
+        self, weights: Weights, decoder: Decoder, prefill: Prefill, words: Any,
+        host_words: NDArray[np.float32],
+    ) -> None:  # fmt: skip
+        self.weights, self.decoder, self.prefill = weights, decoder, prefill
+        self.words, self.host_words = words, host_words
+        self.greedy: Any = None
 
 
 class Engine:
@@ -63,30 +82,58 @@ class Engine:
             )
         self.card, self.sizes, self.dtype = card, sizes, dtype
         self._few = few
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()  # of whoever uses the card's buffers
         with card.active():
             card.require(weight_bytes(sizes, dtype) + room_bytes(sizes, dtype, chunk), "the model")
-            self.weights = Weights(card, sizes, dtype, source, progress)
-            self._words = card.zeros(sizes.state_words, np.float32)
-            self.decoder = Decoder(card, self.weights, self._words)
-            self.prefill = Prefill(self.decoder, chunk)
+            weights = Weights(card, sizes, dtype, source, progress)
+            words = card.zeros(sizes.state_words, np.float32)
+            decoder = Decoder(card, weights, words)
+            prefill = Prefill(decoder, chunk)
+            host_words = card.pinned(sizes.state_words, np.float32)
+        # the only hold on what lies on the card: it must be let go with the card current
+        self._parts = [_Parts(weights, decoder, prefill, words, host_words)]
+        del weights, words, decoder, prefill, host_words
+        weakref.finalize(self, card.free, self._parts)
         self.nbytes = self.weights.nbytes
         self._held: weakref.ref[Slot] | None = None  # whose state the working words are
-        self._greedy: Any = None
-        self._host_words = card.pinned(sizes.state_words, np.float32)
+
+    @property
+    def weights(self) -> Weights:
+        """The model's weights."""
+        return self._parts[0].weights
+
+    @property
+    def decoder(self) -> Decoder:
+        """The way of a token."""
+        return self._parts[0].decoder
+
+    @property
+    def prefill(self) -> Prefill:
+        """The way of a prompt."""
+        return self._parts[0].prefill
+
+    @property
+    def _words(self) -> Any:
+        return self._parts[0].words
+
+    @property
+    def _host_words(self) -> NDArray[np.float32]:
+        return self._parts[0].host_words
 
     # -- states ----------------------------------------------------------------------------------
 
     def copy(self, source: Slot, target: Slot) -> None:
         """Make one slot's state that of another."""
-        with self._lock, self.card.active():
+        if source is target:
+            return
+        with self.lock, self.card.active():
             self._let_go_of(target)
             held = self._held is not None and self._held() is source
             self.card.copy(self._words if held else source.words, target.words)
 
     def read(self, slot: Slot) -> NDArray[np.float32]:
         """A slot's state on the host: a new flat array."""
-        with self._lock, self.card.active():
+        with self.lock, self.card.active():
             held = self._held is not None and self._held() is slot
             self.card.to_host(self._words if held else slot.words, self._host_words)
             self.card.synchronize()
@@ -94,9 +141,9 @@ class Engine:
 
     def write(self, slot: Slot, words: NDArray[np.float32]) -> None:
         """Set a slot's state from a flat host array."""
-        with self._lock, self.card.active():
-            self._let_go_of(slot)
+        with self.lock, self.card.active():
             self._host_words[:] = words
+            self._let_go_of(slot)
             self.card.to_device(self._host_words, slot.words)
             self.card.synchronize()
 
@@ -141,7 +188,7 @@ class Engine:
         rows = np.empty((T if all_logits else 1, V), np.float32)
         if sink is not None and not sink.layers:
             sink = None  # of no layer there is nothing to keep
-        with self._lock, self.card.active():
+        with self.lock, self.card.active():
             self._hold(slot)
             if self._few > T:
                 self._feed_singly(tokens, all_logits, sink, rows)
@@ -165,9 +212,9 @@ class Engine:
         """The n likeliest tokens behind a token, each fed in turn, without leaving the card."""
         out = np.empty(n, np.int32)
         card, d = self.card, self.decoder
-        with self._lock, card.active():
+        with self.lock, card.active():
             self._hold(slot)
-            if self._greedy is None:
+            if self._parts[0].greedy is None:
                 blocks = ranking.portions(self.sizes.vocab_size)
                 best = card.zeros(blocks, np.float32), card.zeros(blocks, np.int32)
                 value, log = card.zeros(1, np.float32), card.zeros(_LOG, np.int32)
@@ -178,11 +225,11 @@ class Engine:
                     ranking.top_k(card.queue, d.logits, 1, *best, value, d.token)
                     ranking.append(card.queue, d.token, log, position)
 
-                self._greedy = (
+                self._parts[0].greedy = (
                     card.record(work), log, position,
                     card.pinned(_LOG, np.int32), card.pinned(1, np.int64),
                 )  # fmt: skip
-            step, log, position, host_log, zero = self._greedy
+            step, log, position, host_log, zero = self._parts[0].greedy
             d.set_token(token)
             for start in range(0, n, _LOG):
                 count = min(_LOG, n - start)

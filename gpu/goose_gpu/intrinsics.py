@@ -11,6 +11,9 @@ from llvmlite import ir
 from numba.cuda import types
 from numba.cuda.extending import intrinsic
 
+#: The compiler must not move a call among diverging lanes, or double it.
+CONVERGENT = ("convergent",)
+
 I1, I16, I32, I64 = (ir.IntType(n) for n in (1, 16, 32, 64))
 F32 = ir.FloatType()
 _BITS = {types.float32: types.float32, types.uint16: types.uint32, types.int16: types.int32}
@@ -199,7 +202,7 @@ def _exchange(builder: Any, value: Any, mode: str, distance: int) -> Any:
     """The value of another lane: ``bfly`` lane ^ distance, ``up`` lane - distance."""
     text = f"shfl.sync.{mode}.b32 $0, $1, {distance}, {31 if mode == 'bfly' else 0}, -1;"
     asm = ir.InlineAsm(ir.FunctionType(F32, [F32]), text, "=f,f", side_effect=True)
-    return builder.call(asm, [value])
+    return builder.call(asm, [value], attrs=CONVERGENT)
 
 
 @intrinsic
@@ -264,7 +267,7 @@ def lane_scan(typingctx: Any, value: Any) -> Any:
         )
         kind = ir.FunctionType(I32, [I32])
         asm = ir.InlineAsm(kind, text + "}", "=r,0", side_effect=True)
-        return builder.call(asm, args)
+        return builder.call(asm, args, attrs=CONVERGENT)
 
     return types.int32(types.int32), code
 

@@ -12,7 +12,16 @@ from typing import Any
 
 from numba import cuda, float32
 
-from goose_gpu.lanes import LANES, ZERO, dot_packet, lane_sum, load_packet, packet_size
+from goose_gpu.lanes import (
+    LANES,
+    ZERO,
+    dot_packet,
+    lane_sum,
+    load_four,
+    load_packet,
+    packet_size,
+    store_four,
+)
 from goose_gpu.launch import THREADS, Queue, cover, kernel, padded
 
 AHEAD = 4  # packets a lane reads before it uses the first
@@ -88,12 +97,30 @@ def dot_rows(weights, packets, first, end, width, xs, totals):
 
 
 @cuda.jit(device=True)
+def four_of(array, k, n):
+    """Four float32 of an array of n from k on, a multiple of four; zeros beyond its end."""
+    if k + 4 <= n:
+        return load_four(array, k)
+    return (
+        array[k] if k < n else ZERO,
+        array[k + 1] if k + 1 < n else ZERO,
+        array[k + 2] if k + 2 < n else ZERO,
+        ZERO,
+    )
+
+
+@cuda.jit(device=True)
 def fill(source, n, space, size, xs):
     """A vector of n numbers into shared memory, zeros behind it; no barrier."""
-    k = cuda.threadIdx.x
+    step = 4 * cuda.blockDim.x
+    k = 4 * cuda.threadIdx.x
     while k < space:
-        xs[slot(k, size)] = source[k] if k < n else ZERO
-        k += cuda.blockDim.x
+        a0, a1, a2, a3 = four_of(source, k, n)
+        b0, b1, b2, b3 = four_of(source, k + step, n)
+        store_four(xs, slot(k, size), a0, a1, a2, a3)
+        if k + step < space:
+            store_four(xs, slot(k + step, size), b0, b1, b2, b3)
+        k += 2 * step
 
 
 @kernel(THREADS, 2)

@@ -4,7 +4,8 @@
     x_c = xx + (shift - xx) * mix_c          shift = the xx of the token before
 
 While decoding, every block that needs a normed vector makes it for itself: a launch of its own
-would take longer.  For many tokens there is a kernel a step.
+would take longer.  A thread takes four numbers at a time, twice, and asks for all it needs of them
+before it uses any: what this costs is round trips to memory.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ import math
 import numpy as np
 from numba import cuda
 
-from goose_gpu.lanes import LANES, ONE, ZERO, lane_sum
-from goose_gpu.matvec import slot
+from goose_gpu.lanes import LANES, ONE, ZERO, lane_sum, load_four, store_four
+from goose_gpu.matvec import four_of, slot
 
 
 @cuda.jit(device=True)
@@ -33,44 +34,95 @@ def block_sum(value, scratch):
 
 
 @cuda.jit(device=True)
-def fill_normed(x, weight, bias, eps, n, space, size, xs, scratch):
-    """Xs = layer norm of x (n,) in packet order, zeros behind it.
+def fill_and_weigh(x, eps, n, space, size, xs, scratch):
+    """Fill xs with x (n,) in packet order, zeros behind it; (mean, 1 / deviation).
 
-    Every thread fills the numbers k = its index + a multiple of the block's size; no barrier.
+    A thread fills the fours k = 4 (its index + a multiple of the block's size), here and below.
     """
+    step = 4 * cuda.blockDim.x
     total = ZERO
-    k = cuda.threadIdx.x
-    while k < space:  # a range with a step costs a division
-        value = x[k] if k < n else ZERO
-        xs[slot(k, size)] = value
-        total += value
-        k += cuda.blockDim.x
+    k = 4 * cuda.threadIdx.x
+    while k < space:
+        a0, a1, a2, a3 = four_of(x, k, n)
+        b0, b1, b2, b3 = four_of(x, k + step, n)
+        store_four(xs, slot(k, size), a0, a1, a2, a3)
+        if k + step < space:
+            store_four(xs, slot(k + step, size), b0, b1, b2, b3)
+        total += ((a0 + a1) + (a2 + a3)) + ((b0 + b1) + (b2 + b3))
+        k += 2 * step
     mean = block_sum(total, scratch) / np.float32(n)
     total = ZERO
-    k = cuda.threadIdx.x
+    k = 4 * cuda.threadIdx.x
     while k < n:
-        value = xs[slot(k, size)] - mean
-        total += value * value
-        k += cuda.blockDim.x
+        a0, a1, a2, a3 = load_four(xs, slot(k, size))
+        a0, a1, a2, a3 = a0 - mean, a1 - mean, a2 - mean, a3 - mean
+        total += (a0 * a0 + a1 * a1) + (a2 * a2 + a3 * a3)
+        k += step
     variance = block_sum(total, scratch) / np.float32(n)
-    scale = ONE / np.float32(math.sqrt(variance + eps))
-    k = cuda.threadIdx.x
-    while k < n:
-        xs[slot(k, size)] = (xs[slot(k, size)] - mean) * scale * weight[k] + bias[k]
-        k += cuda.blockDim.x
+    return mean, ONE / np.float32(math.sqrt(variance + eps))
 
 
 @cuda.jit(device=True)
-def shift_and_mix(shift, mix, keep, fresh, n, size, xs):
-    """Xs = xx + (shift - xx) * mix of what `fill_normed` left; one block keeps xx in ``fresh``.
+def fill_normed(x, weight, bias, eps, n, space, size, xs, scratch):
+    """Fill xs with the layer norm of x (n,) in packet order, zeros behind it.
 
-    The shift itself stays: other blocks still read it.  The next kernel moves ``fresh`` there.
+    n is a multiple of four.  No barrier at the end: each thread has its own numbers.
     """
-    k = cuda.threadIdx.x
+    mean, scale = fill_and_weigh(x, eps, n, space, size, xs, scratch)
+    step = 4 * cuda.blockDim.x
+    k = 4 * cuda.threadIdx.x
     while k < n:
+        v0, v1, v2, v3 = four_of(weight, k, n)
+        b0, b1, b2, b3 = four_of(bias, k, n)
+        w0, w1, w2, w3 = four_of(weight, k + step, n)
+        c0, c1, c2, c3 = four_of(bias, k + step, n)
         at = slot(k, size)
-        xx = xs[at]
-        if keep:
-            fresh[k] = xx
-        xs[at] = xx + (shift[k] - xx) * mix[k]
-        k += cuda.blockDim.x
+        x0, x1, x2, x3 = load_four(xs, at)
+        store_four(
+            xs, at, (x0 - mean) * scale * v0 + b0, (x1 - mean) * scale * v1 + b1,
+            (x2 - mean) * scale * v2 + b2, (x3 - mean) * scale * v3 + b3,
+        )  # fmt: skip
+        if k + step < n:
+            at = slot(k + step, size)
+            x0, x1, x2, x3 = load_four(xs, at)
+            store_four(
+                xs, at, (x0 - mean) * scale * w0 + c0, (x1 - mean) * scale * w1 + c1,
+                (x2 - mean) * scale * w2 + c2, (x3 - mean) * scale * w3 + c3,
+            )  # fmt: skip
+        k += 2 * step
+
+
+@cuda.jit(device=True)
+def mix_four(xs, at, k, mean, scale, w, b, s, m, keep, fresh):
+    """Four numbers of `fill_mixed` from what is at hand: weight, bias, shift, mix."""
+    x0, x1, x2, x3 = load_four(xs, at)
+    x0, x1 = (x0 - mean) * scale * w[0] + b[0], (x1 - mean) * scale * w[1] + b[1]
+    x2, x3 = (x2 - mean) * scale * w[2] + b[2], (x3 - mean) * scale * w[3] + b[3]
+    if keep:
+        store_four(fresh, k, x0, x1, x2, x3)
+    store_four(
+        xs, at, x0 + (s[0] - x0) * m[0], x1 + (s[1] - x1) * m[1], x2 + (s[2] - x2) * m[2],
+        x3 + (s[3] - x3) * m[3],
+    )  # fmt: skip
+
+
+@cuda.jit(device=True)
+def fill_mixed(x, weight, bias, eps, shift, mix, keep, fresh, n, space, size, xs, scratch):
+    """Fill xs with xx + (shift - xx) * mix, xx being the layer norm of x.
+
+    One block keeps xx in ``fresh``.  The shift itself stays: other blocks still read it.  The next
+    kernel moves ``fresh`` there.
+    """
+    mean, scale = fill_and_weigh(x, eps, n, space, size, xs, scratch)
+    step = 4 * cuda.blockDim.x
+    k = 4 * cuda.threadIdx.x
+    while k < n:
+        w, b = four_of(weight, k, n), four_of(bias, k, n)
+        s, m = four_of(shift, k, n), four_of(mix, k, n)
+        w2, b2 = four_of(weight, k + step, n), four_of(bias, k + step, n)
+        s2, m2 = four_of(shift, k + step, n), four_of(mix, k + step, n)
+        mix_four(xs, slot(k, size), k, mean, scale, w, b, s, m, keep, fresh)
+        if k + step < n:
+            at = slot(k + step, size)
+            mix_four(xs, at, k + step, mean, scale, w2, b2, s2, m2, keep, fresh)
+        k += 2 * step

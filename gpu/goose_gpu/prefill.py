@@ -119,12 +119,16 @@ class Prefill:
     def _chunk(self, tokens: list[int], start: int, wanted: Wanted, sink: Any) -> None:
         T, s, w, queue = len(tokens), self.sizes, self.weights, self.card.queue
         ln_eps, gn_eps = np.float32(s.layer_norm_eps), np.float32(s.group_norm_eps)
-        H = s.n_head
         d, x = self.decoder, self.x[0]
         self._host_tokens[:T] = tokens
         self.card.to_device(self._host_tokens, self.tokens)
-        states = None
-        stagings = (Staging(self.card), Staging(self.card))
+        # all memory is taken before the first launch: where there is none, nothing has changed yet
+        H, N, D = s.n_head, s.head_size, s.n_embd
+        widths = dict.fromkeys(VECTORS, D) | dict.fromkeys(SCALARS, H)
+        widths |= {"wkv": D * N, "read": D, "residual": D}
+        numbers = {name: T * widths[name] for name in wanted.names} if wanted.layers else {}
+        stagings = (Staging(self.card, numbers), Staging(self.card, numbers))
+        states = self.card.zeros((T, D * N), np.float32) if "wkv" in numbers else None
         vocabulary.embed(queue, self.tokens, w.emb, w.ln0, ln_eps, x, T)
         for i, layer in enumerate(w.layers):
             prompt.norm_rows(queue, x, T, layer.ln1, ln_eps, self.normed)
@@ -135,8 +139,6 @@ class Prefill:
             self._product(self.low, T, layer.up, self.vec, how=prompt.LOW_RANK)
             recurrence.prepare(queue, i, self.vec, T, H, layer.att, self.v_first, self.scalars)
             keep = "wkv" in wanted.names and i in wanted.layers
-            if keep and states is None:
-                states = self.card.zeros((T, s.n_embd * s.head_size), np.float32)
             recurrence.recur(
                 queue, self.vec, T, H, d.wkv[i], self.read, self.taken,
                 states if keep else self._no_states, keep,
@@ -201,23 +203,27 @@ def room_bytes(sizes: Sizes, dtype: str, chunk: int) -> int:
 
 
 class Staging:
-    """One layer's observables on their way to the host, while the card works on the next."""
+    """One layer's observables on their way to the host, while the card works on the next.
 
-    def __init__(self, card: Any) -> None:
+    Parameters
+    ----------
+    card : Card
+    numbers : dict of str to int
+        Observable -> how many float32 numbers.
+    """
+
+    def __init__(self, card: Any, numbers: dict[str, int]) -> None:
         self.card = card
-        self._device: dict[str, Any] = {}
-        self._pinned: dict[str, NDArray[np.float32]] = {}
+        self._device = {name: card.zeros(n, np.float32) for name, n in numbers.items()}
+        self._pinned = {name: card.pinned(n, np.float32) for name, n in numbers.items()}
         self._targets: dict[str, NDArray[Any]] = {}
         self._done: Any = None
 
     def send(self, sources: dict[str, Any], targets: dict[str, NDArray[Any]]) -> None:
         """Begin to copy device arrays towards host arrays of the same sizes."""
+        self.land()  # what was sent before has the room until it has arrived
         for name, source in sources.items():
-            n = source.size
-            if name not in self._device:
-                self._device[name] = self.card.zeros(n, np.float32)
-                self._pinned[name] = self.card.pinned(n, np.float32)
-            self.card.copy(source.reshape(n), self._device[name])
+            self.card.copy(source.reshape(source.size), self._device[name])
         self.card.fork()
         for name in sources:
             self.card.to_host(self._device[name], self._pinned[name], side=True)

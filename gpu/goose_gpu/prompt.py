@@ -27,6 +27,7 @@ def _norm_rows(x, weight, bias, eps, normed):
     scratch = cuda.shared.array(32, float32)
     t, D = cuda.blockIdx.x, x.shape[1]
     fill_normed(x[t], weight, bias, eps, D, D, 4, xs, scratch)
+    cuda.syncthreads()
     for i in range(cuda.threadIdx.x, D, cuda.blockDim.x):
         normed[t, i] = xs[i]
 

@@ -11,7 +11,7 @@ from llvmlite import ir
 from numba.cuda import types
 from numba.cuda.extending import intrinsic
 
-from goose_gpu.intrinsics import F32, I32, I64, pack, pointer_to
+from goose_gpu.intrinsics import CONVERGENT, F32, I32, I64, pack, pointer_to
 
 
 @intrinsic
@@ -67,7 +67,7 @@ def _load_matrices(suffix: str, words: str) -> Any:
             kind = ir.FunctionType(ir.LiteralStructType([I32] * 4), [I32])
             text = f"ldmatrix.sync.aligned.m8n8.x4{suffix}.shared.b16 {{$0, $1, $2, $3}}, [$4];"
             asm = ir.InlineAsm(kind, text, "=r,=r,=r,=r,r,~{memory}", side_effect=True)
-            words = builder.call(asm, args)
+            words = builder.call(asm, args, attrs=CONVERGENT)
             return pack(builder, [builder.extract_value(words, i) for i in range(4)])
 
         return types.UniTuple(types.uint32, 4)(types.int32), code
@@ -96,7 +96,8 @@ def multiply_matrices(typingctx: Any, sums: Any, a: Any, b0: Any, b1: Any, like:
         )
         kind = ir.FunctionType(ir.LiteralStructType([F32] * 4), [I32] * 6 + [F32] * 4)
         constraints = "=f,=f,=f,=f," + "r," * 6 + "f,f,f,f"
-        out = builder.call(ir.InlineAsm(kind, text, constraints), [*left, args[2], args[3], *c])
+        asm = ir.InlineAsm(kind, text, constraints)
+        out = builder.call(asm, [*left, args[2], args[3], *c], attrs=CONVERGENT)
         return pack(builder, [builder.extract_value(out, i) for i in range(4)])
 
     u = types.uint32

@@ -37,7 +37,7 @@ from goose_gpu.lanes import (
 )
 from goose_gpu.launch import THREADS, Queue, cover, kernel, padded
 from goose_gpu.matvec import dot_rows, load_ahead, load_first, room
-from goose_gpu.norm import fill_normed, shift_and_mix
+from goose_gpu.norm import fill_mixed
 
 DECAY = np.float32(math.exp(-0.5))
 FLOOR = np.float32(1e-12)  # of a removal key's norm
@@ -83,8 +83,10 @@ def _project(
 
     packets = load_first(inward, first, end, width)
     size = packet_size(inward)
-    fill_normed(x, weight, bias, eps, D, space, size, xs, scratch)
-    shift_and_mix(shift, mix[source], cuda.blockIdx.x == 0, fresh, D, size, xs)
+    fill_mixed(
+        x, weight, bias, eps, shift, mix[source], cuda.blockIdx.x == 0, fresh, D, space, size, xs,
+        scratch,
+    )  # fmt: skip
     cuda.syncthreads()
     dot_rows(inward, packets, first, end, width, xs, space)
     cuda.syncthreads()

@@ -21,10 +21,12 @@ def _embed(tokens, emb, weight, bias, eps, x):
     xs = cuda.shared.array(0, float32)
     scratch = cuda.shared.array(32, float32)
     t, D = cuda.blockIdx.x, x.shape[1]
-    token = tokens[t]
+    token = min(max(tokens[t], 0), emb.shape[0] - 1)  # no logits are NaN to a greedy choice
     for i in range(cuda.threadIdx.x, D, cuda.blockDim.x):
         x[t, i] = widen(emb[token, i])
+    cuda.syncthreads()
     fill_normed(x[t], weight, bias, eps, D, D, 4, xs, scratch)
+    cuda.syncthreads()
     for i in range(cuda.threadIdx.x, D, cuda.blockDim.x):
         x[t, i] = xs[i]
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import subprocess
+import threading
 from ctypes import POINTER, c_char_p, c_int, c_size_t, c_uint, c_uint64, c_void_p
 from pathlib import Path
 
@@ -36,7 +37,7 @@ FORWARD(cuDeviceGetName, (char *a, int b, int c), (a, b, c))
 FORWARD(cuDeviceGetAttribute, (int *a, int b, int c), (a, b, c))
 """
 
-OUT_OF_MEMORY, NOT_FOUND, UNJOINED = 2, 500, 904
+OUT_OF_MEMORY, INVALID_CONTEXT, NOT_FOUND, UNJOINED = 2, 201, 500, 904
 MULTIPROCESSORS = 4
 CAPABILITY = (9, 0)
 TOTAL_MEMORY = 1 << 30
@@ -83,12 +84,19 @@ class Driver:
         self.ptx: dict[str, str] = {}
         self.programs: dict[str, ptx_machine.Program] = {}
         self.graphs: dict[int, Graph] = {}
-        self.contexts: list[int] = []
+        self.threads = threading.local()
         self.launched: list[str] = []
         self.graph_launches = 0
         self._kept: list = []
         self._pointers: dict[str, int] = {}
         self.asked_in_vain: set[str] = set()
+
+    @property
+    def contexts(self) -> list[int]:
+        """The stack of contexts of the calling thread."""
+        if not hasattr(self.threads, "contexts"):
+            self.threads.contexts = []
+        return self.threads.contexts
 
     def handle(self) -> int:
         self.serial += 1
@@ -222,8 +230,11 @@ class Driver:
         return 0
 
     def cuMemFree(self, pointer):
+        if not self.contexts:
+            return INVALID_CONTEXT
         self.cuCtxSynchronize()
         del self.memory[pointer]
+        return 0
 
     def cuMemHostAlloc(self, out, size, flags):
         out[0] = self._allocate(self.host, size)

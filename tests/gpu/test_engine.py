@@ -146,13 +146,15 @@ def test_portions(cuda, tiny):
 def test_one_layer_of_some_observables(cuda, tiny):
     model = cuda(tiny)
     reference = gv.load_model(tiny, device="cpu")
-    probe, other = (gv.Probe({"wkv", "decay"}, layers=[1]) for _ in range(2))
+    layers = [1, 0]
+    probe, other = (gv.Probe({"wkv", "decay"}, layers=layers) for _ in range(2))
     for portion in ([1], [2, 3, 4, 5, 6], [7]):
         state = model.new_state()
         model.forward(portion, state, probe=probe)
         reference.forward(portion, reference.new_state(), probe=other)
+    model.forward([1], model.new_state(), probe=gv.Probe({"decay"}, layers=[]))
     for mine, theirs in zip(probe.frames, other.frames, strict=True):
-        assert mine.wkv.shape == (1, 2, 8, 8)
+        assert mine.wkv.shape == (2, 2, 8, 8)
         close(mine.wkv, theirs.wkv, 2e-6)
         close(mine.decay, theirs.decay, 2e-6)
 
@@ -205,6 +207,20 @@ def test_states_on_the_card(cuda, tiny):
     np.testing.assert_array_equal(host.wkv, first.wkv)
     assert np.abs(changed - model.forward([3], second)).max() > 1e-4
 
+    # neither looking, copying nor taking over from oneself loses anything
+    view = first.wkv
+    copied = first.copy()
+    view[...] = 0
+    first.assign(first)
+    assert np.abs(model.forward([3], first) - model.forward([3], copied)).max() > 1e-4
+    now = first.wkv.copy()
+    first.assign(first)
+    np.testing.assert_array_equal(first.wkv, now)
+
+    foreign = gv.load_model(DATA / "random-L2-D96-N16.bf16.pth").new_state()
+    with pytest.raises(gv.StateError, match="same model"):
+        first.assign(foreign)
+    np.testing.assert_array_equal(first.wkv, now)
     with pytest.raises(gv.StateError, match="same model"):
         model.forward([1], gv.load_model(DATA / "random-L2-D96-N16.bf16.pth").new_state())
 

@@ -73,6 +73,9 @@ class VirtualCard:
 
     join = release = synchronize = fork
 
+    def free(self, held):
+        held.clear()
+
     def mark_side(self):
         return None
 

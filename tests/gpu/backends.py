@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -17,7 +19,12 @@ import pytest
 from goose_gpu import CardError, choose_card
 
 SIMULATOR = os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("", "0")
-FAKE_DRIVER = os.environ.get("FAKE_CUDA_DRIVER", "0") not in ("", "0")
+FAKE_DRIVER = (
+    os.environ.get("FAKE_CUDA_DRIVER", "0") not in ("", "0")
+    and sys.platform == "linux"
+    and shutil.which("cc") is not None
+    and importlib.util.find_spec("numba_cuda") is not None
+)
 COMPILER = not SIMULATOR and not FAKE_DRIVER and importlib.util.find_spec("numba_cuda") is not None
 
 

@@ -13,7 +13,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from goose_gpu import CardError, choose_card
@@ -67,10 +66,3 @@ def open_card(backend: str):
 
     number = int(backend.removeprefix("sm_"))
     return VirtualCard((number // 10, number % 10))
-
-
-def tiny(card, up) -> None:
-    """The smallest launch there is."""
-    from goose_gpu import prompt
-
-    prompt.activate(card.queue, up(np.zeros((1, 1, 1), np.float32)), 1, 0)

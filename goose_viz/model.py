@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -33,13 +33,25 @@ class Engine(Protocol):
     n_parameters: int
     state_dtype: np.dtype[Any]
 
+    @property
+    def bytes_read(self) -> int:
+        """What the last single token took from memory, the state's way back included."""
+
     def new_state(self) -> State:
         """The state before the first token."""
 
     def forward(
-        self, tokens: Sequence[int], state: State, all_logits: bool, recorder: Recorder | None
+        self,
+        tokens: Sequence[int],
+        state: State,
+        all_logits: bool,
+        recorder: Recorder | None,
+        report: Callable[[float], None],
     ) -> NDArray[Any]:
-        """Feed checked tokens; logits (V,) of the last or (T, V) of all; state in place."""
+        """Feed checked tokens; logits (V,) of the last or (T, V) of all; state in place.
+
+        ``report`` is told the share done, now and then; when it raises, the state is half-way.
+        """
 
 
 class Model:
@@ -54,7 +66,8 @@ class Model:
     device_words : str
         The card with its driver, or why the CPU was taken; empty if there is nothing to say.
     dtype : str
-        How the weights are kept: ``"fp32"``, ``"bf16"``, ``"fp16"``; ``"fp64"`` on the reference.
+        How the weights are kept: ``"fp32"``, ``"bf16"``, ``"fp16"``, ``"int8"``; ``"fp64"`` on the
+        reference.
     nbytes : int
         Memory that the weights take.
     n_parameters : int
@@ -87,12 +100,20 @@ class Model:
         """The state before the first token."""
         return self._engine.new_state()
 
+    def bytes_read(self) -> int:
+        """Bytes that a single token takes from memory, the state's way back included.
+
+        On the CPU those of the last one: what a zero of the channel mix would have met is not read.
+        """
+        return self._engine.bytes_read
+
     def forward(
         self,
         tokens: Sequence[int],
         state: State,
         all_logits: bool = False,
         probe: Probe | None = None,
+        progress: Callable[[float], None] | None = None,
     ) -> NDArray[Any]:
         """Feed tokens; the state advances in place.
 
@@ -106,6 +127,9 @@ class Model:
             Whether to return the logits behind every token or behind the last.
         probe : Probe, optional
             Gets one frame per token.
+        progress : callable (float), optional
+            Told the share done, several times for many tokens.  It may raise to stop; the state is
+            half-way then, and of no further use.  It must not use a model itself.
 
         Returns
         -------
@@ -131,10 +155,14 @@ class Model:
         recorder = None
         if probe is not None:
             recorder = Recorder(probe, self.config, len(tokens), dtype)
-        logits = self._engine.forward(tokens, state, all_logits, recorder)
+        logits = self._engine.forward(tokens, state, all_logits, recorder, progress or _nobody)
         if probe is not None and recorder is not None:
             probe.frames.extend(recorder.frames())
         return logits
+
+
+def _nobody(share: float) -> None:
+    """Progress that nobody asked for."""
 
 
 def embedded_models() -> list[str]:
@@ -162,7 +190,8 @@ def load_model(
         ``"auto"`` takes an NVIDIA card if one can be used, the CPU otherwise; ``"cpu"``;
         ``"cuda"`` or ``"cuda:1"`` …; ``"reference"``, the float64 oracle.
     dtype : str
-        ``"auto"`` keeps the checkpoint's own type; ``"fp32"``, ``"bf16"`` or ``"fp16"`` convert.
+        ``"auto"`` keeps the checkpoint's own type; ``"fp32"``, ``"bf16"``, ``"fp16"`` and
+        ``"int8"`` (with a scale a row) convert.
     tokenizer : str or Tokenizer, optional
         ``"world"``, ``"bytes"``, ``"ids"`` or a tokenizer.json; found by itself when left out.
     progress : callable (float, str), optional
@@ -174,21 +203,19 @@ def load_model(
         If the file, the device, the dtype or the tokenizer will not do; the message says why.
     """
     report = progress or (lambda fraction, words: None)
-    kind, ordinal = _parse_device(device)
+    _parse_device(device)  # before anything is read
     if dtype not in _DTYPES:
         raise GooseError(f"dtype {dtype!r} is unknown; expected one of {', '.join(_DTYPES)}")
-    if dtype == "int8":
-        raise GooseError("int8 weights are not supported yet; use dtype='bf16' or 'fp16'")
     path, embedded = _find(source)
     report(0.0, f"opening {path.name}")
     try:
-        weights = check_weights(read_checkpoint(path))
+        weights = check_weights(read_checkpoint(path), path)
         V = weights.config.vocab_size
         if tokenizer is None:
             chosen = choose_tokenizer(path, V)
         else:
             chosen = named_tokenizer(tokenizer, V) if isinstance(tokenizer, str) else tokenizer
-        engine, device, words = _engine(weights, kind, ordinal, dtype, report)
+        engine, device, words = build_engine(weights, device, dtype, report)
     except MemoryError:
         raise GooseError(
             f"{path.name} does not fit into the free memory; try dtype='bf16', or a smaller model"
@@ -199,10 +226,17 @@ def load_model(
     return Model(engine, chosen, device, path, words)
 
 
-def _engine(
-    weights: Weights, kind: str, ordinal: int, dtype: str, report: Progress
+def build_engine(
+    weights: Weights, device: str, dtype: str, report: Progress
 ) -> tuple[Engine, str, str]:
-    """(engine, device, what to say of the device)."""
+    """What computes with these weights: (engine, device, what to say of the device).
+
+    Raises
+    ------
+    GooseError
+        If the device or the dtype will not do.
+    """
+    kind, ordinal = _parse_device(device)
     if kind == "reference":
         from goose_viz.reference import ReferenceEngine
 

@@ -67,7 +67,7 @@ class Probe:
     Raises
     ------
     ValueError
-        If an observable is unknown; the message lists those there are.
+        If an observable is unknown, the message lists those there are; or a layer is named twice.
     """
 
     def __init__(self, observables: Iterable[str], layers: Iterable[int] | None = None) -> None:
@@ -79,6 +79,8 @@ class Probe:
                 f"{', '.join(OBSERVABLES)}"
             )
         self.layers = None if layers is None else tuple(layers)
+        if self.layers is not None and len(set(self.layers)) < len(self.layers):
+            raise ValueError(f"the probe asks for a layer twice: {self.layers}; name each once")
         self.frames: list[Frame] = []
 
     def clear(self) -> None:

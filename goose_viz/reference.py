@@ -7,7 +7,7 @@ Evolution" (2025).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,20 +55,33 @@ class ReferenceEngine:
 
     def __init__(self, weights: Weights) -> None:
         self.config = weights.config
-        self.weights = {name: t.float64() for name, t in weights.tensors.items()}
+        self.weights = {name: weights[name].float64() for name in weights.tensors}
         self.n_parameters = weights.n_parameters
         self.nbytes = sum(a.nbytes for a in self.weights.values())
+
+    @property
+    def bytes_read(self) -> int:
+        """All weights but the embedding's other rows, and the state there and back."""
+        c = self.config
+        state = 2 * 8 * c.n_layer * c.n_embd * c.head_size
+        return self.nbytes - 8 * (c.vocab_size - 1) * c.n_embd + state
 
     def new_state(self) -> State:
         """The state before the first token."""
         return State.zeros(self.config, self.state_dtype)
 
     def forward(
-        self, tokens: Sequence[int], state: State, all_logits: bool, recorder: Recorder | None
+        self,
+        tokens: Sequence[int],
+        state: State,
+        all_logits: bool,
+        recorder: Recorder | None,
+        report: Callable[[float], None],
     ) -> Array:
         """Feed tokens one by one; logits (V,) of the last or (T, V) of all."""
         logits = []
         for t, token in enumerate(tokens):
+            report(t / len(tokens))
             x, seen = self.step(token, state)
             if recorder is not None:
                 for layer, observables in enumerate(seen):

@@ -56,6 +56,10 @@ class Step:
     frame: Frame | None
 
 
+class _Stopped(Exception):
+    """Whoever watches a prompt being read has seen enough."""
+
+
 class Session:
     """A model writing, with a way back.
 
@@ -137,7 +141,7 @@ class Session:
     def feed(
         self,
         prompt: str | Sequence[int],
-        keep_going: Callable[[], bool] | None = None,
+        keep_going: Callable[[float], bool] | None = None,
     ) -> list[Step]:
         """Feed a text, or tokens; one Step each.
 
@@ -148,7 +152,8 @@ class Session:
         ----------
         prompt : str or sequence of int
         keep_going : callable, optional
-            Asked between portions of 128 tokens; False ends the feeding there.
+            Told the share that is read, up to once a layer; False ends the feeding behind the last
+            whole portion of 128 tokens.  It must not use a model itself.
 
         Raises
         ------
@@ -171,9 +176,17 @@ class Session:
             self._open_line(self.position)
         steps: list[Step] = []
         for i in range(0, len(tokens), _PORTION):
-            if i and keep_going is not None and not keep_going():
+            portion = tokens[i : i + _PORTION]
+
+            def report(share: float, begin: int = i, size: int = len(portion)) -> None:
+                done = (begin + share * size) / len(tokens)
+                if keep_going is not None and not keep_going(done):
+                    raise _Stopped
+
+            try:
+                steps += self._append(portion, generated=False, report=report)
+            except _Stopped:
                 break
-            steps += self._append(tokens[i : i + _PORTION], generated=False)
         return steps
 
     def step(self) -> Step:
@@ -275,21 +288,29 @@ class Session:
 
     # -- inside ----------------------------------------------------------------------------------
 
-    def _append(self, tokens: list[int], *, generated: bool) -> list[Step]:
+    def _append(
+        self,
+        tokens: list[int],
+        *,
+        generated: bool,
+        report: Callable[[float], None] | None = None,
+    ) -> list[Step]:
         """Feed tokens in one call at the end of the line; all of them or, if that fails, none."""
         start = self.position
         try:
-            return self._feed_call(tokens, generated)
+            return self._feed_call(tokens, generated, report)
         except BaseException:  # an interrupt or a full memory: undo what is half done
             self._line.truncate(start)
             self._rewind()
             self._restore(start)
             raise
 
-    def _feed_call(self, tokens: list[int], generated: bool) -> list[Step]:
+    def _feed_call(
+        self, tokens: list[int], generated: bool, report: Callable[[float], None] | None
+    ) -> list[Step]:
         line = self._line
         probe = self.probe.twin() if self.probe is not None else None
-        rows = self.model.forward(tokens, self.state, all_logits=True, probe=probe)
+        rows = self.model.forward(tokens, self.state, True, probe, report)
         before = [self.logits, *rows[:-1]]
         for token, logits in zip(tokens, before, strict=True):
             top, probability = (
@@ -415,5 +436,5 @@ def prepare(model: Model) -> None:
     numba's cache.
     """
     session = Session(model, Sampler(seed=0), Probe(("decay",)), history_bytes=0)
-    session.feed([0] * 4)
+    session.feed([0] * 8)  # enough to be read as a prompt, on a card too
     session.step()

@@ -70,8 +70,8 @@ class State:
         """
         self.check(config)
         for name, array in self.arrays().items():
-            if array.dtype != dtype or not array.flags.c_contiguous:
-                setattr(self, name, np.ascontiguousarray(array, dtype))
+            if array.dtype != dtype or not array.flags.carray:  # kernels write to where it lies
+                setattr(self, name, np.array(array, dtype, order="C"))
 
     def check(self, config: Config) -> None:
         """Raise StateError if the shapes are not those of a model's state."""

@@ -1,10 +1,11 @@
-"""Named tensors, checked: every shape against every other, every number finite."""
+"""Named tensors, checked: every shape against every other, and every number when it is read."""
 
 from __future__ import annotations
 
 import math
 import re
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from goose_viz.checkpoint import Checkpoint
 from goose_viz.checkpoint.tensor import Tensor
@@ -16,6 +17,8 @@ from goose_viz.errors import CheckpointError
 class Weights:
     """A model's tensors under BlinkDL's names, each in its one canonical shape.
 
+    Numbers are looked at when a tensor is asked for by ``weights[name]``: a file is read once.
+
     Attributes
     ----------
     config : Config
@@ -24,11 +27,14 @@ class Weights:
         (out, in).
     kind : str
         How the file keeps its big matrices: ``"fp32"``, ``"bf16"``, ``"fp16"`` or ``"fp64"``.
+    source : Path
+        The file or folder that they are read from.
     """
 
     config: Config
     tensors: dict[str, Tensor]
     kind: str
+    source: Path
 
     @property
     def n_parameters(self) -> int:
@@ -36,7 +42,24 @@ class Weights:
         return sum(math.prod(t.shape) for t in self.tensors.values())
 
     def __getitem__(self, name: str) -> Tensor:
-        return self.tensors[name]
+        tensor = self.tensors[name]
+        self.check_finite(name, tensor)
+        return tensor
+
+    @staticmethod
+    def check_finite(name: str, tensor: Tensor) -> None:
+        """Look at every number of a tensor, or of a piece of it.
+
+        Raises
+        ------
+        CheckpointError
+            If one is NaN or infinite.
+        """
+        if not tensor.all_finite():
+            raise CheckpointError(
+                f"{name} holds NaN or infinite numbers; the file is damaged or its training had "
+                "diverged"
+            )
 
 
 def expected_shapes(config: Config) -> dict[str, tuple[int, ...]]:
@@ -74,14 +97,14 @@ def expected_shapes(config: Config) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def check_weights(checkpoint: Checkpoint) -> Weights:
+def check_weights(checkpoint: Checkpoint, source: Path) -> Weights:
     """Infer the sizes from the shapes and hold every tensor against them.
 
     Raises
     ------
     CheckpointError
-        If a tensor is missing, unknown, of a shape that contradicts the others or the config.json,
-        or holds a NaN or an infinity.
+        If a tensor is missing, unknown, or of a shape that contradicts the others or the
+        config.json.
     """
     tensors = checkpoint.tensors
     config = _infer(checkpoint)
@@ -94,11 +117,6 @@ def check_weights(checkpoint: Checkpoint) -> Weights:
                 f"{name} has the shape {_show(tensor.shape)}; the other tensors make this "
                 f"{config.shape}, which needs {_show(shape)}"
             )
-        if not tensor.all_finite():
-            raise CheckpointError(
-                f"{name} holds NaN or infinite numbers; the file is damaged or its training had "
-                "diverged"
-            )
         canonical[name] = tensor.reshaped(shape)
     unused = re.compile(r"blocks\.0\.att\.v[012]")  # block 0 may carry them; nothing reads them
     for name in tensors:
@@ -107,7 +125,7 @@ def check_weights(checkpoint: Checkpoint) -> Weights:
                 f"the tensor {name} is not part of RWKV-7 (x070); expected {len(shapes)} tensors "
                 "from emb.weight to head.weight and no others"
             )
-    return Weights(config, canonical, tensors["blocks.0.att.receptance.weight"].kind)
+    return Weights(config, canonical, tensors["blocks.0.att.receptance.weight"].kind, source)
 
 
 def _infer(checkpoint: Checkpoint) -> Config:

@@ -1,8 +1,11 @@
+import os
 from pathlib import Path
 
 import pytest
 
 import goose_viz as gv
+
+os.environ["GOOSE_VIZ_CACHE"] = "off"  # tests leave nothing in a person's folders
 
 DATA = Path(__file__).parent / "data"
 

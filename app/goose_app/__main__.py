@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
 from difflib import get_close_matches
@@ -17,7 +18,11 @@ _SERVER_TOKENS = 120
 def main(arguments: list[str] | None = None) -> None:
     """Decide by the first word: a command's name, or else a model for the window."""
     words = sys.argv[1:] if arguments is None else arguments
+    gc.disable()  # nothing of what an import makes is garbage
     from goose_viz import cli
+
+    gc.freeze()
+    gc.enable()
 
     if words and words[0] in cli.COMMANDS:
         sys.exit(cli.run(words))
@@ -44,7 +49,7 @@ def _window(words: list[str]) -> int:
                         "name of an embedded model; the demo model when left out")  # fmt: skip
     parser.add_argument("--prompt", default=cli.DEFAULT_PROMPT, help="the text to go on from")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 … or reference")
-    parser.add_argument("--dtype", default="auto", help="auto, fp32, bf16 or fp16")
+    parser.add_argument("--dtype", default="auto", help="auto, fp32, bf16, fp16 or int8")
     parser.add_argument("--tokenizer", help="world, bytes, ids or a tokenizer.json")
     parser.add_argument("--theme", default="system", choices=("system", "dark", "light"))
     parser.add_argument("--screenshot", type=Path, metavar="OUT.png",

@@ -190,9 +190,9 @@ class Worker:
         total = max(len(tokens), 1)
         long = total > 512
 
-        def keep_going() -> bool:
+        def keep_going(share: float) -> bool:
             if long:
-                self._report(session.position / total, "reading the prompt")
+                self._report(share, "reading the prompt")
             return not self._cancel.is_set()
 
         self._enter(session.feed(tokens, keep_going) if tokens else [session.step()])
@@ -332,7 +332,7 @@ class Worker:
             )
         if session.probe is not None:
             session.probe.clear()
-        if session.position == session.recorded:
+        if cells and session.position == session.recorded:
             self.events.append(m.Cells(cells[0].index, cells))
 
     def _take(self) -> None:

@@ -1,72 +1,140 @@
-"""From named tensors to the arrays that the CPU kernels read."""
+"""From named tensors to the arrays that the kernels read: in parallel, piece by piece."""
 
 from __future__ import annotations
 
-from typing import Any
+import contextlib
+import math
+import mmap
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from goose_viz.convert import MEMORY, Progress, convert
-from goose_viz.cpu.kernels import Packed
+from goose_viz.checkpoint.tensor import Tensor
+from goose_viz.convert import Progress, convert, quantise, stored_by_columns
+from goose_viz.cpu.layout import Packed
 from goose_viz.weights import Weights
 
+_PIECE = 4 << 20  # numbers that one thread converts at a time: what is in flight stays small
 
-def pack(weights: Weights, dtype: str, progress: Progress) -> Packed:
-    """Stack the layers; vectors become float32, matrices the weight type."""
-    L, D = weights.config.n_layer, weights.config.n_embd
-    memory = MEMORY[dtype]
-
-    def vectors(layer: int, *names: str) -> NDArray[np.float32]:
-        rows = [
-            weights[name].float32().ravel() if name in weights.tensors else np.zeros(D, np.float32)
-            for name in (f"blocks.{layer}.{n}" for n in names)
-        ]
-        return np.stack(rows)
-
-    def every_layer(*names: str) -> NDArray[np.float32]:
-        return np.stack([vectors(i, *names) for i in range(L)])
-
-    def norm(name: str) -> NDArray[np.float32]:
-        return np.stack([weights[f"{name}.{part}"].float32() for part in ("weight", "bias")])
-
-    ranks = {c: getattr(weights.config, f"rank_{n}") for c, n in _RANKS.items()}
-    shapes = {
-        "rkv": (L, 3 * D, D),
-        "down": (L, sum(ranks.values()), D),
-        "output": (L, D, D),
-        "ffn_key": (L, weights.config.n_ffn, D),
-        "ffn_value": (L, D, weights.config.n_ffn),
-    } | {f"{c}2": (L, D, rank) for c, rank in ranks.items()}
-    stacked: dict[str, NDArray[Any]] = {n: np.zeros(s, memory) for n, s in shapes.items()}
-    for i in range(L):
-        progress(i / (L + 1), f"reading layer {i + 1} of {L}")
-        att, ffn = f"blocks.{i}.att.", f"blocks.{i}.ffn."
-        for part, name in enumerate(("receptance", "key", "value")):
-            matrix = convert(weights[f"{att}{name}.weight"], dtype)
-            stacked["rkv"][i, part * D : (part + 1) * D] = matrix
-        stacked["output"][i] = convert(weights[f"{att}output.weight"], dtype)
-        stacked["ffn_key"][i] = convert(weights[f"{ffn}key.weight"], dtype)
-        stacked["ffn_value"][i] = convert(weights[f"{ffn}value.weight"], dtype)
-        row = 0
-        for c, rank in ranks.items():
-            if f"{att}{c}1" in weights.tensors:  # layer 0 has no v1, v2
-                stacked["down"][i, row : row + rank] = convert(weights[f"{att}{c}1"], dtype).T
-                stacked[f"{c}2"][i] = convert(weights[f"{att}{c}2"], dtype).T
-            row += rank
-    progress(L / (L + 1), "reading the vocabulary's rows")
-    return Packed(
-        emb=convert(weights["emb.weight"], dtype),
-        head=convert(weights["head.weight"], dtype),
-        ln0=norm("blocks.0.ln0"),
-        ln_out=norm("ln_out"),
-        ln=every_layer("ln1.weight", "ln1.bias", "ln2.weight", "ln2.bias"),
-        mix=every_layer(*(f"att.x_{c}" for c in "rwkvag")),
-        att=every_layer(*(f"att.{n}" for n in _ATT)),
-        ffn_mix=every_layer("ffn.x_k")[:, 0],
-        **stacked,
-    )
-
-
-_RANKS = {"w": "decay", "a": "iclr", "v": "value", "g": "gate"}  # in the order of Packed.down
+_LOW = "wavg"  # in the order of Packed.down
 _ATT = ("w0", "a0", "v0", "k_k", "k_a", "r_k", "ln_x.weight", "ln_x.bias")
+
+
+def allocate(nbytes: int) -> mmap.mmap:
+    """Memory for a model, zero, in large pages where the system has them."""
+    private = {}
+    if hasattr(mmap, "MAP_PRIVATE"):  # shared memory, which is the default, has no large pages
+        private = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS}
+    try:
+        memory = mmap.mmap(-1, nbytes, **private)
+    except OSError:
+        raise MemoryError from None
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with contextlib.suppress(OSError):  # a kernel without them
+            memory.madvise(mmap.MADV_HUGEPAGE)
+    return memory
+
+
+class _Piece(NamedTuple):
+    """Rows of one matrix."""
+
+    name: str
+    source: Tensor  # (rows, width), mapped
+    target: NDArray[Any]
+    scales: NDArray[np.float32]  # (rows,), or empty
+
+    def write(self, dtype: str, weights: Weights) -> int:
+        """Convert; how many numbers there were."""
+        weights.check_finite(self.name, self.source)
+        if dtype == "int8":
+            self.target[...], self.scales[...] = quantise(self.source.float32())
+        else:
+            self.target[...] = convert(self.source, dtype)
+        return self.target.size
+
+
+def pack(weights: Weights, dtype: str, m: Packed, threads: int, progress: Progress) -> None:
+    """Fill the arrays of ``m``, which are zero; vectors are float32, matrices the weight type.
+
+    Raises
+    ------
+    CheckpointError
+        If a tensor holds NaN or infinity.
+    """
+    _vectors(weights, m)
+    pieces = [piece for matrix in _matrices(weights, m) for piece in _cut(*matrix)]
+    total = sum(piece.target.size for piece in pieces)
+    done = 0
+    with ThreadPoolExecutor(threads) as pool:
+        futures = [pool.submit(piece.write, dtype, weights) for piece in pieces]
+        try:
+            for future in as_completed(futures):
+                done += future.result()
+                progress(done / total, f"converting to {dtype}: {done / 1e6:.0f} of "
+                         f"{total / 1e6:.0f} million numbers")  # fmt: skip
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _cut(name: str, source: Tensor, target: Any, scales: Any) -> Iterator[_Piece]:
+    rows, width = source.shape
+    step = max(1, _PIECE // width)
+    for a in range(0, rows, step):
+        b = min(a + step, rows)
+        yield _Piece(name, Tensor(source.bits[a:b], source.kind), target[a:b], scales[a:b])
+
+
+def _matrices(weights: Weights, m: Packed) -> Iterator[tuple[str, Tensor, Any, Any]]:
+    """(name, tensor by stored rows, where its numbers go, where its scales go)."""
+
+    def tensor(name: str) -> Tensor:
+        found = weights.tensors[name]
+        return found.transposed() if stored_by_columns(name) else found
+
+    D = weights.config.n_embd
+    for name in ("emb", "head"):
+        yield f"{name}.weight", tensor(f"{name}.weight"), getattr(m, name), getattr(m.scale, name)
+    for i in range(weights.config.n_layer):
+        att, ffn = f"blocks.{i}.att.", f"blocks.{i}.ffn."
+        for part, word in enumerate(("receptance", "key", "value")):
+            rows = slice(part * D, (part + 1) * D)
+            name = f"{att}{word}.weight"
+            yield name, tensor(name), m.rkv[i, rows], m.scale.rkv[i, rows]
+        for name, array in (("key", "ffn_key"), ("value", "ffn_value")):
+            name = f"{ffn}{name}.weight"
+            yield name, tensor(name), getattr(m, array)[i], getattr(m.scale, array)[i]
+        yield f"{att}output.weight", tensor(f"{att}output.weight"), m.output[i], m.scale.output[i]
+        begin = 0
+        for c in _LOW:
+            second, scales = getattr(m, f"{c}2")[i], getattr(m.scale, f"{c}2")[i]
+            rows = slice(begin, begin := begin + second.shape[1])
+            if f"{att}{c}1" in weights.tensors:  # layer 0 has no v1, v2
+                name = f"{att}{c}1"
+                yield name, tensor(name), m.down[i, rows], m.scale.down[i, rows]
+                yield f"{att}{c}2", tensor(f"{att}{c}2"), second, scales
+
+
+def _vectors(weights: Weights, m: Packed) -> None:
+    def put(target: NDArray[np.float32], names: list[str]) -> None:
+        for row, name in zip(target, names, strict=True):
+            if name in weights.tensors:  # layer 0 has no v0
+                row[...] = weights[name].float32().ravel()
+
+    put(m.ln0, ["blocks.0.ln0.weight", "blocks.0.ln0.bias"])
+    put(m.ln_out, ["ln_out.weight", "ln_out.bias"])
+    for i in range(weights.config.n_layer):
+        block = f"blocks.{i}."
+        put(m.ln[i], [f"{block}{n}" for n in ("ln1.weight", "ln1.bias", "ln2.weight", "ln2.bias")])
+        put(m.mix[i], [f"{block}att.x_{c}" for c in "rwkvag"])
+        put(m.att[i], [f"{block}att.{name}" for name in _ATT])
+        put(m.ffn_mix[i], [f"{block}ffn.x_k"])
+
+
+def nbytes(m: Packed) -> int:
+    """Memory of the arrays, without the gaps between them."""
+    every = [*(a for a in m if isinstance(a, np.ndarray)), *m.scale]
+    return sum(math.prod(a.shape) * a.itemsize for a in every)

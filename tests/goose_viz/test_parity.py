@@ -5,10 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 import goose_viz as gv
 from goose_viz.check import ALLOWED, compare
+from goose_viz.checkpoint import read_checkpoint
+from goose_viz.convert import quantise, stored_by_columns
+from goose_viz.weights import check_weights
 
 DATA = Path(__file__).parents[1] / "data"
 # A folder of larger oracle files may lie beside the checkout.
@@ -59,13 +62,43 @@ def test_a_real_checkpoint(engine):
     assert np.abs(logits - np.array(expected["logits"])).max() <= allowed
 
 
-def test_fp16_weights():
-    name = "random-L3-D128-N64"
-    model = gv.load_model(DATA / f"{name}.bf16.pth", dtype="fp16")
-    expected = load_file(DATA / f"{name}.expected.safetensors")
-    logits, _, _ = feed(model, expected["tokens"].tolist(), (24,))
-    # bfloat16 numbers of this size fit into float16 but for the smallest
-    assert np.abs(logits - expected["logits"]).max() <= 1e-4 * np.abs(expected["logits"]).max()
+def rounded_to(weights, dtype):
+    """A model's tensors with the numbers that its weights have in another type, as float32."""
+    tensors = {}
+    for name, tensor in weights.tensors.items():
+        numbers = tensor.float32()
+        matrix = numbers.ndim == 2 and not name.endswith("r_k")
+        if matrix and dtype == "fp16":
+            numbers = numbers.astype(np.float16).astype(np.float32)
+        elif matrix:
+            turned = stored_by_columns(name)
+            rows, scales = quantise(numbers.T if turned else numbers)
+            numbers = rows * scales[:, None]
+            numbers = numbers.T if turned else numbers
+        tensors[name] = np.ascontiguousarray(numbers)
+    return tensors
+
+
+@pytest.mark.parametrize("portions", [(1,) * 24, (24,)], ids=["single", "all"])
+@pytest.mark.parametrize("dtype", ["fp16", "int8"])
+@pytest.mark.parametrize("name", ["random-L3-D128-N64", "random-L2-D96-N16"])
+def test_other_weight_types(name, dtype, portions, tmp_path):
+    """What is left of the weights is computed with as exactly as before."""
+    path = DATA / f"{name}.bf16.pth"
+    save_file(
+        rounded_to(check_weights(read_checkpoint(path), path), dtype), tmp_path / "m.safetensors"
+    )
+    reference = gv.load_model(tmp_path / "m.safetensors", device="reference")
+    model = gv.load_model(path, device="cpu", dtype=dtype)
+    assert model.dtype == dtype
+    tokens = load_file(DATA / f"{name}.expected.safetensors")["tokens"].tolist()
+    expected, expected_state, expected_frames = feed(reference, tokens, (24,))
+    logits, state, frames = feed(model, tokens, portions)
+    assert np.abs(logits - expected).max() <= 1e-4 * np.abs(expected).max()
+    assert np.abs(state.wkv - expected_state.wkv).max() <= 1e-4 * np.abs(expected_state.wkv).max()
+    for observable in gv.OBSERVABLES:
+        a, b = (np.stack([getattr(f, observable) for f in fs]) for fs in (frames, expected_frames))
+        assert np.abs(a - b).max() <= 1e-4 * np.abs(b).max(), observable
 
 
 @pytest.mark.parametrize("n_tokens", [2, 3, 4, 7, 128, 129, 300])

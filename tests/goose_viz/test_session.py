@@ -173,10 +173,14 @@ def test_long_prompts_come_in_portions(demo):
     session.goto(300)
     session.goto(401)
     assert same(moment(session), last)
-    asked = []
+    shares = []
     cut_short = make(demo)
-    steps = cut_short.feed(ids, keep_going=lambda: asked.append(1) or len(asked) < 2)
-    assert len(steps) == cut_short.position == 256
+    steps = cut_short.feed(ids, keep_going=lambda share: shares.append(share) or share < 0.8)
+    assert len(steps) == cut_short.position == 256  # the third portion is given up half-way
+    assert shares == sorted(shares)
+    assert len(shares) > 10
+    cut_short.feed(ids[255:])
+    assert same(moment(cut_short), last)
 
 
 def test_the_same_seed_writes_the_same(demo):

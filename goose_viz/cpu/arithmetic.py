@@ -1,0 +1,207 @@
+"""What both ways through the model share: norms, gates, and one head's step of the recurrence.
+
+Shapes: L layers, D = n_embd, H heads of N, T tokens.  Rows of ``vec`` (8, T, D) are the observables
+of `goose_viz.observables.VECTORS`, rows of ``scalars`` (3, T, H) those of `SCALARS`.  All float32.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from goose_viz.cpu.compiled import compiled
+from goose_viz.cpu.lanes import (
+    FAR,
+    add_four,
+    dot_ahead,
+    four_state_rows,
+    one_state_row,
+    power_of_two,
+    widen,
+)
+
+_E = np.float32(math.exp(-0.5))
+ONE, HALF, ZERO, TWO = (np.float32(n) for n in (1, 0.5, 0, 2))
+_LOG2_E = np.float32(1 / math.log(2))
+_LN2_HIGH = np.float32(0.693359375)  # few bits, so that whole multiples are exact
+_LN2_LOW = np.float32(math.log(2) - 0.693359375)
+_C2, _C3, _C4, _C5, _C6, _C7 = (np.float32(1 / math.factorial(n)) for n in range(2, 8))
+_LOWEST, _HIGHEST = np.float32(-87), np.float32(88)  # what float32 has an exponential of
+_FLOOR = np.float32(1e-12)  # of a removal key's length
+
+
+@compiled
+def dot(a, i, b, j, n):
+    """sum_k a[i + k] b[j + k] over n numbers; indices count from the arrays' beginnings."""
+    return dot_ahead(a, i, b, j, n, i + n)
+
+
+@compiled
+def exp(x):
+    """e^x to 2e-7 of itself, in a form that runs sixteen at a time."""
+    x = min(max(x, _LOWEST), _HIGHEST)
+    z = x * _LOG2_E
+    k = np.int32(z + (HALF if z >= ZERO else -HALF))
+    r = x - np.float32(k) * _LN2_HIGH - np.float32(k) * _LN2_LOW  # |r| <= ln(2) / 2
+    p = _C7 * r + _C6
+    p = p * r + _C5
+    p = p * r + _C4
+    p = p * r + _C3
+    p = p * r + _C2
+    return (p * r * r + r + ONE) * power_of_two(k)
+
+
+@compiled
+def sigmoid(z):
+    """1 / (1 + e^-z)."""
+    return ONE / (ONE + exp(-z))
+
+
+@compiled
+def tanh(z):
+    """Tanh, exact near 0."""
+    return np.float32(math.tanh(z))
+
+
+@compiled
+def layer_norm(x, weight, bias, eps, ones, out):
+    """Layer norm of x (D,) into out (D,); ones are D of them."""
+    n = x.size
+    mean = dot(x, 0, ones, 0, n) / np.float32(n)
+    for i in range(n):
+        out[i] = x[i] - mean
+    variance = dot(out, 0, out, 0, n) / np.float32(n)
+    scale = ONE / np.float32(math.sqrt(variance + eps))
+    for i in range(n):
+        out[i] = out[i] * scale * weight[i] + bias[i]
+
+
+@compiled
+def mix(xx, shift, weight, out):
+    """Out = xx + (shift - xx) weight, all (D,)."""
+    for i in range(xx.size):
+        out[i] = xx[i] + (shift[i] - xx[i]) * weight[i]
+
+
+@compiled
+def _from(rows, i, count, width):
+    """Where four rows begin, from entry i of a list; past its end the last one's."""
+    a, b, c, d = i, min(i + 1, count - 1), min(i + 2, count - 1), min(i + 3, count - 1)
+    return rows[a] * width, rows[b] * width, rows[c] * width, rows[d] * width
+
+
+@compiled
+def rows_ahead(weights, width):
+    """How many rows before its use `add_rows` asks for a row."""
+    return max(4, FAR // (width * weights.itemsize) // 4 * 4)
+
+
+@compiled
+def add_rows(weights, rows, factors, count, width, out, start):
+    """out[start:] += factors[i] weights[rows[i]], a row of ``width`` numbers, for i < count.
+
+    The first `rows_ahead` of them should have been asked for.
+    """
+    ahead = rows_ahead(weights, width)
+    i = 0
+    while i + 4 <= count:
+        add_four(
+            weights, _from(rows, i, count, width),
+            _from(rows, min(i + 4, count - 1), count, width),
+            _from(rows, min(i + ahead, count - 1), count, width),
+            (factors[i], factors[i + 1], factors[i + 2], factors[i + 3]), out, start, width,
+        )  # fmt: skip
+        i += 4
+    flat, sums = weights.reshape(-1), out.reshape(-1)
+    while i < count:
+        at = rows[i] * width
+        for j in range(width):
+            sums[start + j] += widen(flat[at + j]) * factors[i]
+        i += 1
+
+
+@compiled
+def head_gates(h, layer, p, v_first, vec, scalars, t, erase):
+    """One head's observables, from its projections and low-rank sums.
+
+    vec holds on entry, in the order of VECTORS: the decay's and the rate's low-rank sums, nothing,
+    key, value, receptance, gate, the value mix's low-rank sum; on return the observables
+    themselves; erase (N,) gets kappa a.  p (8, D) is the layer's ``att``; v_first (T, D) is written
+    by layer 0.  scalars (3, T, H) get the bonus, the norm of what is written, and that of kappa a,
+    which `head_output` makes the norm of what is removed.
+    """
+    T, D = vec.shape[1], vec.shape[2]
+    N = erase.size
+    first, end = h * N, (h + 1) * N
+    w, a, kappa = vec[0, t, first:end], vec[1, t, first:end], vec[2, t, first:end]
+    k, v, r = vec[3, t, first:end], vec[4, t, first:end], vec[5, t, first:end]
+    mixed, v0 = vec[7, t, first:end], v_first[t, first:end]
+    w_bias, a_bias, v_bias = p[0, first:end], p[1, first:end], p[2, first:end]
+    k_k, k_a, r_k = p[3, first:end], p[4, first:end], p[5, first:end]
+    for i in range(N):
+        w[i] = exp(-_E * sigmoid(w_bias[i] + w[i]))
+    for i in range(N):
+        a[i] = sigmoid(a_bias[i] + a[i])
+    for i in range(N):
+        kappa[i] = k[i] * k_k[i]
+    for i in range(N):
+        k[i] = k[i] * (ONE + (a[i] - ONE) * k_a[i])
+    if layer == 0:
+        for i in range(N):
+            v0[i] = v[i]
+            mixed[i] = ZERO
+    else:
+        for i in range(N):
+            mixed[i] = sigmoid(v_bias[i] + mixed[i])
+        for i in range(N):
+            v[i] = v[i] + (v0[i] - v[i]) * mixed[i]
+    for i in range(N):  # for the bonus; it is not kappa a yet
+        erase[i] = r[i] * r_k[i]
+    at = t * D + first
+    kappas, keys, values = 2 * T * D + at, 3 * T * D + at, 4 * T * D + at
+    scalars[0, t, h] = dot(erase, 0, vec, keys, N)
+    length = np.float32(math.sqrt(dot(vec, kappas, vec, kappas, N)))
+    scale = ONE / max(length, _FLOOR)
+    for i in range(N):
+        kappa[i] *= scale
+    for i in range(N):
+        erase[i] = kappa[i] * a[i]
+    scalars[1, t, h] = math.sqrt(dot(erase, 0, erase, 0, N))
+    written = dot(vec, values, vec, values, N) * dot(vec, keys, vec, keys, N)
+    scalars[2, t, h] = math.sqrt(written)
+
+
+@compiled
+def head_rows(S, value, stop, vec, at, plane, erase, y):
+    """Value rows up to ``stop`` of a head's state, one token further; see `four_state_rows`."""
+    N = S.shape[0]
+    lost = ZERO
+    while value + 4 <= stop:
+        lost += four_state_rows(S, value, N, vec, at, plane, erase, y)
+        value += 4
+    while value < stop:
+        lost += one_state_row(S, value, N, vec, at, plane, erase, y)
+        value += 1
+    return lost
+
+
+@compiled
+def head_output(h, p, y, vec, scalars, taken, out, t, gn_eps):
+    """From the read y (N,) to the gated output out[t, head]; taken = sum (S kappa)^2."""
+    N = y.size
+    first, end = h * N, (h + 1) * N
+    v, g, gated = vec[4, t, first:end], vec[6, t, first:end], out[t, first:end]
+    weight, bias = p[6, first:end], p[7, first:end]
+    mean = ZERO
+    for i in range(N):
+        mean += y[i]
+    mean /= np.float32(N)
+    variance = ZERO
+    for i in range(N):
+        variance += (y[i] - mean) * (y[i] - mean)
+    scale = ONE / np.float32(math.sqrt(variance / np.float32(N) + gn_eps))
+    bonus = scalars[0, t, h]
+    for i in range(N):
+        gated[i] = ((y[i] - mean) * scale * weight[i] + bias[i] + bonus * v[i]) * g[i]
+    scalars[1, t, h] *= np.float32(math.sqrt(taken))  # both parts are rank one: norms multiply

@@ -1,0 +1,357 @@
+"""One token through the model: a list of tasks that any number of threads works off.
+
+Three phases a layer.  *Inward*: receptance, key, value and the first halves of the low-rank pairs,
+row by row.  *Heads*: a head's gates, its step of the recurrence and its share of the output matrix.
+*Channels*: rows of the channel mix, and at once the value rows of those that are not zero.  What
+heads and channels add to the residual stream comes in parts, summed in their order by the thread
+that ends the phase; it then prepares the next one.  A thread that must wait for it asks for its
+next weights meanwhile, so that memory never rests.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from goose_viz.config import Config
+from goose_viz.cpu.arithmetic import (
+    ZERO,
+    add_rows,
+    head_gates,
+    head_output,
+    head_rows,
+    layer_norm,
+    mix,
+    rows_ahead,
+    sigmoid,
+    tanh,
+)
+from goose_viz.cpu.compiled import compiled
+from goose_viz.cpu.lanes import (
+    FAR,
+    LINE,
+    ask_for,
+    dot_ahead,
+    flush_denormals,
+    lent,
+    restore,
+    scale_of,
+    widen,
+)
+from goose_viz.cpu.tickets import draw, finish, is_open, open_until, wait
+
+Array = NDArray[np.float32]
+
+_EMBED, _INWARD, _HEAD, _CHANNEL, _VOCABULARY = range(5)
+#: A phase's shares: large ones first, small ones last, so that threads end together.
+_SHARES = (4,) * 4 + (2,) * 4 + (1,) * 8
+_VOCABULARY_BYTES = 512 << 10  # of a task; its phase has no small ones to end with
+_ASKED = 192 << 10  # bytes asked for at most while waiting: they must fit into the second cache
+
+
+class Scratch(NamedTuple):
+    """What the threads share within a token."""
+
+    x: Array  # (D,) the residual stream
+    xx: Array  # (D,) its norm
+    mixed: Array  # (6, D) mixed with the token before, for r w k v a g
+    low: Array  # (R,) between the halves of the low-rank pairs
+    v_first: Array  # (1, D) layer 0's value
+    out: Array  # (1, D) gated reads
+    parts: Array  # (most of heads and channel tasks, D)
+    ones: Array  # (D,)
+    vec: Array  # (L, 8, 1, D)
+    scalars: Array  # (L, 3, 1, H)
+    read: Array  # (L, 1, H, N)
+    residual: Array  # (L, D)
+    live: NDArray[np.int64]  # (L, channel tasks) channels that were not zero
+
+
+def plan(config: Config, itemsize: int) -> NDArray[np.int64]:
+    """The tasks of a token: kind, layer, first row, last row, part; end and size of the phase."""
+    D, V = config.n_embd, config.vocab_size
+    R = config.rank_decay + config.rank_iclr + config.rank_value + config.rank_gate
+    phases = [[(_EMBED, 0, 0, 0, 0)]]
+    for layer in range(config.n_layer):
+        phases.append([(_INWARD, layer, *cut, 0) for cut in _cuts(3 * D + R)])
+        phases.append([(_HEAD, layer, h, h + 1, h) for h in range(config.n_head)])
+        channels = _cuts(config.n_ffn)
+        phases.append([(_CHANNEL, layer, *cut, i) for i, cut in enumerate(channels)])
+    pieces = max(1, V * D * itemsize // _VOCABULARY_BYTES)
+    ends = [V * i // pieces for i in range(pieces + 1)]
+    phases.append([(_VOCABULARY, 0, a, b, 0) for a, b in pairwise(ends)])
+    tasks, end = [], 0
+    for phase in phases:
+        end += len(phase)
+        tasks += [(*task, end, len(phase)) for task in phase]
+    return np.array(tasks, np.int64)
+
+
+def _cuts(n: int) -> list[tuple[int, int]]:
+    """Rows 0 to n in the proportions of the shares, none empty."""
+    whole = sum(_SHARES)
+    ends = [n * sum(_SHARES[:i]) // whole for i in range(len(_SHARES) + 1)]
+    return [(a, b) for a, b in pairwise(ends) if b > a]
+
+
+def scratch(config: Config) -> Scratch:
+    """Room for a token."""
+    c = config
+    L, D, H, N = c.n_layer, c.n_embd, c.n_head, c.head_size
+    R = c.rank_decay + c.rank_iclr + c.rank_value + c.rank_gate
+    shapes = {
+        "x": (D,), "xx": (D,), "mixed": (6, D), "low": (R,), "v_first": (1, D), "out": (1, D),
+        "parts": (max(H, len(_SHARES)), D), "ones": (D,), "vec": (L, 8, 1, D),
+        "scalars": (L, 3, 1, H), "read": (L, 1, H, N), "residual": (L, D),
+    }  # fmt: skip
+    made: dict[str, Array] = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+    made["ones"][:] = 1
+    return Scratch(**made, live=np.zeros((L, len(_SHARES)), np.int64))
+
+
+@compiled
+def _ask_rows(weights, at, end, counters, ticket, most):
+    """Ask for weights from number ``at`` on: a little, or much while the phase is not open yet."""
+    per_line = LINE // weights.itemsize
+    stop = min(end, at + FAR // weights.itemsize)
+    last = min(end, at + most // weights.itemsize)
+    while at < stop:
+        ask_for(weights, at)
+        at += per_line
+    while at < last and not is_open(counters, ticket):
+        stop = min(last, at + 32 * per_line)
+        while at < stop:
+            ask_for(weights, at)
+            at += per_line
+
+
+@compiled
+def _ask_some(weights, at, end):
+    """Ask for 96 lines from number ``at`` on, as many as the core can wait for; where they end."""
+    per_line = LINE // weights.itemsize
+    stop = min(end, at + 96 * per_line)
+    while at < stop:
+        ask_for(weights, at)
+        at += per_line
+    return at
+
+
+@compiled
+def _product(weights, scales, first, rows, at, x, start, out, end):
+    """out[at + i] = W[first + i] . x[start:] for so many rows of W; ``end`` is the task's last row.
+
+    Indices of rows count through all layers, those of numbers from the arrays' beginnings.
+    """
+    width = weights.shape[-1]
+    for i in range(rows):
+        row = first + i
+        total = dot_ahead(weights, row * width, x, start, width, end * width)
+        out[at + i] = total * scale_of(scales, row, weights)
+
+
+@compiled
+def _inward(layer, first, last, m, s, counters, ticket):
+    """Rows of r, k, v and of the low-rank pairs' first halves, as one matrix."""
+    D, R = s.x.size, s.low.size
+    rows = 3 * D
+    split = min(max(rows, first), last)  # from here on it is low rank
+    base, low = layer * rows, layer * R - rows
+    _ask_rows(m.rkv, (base + first) * D, (base + split) * D, counters, ticket, _ASKED)
+    _ask_rows(m.down, (low + split) * D, (low + last) * D, counters, ticket, _ASKED)
+    wait(counters, ticket)
+    vec = s.vec.reshape(-1)
+    for part in range(3):  # r, k, v: mixed with rows 0, 2, 3; observables 5, 3, 4
+        a, b = max(first, part * D), min(split, (part + 1) * D)
+        if a < b:
+            mixed = (part + 1 if part > 0 else 0) * D
+            target = (5 if part == 0 else part + 2) * D
+            at = layer * 8 * D + target + a - part * D
+            _product(m.rkv, m.scale.rkv, base + a, b - a, at, s.mixed, mixed, vec, base + split)
+    begin = 0
+    for part in range(4):  # w, a, v, g: mixed with rows 1, 4, 3, 5
+        rank = m.w2.shape[2]
+        mixed = 1
+        if part == 1:
+            rank, mixed = m.a2.shape[2], 4
+        elif part == 2:
+            rank, mixed = m.v2.shape[2], 3
+        elif part == 3:
+            rank, mixed = m.g2.shape[2], 5
+        a, b = max(split, rows + begin), min(last, rows + begin + rank)
+        begin += rank
+        if a < b:
+            at = a - rows
+            _product(
+                m.down, m.scale.down, low + a, b - a, at, s.mixed, mixed * D, s.low, low + last
+            )
+            for i in range(at, at + b - a):
+                if part == 0:
+                    s.low[i] = tanh(s.low[i])
+                elif part == 3:
+                    s.low[i] = sigmoid(s.low[i])
+
+
+@compiled
+def _head(layer, h, m, s, S, kept, gn_eps, counters, ticket):
+    """A head from its low-rank sums to its part of the output product; S (N, N) in place.
+
+    kept is (N, N) to get a copy of the state, or has no rows.
+    """
+    N, D = S.shape[0], s.x.size
+    c0 = h * N
+    rows = layer * D + c0
+    rw, ra, rv, rg = m.w2.shape[2], m.a2.shape[2], m.v2.shape[2], m.g2.shape[2]
+    _ask_rows(S, 0, N * N, counters, ticket, _ASKED)
+    _ask_rows(m.w2, rows * rw, (rows + N) * rw, counters, ticket, _ASKED)
+    _ask_rows(m.a2, rows * ra, (rows + N) * ra, counters, ticket, _ASKED)
+    _ask_rows(m.v2, rows * rv, (rows + N) * rv, counters, ticket, _ASKED)
+    _ask_rows(m.g2, rows * rg, (rows + N) * rg, counters, ticket, _ASKED)
+    wait(counters, ticket)
+
+    # between the pieces of arithmetic some of the output matrix's rows are asked for
+    flat, at = s.vec.reshape(-1), layer * 8 * D + c0
+    asked, end = rows * D, rows + N
+    _product(m.w2, m.scale.w2, rows, N, at, s.low, 0, flat, end)
+    asked = _ask_some(m.output, asked, end * D)
+    _product(m.a2, m.scale.a2, rows, N, at + D, s.low, rw, flat, end)
+    asked = _ask_some(m.output, asked, end * D)
+    _product(m.v2, m.scale.v2, rows, N, at + 7 * D, s.low, rw + ra, flat, end)
+    asked = _ask_some(m.output, asked, end * D)
+    _product(m.g2, m.scale.g2, rows, N, at + 6 * D, s.low, rw + ra + rv, flat, end)
+    asked = _ask_some(m.output, asked, end * D)
+    vec, scalars, y = s.vec[layer], s.scalars[layer], s.read[layer, 0, h]
+    erase = np.empty(N, np.float32)
+    head_gates(h, layer, m.att[layer], s.v_first, vec, scalars, 0, erase)
+    taken = ZERO
+    for i in range(0, N, 16):
+        asked = _ask_some(m.output, asked, end * D)
+        taken += head_rows(S, i, min(i + 16, N), flat, at, D, erase, y)
+    for i in range(kept.shape[0]):
+        for j in range(N):
+            kept[i, j] = S[i, j]
+    head_output(h, m.att[layer], y, vec, scalars, taken, s.out, 0, gn_eps)
+
+    wanted, factors = np.empty(N, np.int64), np.empty(N, np.float32)
+    part = s.parts[h]
+    for j in range(D):
+        part[j] = ZERO
+    for i in range(N):
+        wanted[i] = rows + i
+        factors[i] = s.out[0, c0 + i] * scale_of(m.scale.output, rows + i, m.output)
+    add_rows(m.output, wanted, factors, N, D, s.parts, h * D)
+
+
+@compiled
+def _channels(layer, first, last, part, m, s, counters, ticket):
+    """Channels of the channel mix: relu(W_k x)^2, and W_v's rows for those that are not zero."""
+    D, F = s.x.size, m.ffn_key.shape[1]
+    base = layer * F
+    end = (base + last) * D
+    _ask_rows(m.ffn_key, (base + first) * D, end, counters, ticket, _ASKED)
+    wait(counters, ticket)
+    out = s.parts[part]
+    for j in range(D):
+        out[j] = ZERO
+    wanted, factors = np.empty(last - first, np.int64), np.empty(last - first, np.float32)
+    found, ahead = 0, rows_ahead(m.ffn_value, D)
+    for i in range(first, last):
+        row = base + i
+        z = dot_ahead(m.ffn_key, row * D, s.mixed, 0, D, end)
+        z *= scale_of(m.scale.ffn_key, row, m.ffn_key)
+        if z > ZERO:
+            if found < ahead:  # it has the time of the other keys to come
+                at = row * D
+                while at < (row + 1) * D:
+                    ask_for(m.ffn_value, at)
+                    at += LINE // m.ffn_value.itemsize
+            wanted[found] = row
+            factors[found] = z * z * scale_of(m.scale.ffn_value, row, m.ffn_value)
+            found += 1
+    s.live[layer, part] = found
+    add_rows(m.ffn_value, wanted, factors, found, D, s.parts, part * D)
+
+
+@compiled
+def _add_parts(s, n):
+    for part in range(n):
+        for i in range(s.x.size):
+            s.x[i] += s.parts[part, i]
+
+
+@compiled
+def _before_time_mix(layer, m, s, shift, eps):
+    """Norm, token shift and the six mixes of a layer; shift (L, D) in place."""
+    layer_norm(s.x, m.ln[layer, 0], m.ln[layer, 1], eps, s.ones, s.xx)
+    for c in range(6):
+        mix(s.xx, shift[layer], m.mix[layer, c], s.mixed[c])
+    for i in range(s.xx.size):
+        shift[layer, i] = s.xx[i]
+
+
+@compiled
+def step(
+    counters, base, tasks, token, m, s, att_shift, ffn_shift, wkv, logits, kept, kept_row,
+    ln_eps, gn_eps,
+):  # fmt: skip
+    """One token through the whole model; every thread that helps calls this with the same.
+
+    counters and tasks see `tickets` and `plan`; base is the job's first ticket.  m is Packed, s
+    Scratch.  att_shift and ffn_shift (L, D) and wkv (L, H, N, N) change in place, logits (V,) are
+    written, and so is kept[kept_row[layer]] (H, N, N), a copy of a layer's state, unless the row is
+    negative.
+    """
+    before = flush_denormals()
+    counters, tasks, m, s = lent(counters), lent(tasks), lent(m), lent(s)
+    att_shift, ffn_shift, wkv = lent(att_shift), lent(ffn_shift), lent(wkv)
+    logits, kept, kept_row = lent(logits), lent(kept), lent(kept_row)
+    n = tasks.shape[0]
+    L, N = wkv.shape[0], wkv.shape[2]
+    D = s.x.size
+    nothing = np.empty((0, N), np.float32)
+    while True:
+        ticket = draw(counters, base + n)
+        if ticket < 0:
+            break
+        task = tasks[ticket - base]
+        kind, layer, first, last, part = task[0], task[1], task[2], task[3], task[4]
+        if kind == _INWARD:
+            _inward(layer, first, last, m, s, counters, ticket)
+        elif kind == _HEAD:
+            copy = kept[kept_row[layer], first] if kept_row[layer] >= 0 else nothing
+            _head(layer, first, m, s, wkv[layer, first], copy, gn_eps, counters, ticket)
+        elif kind == _CHANNEL:
+            _channels(layer, first, last, part, m, s, counters, ticket)
+        elif kind == _VOCABULARY:
+            _ask_rows(m.head, first * D, last * D, counters, ticket, _ASKED)
+            wait(counters, ticket)
+            _product(m.head, m.scale.head, first, last - first, first, s.xx, 0, logits, last)
+        else:
+            for i in range(D):
+                s.xx[i] = widen(m.emb[token, i]) * scale_of(m.scale.emb, token, m.emb)
+            layer_norm(s.xx, m.ln0[0], m.ln0[1], ln_eps, s.ones, s.x)
+
+        if finish(counters) == base + task[5]:  # the last of its phase prepares the next
+            if kind == _EMBED:
+                _before_time_mix(0, m, s, att_shift, ln_eps)
+            elif kind == _HEAD:
+                _add_parts(s, task[6])
+                layer_norm(s.x, m.ln[layer, 2], m.ln[layer, 3], ln_eps, s.ones, s.xx)
+                mix(s.xx, ffn_shift[layer], m.ffn_mix[layer, 0], s.mixed[0])
+                for i in range(D):
+                    ffn_shift[layer, i] = s.xx[i]
+            elif kind == _CHANNEL:
+                _add_parts(s, task[6])
+                for i in range(D):
+                    s.residual[layer, i] = s.x[i]
+                if layer + 1 < L:
+                    _before_time_mix(layer + 1, m, s, att_shift, ln_eps)
+                else:
+                    layer_norm(s.x, m.ln_out[0], m.ln_out[1], ln_eps, s.ones, s.xx)
+            following = task[5]
+            end = base + (tasks[following, 5] if following < n else n + 1)
+            open_until(counters, end)
+    wait(counters, base + n)
+    restore(before)

@@ -1,0 +1,122 @@
+"""The CPU engine: where weights, kernels and threads come together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from goose_viz.convert import Progress
+from goose_viz.cpu import decode
+from goose_viz.cpu.layout import arrays, places
+from goose_viz.cpu.pack import allocate, nbytes, pack
+from goose_viz.cpu.prompt import CHUNK, Prompt
+from goose_viz.cpu.store import Stored
+from goose_viz.cpu.team import TEAM, cores
+from goose_viz.cpu.tickets import COUNTERS, NEXT, OPEN
+from goose_viz.observables import SCALARS, VECTORS
+from goose_viz.probe import Recorder
+from goose_viz.state import State
+from goose_viz.weights import Weights
+
+_FEW = 4  # fewer tokens than this go one by one: the matrix product would not pay
+
+# A model this small (bytes) runs on one core: it is fast enough there, it leaves the others to the
+# window, and threads that wait for each other 20 times in half a millisecond suffer from any load.
+_ONE_THREAD = 48 << 20
+
+Array = NDArray[np.float32]
+
+
+class CpuEngine:
+    """RWKV-7 with float32 arithmetic over fp32, bf16, fp16 or int8 weights."""
+
+    state_dtype = np.dtype(np.float32)
+
+    def __init__(self, weights: Weights, dtype: str, progress: Progress) -> None:
+        self.config = c = weights.config
+        self.dtype = dtype
+        self.n_parameters = weights.n_parameters
+        found, size = places(c, dtype)
+        memory = allocate(size)
+        self._m = m = arrays(memory, found)
+        stored = Stored(weights.source, dtype, size)
+        if not stored.read(memory, cores(), progress):
+            pack(weights, dtype, m, cores(), progress)
+            stored.write(memory, progress)
+        self.nbytes = nbytes(m)
+        self._threads = 1 if self.nbytes < _ONE_THREAD else cores()
+        self._prompt = Prompt(c, m, self._threads)
+        self._plan = decode.plan(c, m.emb.itemsize)
+        self._scratch = s = decode.scratch(c)
+        self._counters = np.zeros(COUNTERS, np.int64)
+        self._counters[OPEN] = 1  # a token's first task needs to wait for nothing
+        self._eps = np.float32(c.layer_norm_eps), np.float32(c.group_norm_eps)
+        self._observed = {"residual": s.residual, "read": s.read[:, 0]}
+        self._observed |= {name: s.vec[:, i, 0] for i, name in enumerate(VECTORS)}
+        self._observed |= {name: s.scalars[:, i, 0] for i, name in enumerate(SCALARS)}
+        self._every_layer = tuple(range(c.n_layer))
+        self._no_states = np.empty((0, c.n_head, c.head_size, c.head_size), np.float32)
+        self._no_rows = np.full(c.n_layer, -1)
+
+    @property
+    def bytes_read(self) -> int:
+        """What the last single token took from memory: weights, and the state there and back."""
+        m, c = self._m, self.config
+        zero = c.n_layer * c.n_ffn - int(self._scratch.live.sum())
+        rows = c.vocab_size - 1 + zero
+        scales = 4 * rows if self.dtype == "int8" else 0
+        unread = rows * c.n_embd * m.emb.itemsize + scales
+        return self.nbytes - unread + 2 * 4 * c.n_layer * c.n_embd * c.head_size
+
+    def new_state(self) -> State:
+        """The state before the first token."""
+        return State.zeros(self.config)
+
+    def forward(
+        self,
+        tokens: Sequence[int],
+        state: State,
+        all_logits: bool,
+        recorder: Recorder | None,
+        report: Callable[[float], None],
+    ) -> Array:
+        """Feed tokens; logits (V,) of the last or (T, V) of all; the state advances in place."""
+        T, V = len(tokens), self.config.vocab_size
+        logits = np.empty((T if all_logits else 1, V), np.float32)
+        for start in range(0, T, CHUNK):
+            chunk = tokens[start : start + CHUNK]
+            rows = logits[start : start + CHUNK] if all_logits else logits
+            if len(chunk) < _FEW:
+                for i, token in enumerate(chunk):
+                    with TEAM.lock:
+                        self._step(start + i, token, state, rows[i if all_logits else 0], recorder)
+                continue
+
+            def share(done: float, begin: int = start, size: int = len(chunk)) -> None:
+                report((begin + done * size) / T)
+
+            with TEAM.lock:
+                self._prompt.feed(start, chunk, state, rows, recorder, share)
+        return logits if all_logits else logits[0]
+
+    def _step(
+        self, t: int, token: int, state: State, logits: Array, recorder: Recorder | None
+    ) -> None:
+        kept, rows = self._no_states, self._no_rows
+        if recorder is not None and "wkv" in recorder.arrays:
+            kept = recorder.arrays["wkv"][t]
+            rows = np.full(self.config.n_layer, -1)
+            rows[list(recorder.layers)] = range(len(recorder.layers))
+        TEAM.run(
+            self._threads, decode.step, self._counters, int(self._counters[NEXT]), self._plan,
+            token, self._m, self._scratch, state.att_shift, state.ffn_shift, state.wkv, logits,
+            kept, rows, *self._eps,
+        )  # fmt: skip
+        if recorder is not None:
+            every = recorder.layers == self._every_layer
+            for name, target in recorder.arrays.items():
+                if name != "wkv":
+                    source = self._observed[name]
+                    target[t] = source if every else source[list(recorder.layers)]

@@ -1,0 +1,176 @@
+"""Many tokens at once: matrix products by NumPy's BLAS, everything else by our own kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from goose_viz.checkpoint.tensor import STORAGE, Tensor
+from goose_viz.config import Config
+from goose_viz.convert import MEMORY
+from goose_viz.cpu import prompt_kernels as kernels
+from goose_viz.cpu.layout import Packed
+from goose_viz.cpu.team import TEAM
+from goose_viz.cpu.tickets import COUNTERS, NEXT
+from goose_viz.observables import SCALARS, VECTORS
+from goose_viz.probe import Recorder
+from goose_viz.state import State
+
+#: Tokens at a time: memory stays bounded at any length, and weights are widened once for so many.
+CHUNK = 512
+_WIDE = 2 << 20  # float32 numbers that a matrix is widened into at a time
+_PIECES = 8  # tasks per thread of the kernels that run over tokens or rows
+
+Array = NDArray[np.float32]
+
+
+class Prompt:
+    """Feeds chunks of tokens to a model.
+
+    Parameters
+    ----------
+    config : Config
+    m : Packed
+    threads : int
+    """
+
+    def __init__(self, config: Config, m: Packed, threads: int) -> None:
+        self.config = config
+        self._m, self._threads = m, threads
+        self._counters = np.zeros(COUNTERS, np.int64)
+        self._ones = np.ones(config.n_embd, np.float32)
+        self._eps = np.float32(config.layer_norm_eps), np.float32(config.group_norm_eps)
+        self._wide = np.empty(0, np.float32)
+
+    def feed(
+        self,
+        start: int,
+        tokens: Sequence[int],
+        state: State,
+        logits: Array,
+        recorder: Recorder | None,
+        report: Callable[[float], None],
+    ) -> None:
+        """A chunk of T tokens; the state advances in place.
+
+        Parameters
+        ----------
+        start : int
+            Where the recorder keeps the first of them.
+        logits : ndarray (T, V) or (1, V)
+            Written: those behind every token, or behind the last.
+        report : callable (float)
+            Told the share done between layers; it may raise, and the state is half-way then.
+        """
+        c, m, T = self.config, self._m, len(tokens)
+        D, H, N = c.n_embd, c.n_head, c.head_size
+        ln_eps, gn_eps = self._eps
+        x, out, v_first = (np.empty((T, D), np.float32) for _ in range(3))
+        mixed, vec = np.empty((6, T, D), np.float32), np.empty((8, T, D), np.float32)
+        scalars, read = np.empty((3, T, H), np.float32), np.empty((T, H, N), np.float32)
+        ends = [0, *np.cumsum([c.rank_decay, c.rank_iclr, c.rank_value, c.rank_gate]).tolist()]
+        low = np.empty((T, ends[-1]), np.float32)
+        kernels.norm(self._embedding(tokens), m.ln0[0], m.ln0[1], ln_eps, self._ones, x)
+        for i in range(c.n_layer):
+            report(i / c.n_layer)
+            self._mix(x, m.ln[i, :2], state.att_shift[i], m.mix[i], mixed)
+            for part, (source, target) in enumerate(((0, 5), (2, 3), (3, 4))):  # r, k, v
+                for a, b, W in self._rows("rkv", i, part * D, D):
+                    np.matmul(mixed[source], W.T, out=vec[target, :, a : a + b])
+            for part, source in enumerate((1, 4, 3, 5)):  # w, a, v, g
+                first, rank = ends[part], ends[part + 1] - ends[part]
+                for a, b, W in self._rows("down", i, first, rank):
+                    np.matmul(mixed[source], W.T, out=low[:, first + a : first + a + b])
+            self._activate(low, ends[1], ends[3])
+            for part, (name, target) in enumerate((("w2", 0), ("a2", 1), ("v2", 7), ("g2", 6))):
+                if ends[part] == ends[part + 1]:  # a model of one layer mixes no values
+                    vec[target] = 0
+                    continue
+                for a, b, W in self._rows(name, i, 0, D):
+                    source_ = low[:, ends[part] : ends[part + 1]]
+                    np.matmul(source_, W.T, out=vec[target, :, a : a + b])
+            kept = recorder.wants("wkv", i) if recorder is not None else None
+            states = np.empty((0 if kept is None else T, H, N, N), np.float32)
+            self._run(
+                kernels.recur, H, i, m.att[i], state.wkv[i], v_first, vec, scalars, read, out,
+                gn_eps, states,
+            )  # fmt: skip
+            for a, b, W in self._rows("output", i, 0, D):
+                x += out[:, a : a + b] @ W
+            self._mix(x, m.ln[i, 2:], state.ffn_shift[i], m.ffn_mix[i], mixed[:1])
+            self._channels(i, mixed[0], x)
+            if recorder is not None:
+                values = {"wkv": states, "read": read, "residual": x}
+                values |= dict(zip(VECTORS, vec, strict=True))
+                values |= dict(zip(SCALARS, scalars, strict=True))
+                for name, value in values.items():
+                    kept = recorder.wants(name, i)
+                    if kept is not None:
+                        kept[start : start + T] = value
+        last = x if len(logits) == T else x[-1:]
+        normed = np.empty_like(last)
+        kernels.norm(last, m.ln_out[0], m.ln_out[1], ln_eps, self._ones, normed)
+        for a, b, W in self._rows("head", 0, 0, c.vocab_size):
+            np.matmul(normed, W.T, out=logits[:, a : a + b])
+
+    def _embedding(self, tokens: Sequence[int]) -> Array:
+        """The tokens' rows (T, D)."""
+        rows = self._m.emb[list(tokens)]
+        if rows.dtype == np.int8:
+            return rows * self._m.scale.emb[list(tokens)][:, None]
+        kind = next(kind for kind, memory in MEMORY.items() if rows.dtype == memory)
+        return Tensor(rows.view(STORAGE[kind]), kind).float32()
+
+    def _activate(self, x: Array, tanh: int = 0, sigmoid: int = 0, squared: bool = False) -> None:
+        pieces = min(len(x), _PIECES * self._threads)
+        self._run(kernels.activate, pieces, x, tanh, sigmoid, squared)
+
+    def _mix(self, x: Array, norms: Array, shift: Array, weights: Array, mixed: Array) -> None:
+        last = np.empty_like(shift)
+        pieces = min(len(x), _PIECES * self._threads)
+        self._run(
+            kernels.norm_and_mix, pieces, x, norms, self._eps[0], self._ones, shift, weights,
+            mixed, last,
+        )  # fmt: skip
+        shift[...] = last
+
+    def _channels(self, layer: int, mixed: Array, x: Array) -> None:
+        """The channel mix of layer i, some channels at a time: x (T, D) in place."""
+        F = self.config.n_ffn
+        for a, b, W in self._rows("ffn_key", layer, 0, F):
+            hidden = mixed @ W.T
+            self._activate(hidden, squared=True)
+            for c, d, V in self._rows("ffn_value", layer, a, b):
+                x += hidden[:, c : c + d] @ V
+
+    def _rows(self, name: str, layer: int, first: int, count: int) -> Any:
+        """(where they begin, how many, float32 (rows, width)) of a matrix's rows, in pieces.
+
+        Pieces of a 16-bit or int8 matrix are good until the next one is asked for.
+        """
+        weights, scales = getattr(self._m, name), getattr(self._m.scale, name)
+        rows, width = weights.shape[-2:]
+        if weights.dtype == np.float32:
+            yield 0, count, weights.reshape(-1, width)[layer * rows + first :][:count]
+            return
+        step = max(1, min(count, _WIDE // width))
+        for begin in range(0, count, step):
+            size = min(step, count - begin)
+            wide = self._room(name == "ffn_value", size * width).reshape(size, width)
+            at = layer * rows + first + begin
+            pieces = min(size, _PIECES * self._threads)
+            self._run(kernels.widen_rows, pieces, weights, scales, at, wide)
+            yield begin, size, wide
+
+    def _room(self, second: bool, size: int) -> Array:
+        """Float32 numbers to widen into; the channel mix needs two matrices at once."""
+        if not self._wide.size:
+            self._wide = np.empty((2, max(_WIDE, self.config.n_ffn)), np.float32)
+        return self._wide[int(second), :size]
+
+    def _run(self, kernel: Callable[..., None], pieces: int, *arguments: Any) -> None:
+        limit = int(self._counters[NEXT]) + pieces
+        TEAM.run(self._threads, kernel, self._counters, limit, pieces, *arguments)

@@ -25,9 +25,9 @@ os.environ.setdefault("RWKV_JIT_ON", "1")
 os.environ.setdefault("RWKV_CUDA_ON", "1")
 
 import numpy as np
-from random_weights import SHAPES, config, values
 
 from goose_gpu.choice import simulated
+from goose_viz.random_weights import SHAPES, RandomNumbers, config
 from goose_viz.weights import expected_shapes
 
 PROMPT = 1024
@@ -149,10 +149,10 @@ def ours(card: Any, shape: str, dtype: str, bandwidth: float, rounds: int) -> di
 
     s = sizes_of(shape)
     shapes = expected_shapes(config(shape))
-    rng = np.random.default_rng(0)
+    numbers = RandomNumbers()
     source = Source(
-        lambda name: np.zeros(shapes[name], MEMORY[dtype]),
-        lambda name: values(name, shapes[name], rng).ravel(),
+        lambda name: (np.zeros(shapes[name], MEMORY[dtype]), None),
+        lambda name: numbers.of(name, shapes[name]).ravel(),
         lambda name: name in shapes,
     )
     engine = Engine(card, s, dtype, source, lambda share, words: None)

@@ -7,7 +7,7 @@ somebody who looked may have changed it.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from goose_gpu.card import Card
 from goose_gpu.engine import Engine, Slot
 from goose_gpu.weights import Sizes, Source
 from goose_viz.config import Config
-from goose_viz.convert import Progress, convert
+from goose_viz.convert import Progress, convert, quantise, stored_by_columns
 from goose_viz.errors import GooseError
 from goose_viz.probe import Recorder
 from goose_viz.state import State
@@ -133,7 +133,7 @@ class CudaState(State):
 
 
 class CudaEngine:
-    """RWKV-7 on an NVIDIA card, float32 arithmetic over fp32, bf16 or fp16 weights.
+    """RWKV-7 on an NVIDIA card, float32 arithmetic over fp32, bf16, fp16 or int8 weights.
 
     Attributes
     ----------
@@ -153,7 +153,7 @@ class CudaEngine:
             c.layer_norm_eps, c.group_norm_eps,
         )  # fmt: skip
         source = Source(
-            lambda name: convert(weights[name], dtype),
+            lambda name: _matrix(weights, name, dtype),
             lambda name: weights[name].float32().ravel(),
             lambda name: name in weights.tensors,
         )
@@ -164,32 +164,61 @@ class CudaEngine:
         room = f", {memory[1] / 1e9:.0f} GB" if memory is not None else ""
         self.words = f"{card.name}{room}, {card.driver}"
 
+    @property
+    def bytes_read(self) -> int:
+        """All weights but the embedding, zeros of the channel mix or not; the state both ways."""
+        embedding = self.engine.weights.emb
+        unread = int(embedding.size) * int(embedding.dtype.itemsize)
+        return self.nbytes - unread + 8 * self.engine.sizes.state_words
+
     def new_state(self) -> State:
         """The state before the first token, on the card."""
         with _in_one_sentence():
             return CudaState(self.engine, self.config)
 
     def forward(
-        self, tokens: Sequence[int], state: State, all_logits: bool, recorder: Recorder | None
+        self,
+        tokens: Sequence[int],
+        state: State,
+        all_logits: bool,
+        recorder: Recorder | None,
+        report: Callable[[float], None],
     ) -> NDArray[np.float32]:
         """Feed tokens; logits (V,) of the last or (T, V) of all; the state advances in place."""
         with _in_one_sentence(), self.engine.lock:
             if isinstance(state, CudaState) and state.of(self.engine):
-                return self._feed(tokens, state, all_logits, recorder)
+                return self._feed(tokens, state, all_logits, recorder, report)
             here = CudaState(self.engine, self.config)
             here.assign(state)
-            logits = self._feed(tokens, here, all_logits, recorder)
+            logits = self._feed(tokens, here, all_logits, recorder, report)
             state.assign(here)
             return logits
 
     def _feed(
-        self, tokens: Sequence[int], state: CudaState, all_logits: bool, recorder: Recorder | None
+        self,
+        tokens: Sequence[int],
+        state: CudaState,
+        all_logits: bool,
+        recorder: Recorder | None,
+        report: Callable[[float], None],
     ) -> NDArray[np.float32]:
         slot = state.to_card()
         try:
-            return self.engine.feed(tokens, slot, all_logits, recorder)
+            return self.engine.feed(tokens, slot, all_logits, recorder, report)
         finally:
             state.advanced()
+
+
+def _matrix(
+    weights: Weights, name: str, dtype: str
+) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
+    """A matrix in the weight type, with the scales of its stored rows if that is int8."""
+    if dtype != "int8":
+        return convert(weights[name], dtype), None
+    turned = stored_by_columns(name)
+    numbers = weights[name].float32()
+    rows, scales = quantise(numbers.T if turned else numbers)
+    return rows.T if turned else rows, scales
 
 
 @contextlib.contextmanager

@@ -28,6 +28,7 @@ from goose_gpu.lanes import (
     load_packet,
     no_sums,
     packet_size,
+    scale_of,
     store_sums,
 )
 from goose_gpu.launch import THREADS, Queue, cover, kernel
@@ -39,7 +40,9 @@ PACKETS = 4  # of 16 bytes in a row of a slice
 
 
 @kernel(THREADS, 2)
-def _ffn_key(x, weight, bias, eps, shift, mix, key, D, width, space, F, tile, hidden, fresh):
+def _ffn_key(
+    x, weight, bias, eps, shift, mix, key, scales, D, width, space, F, tile, hidden, fresh
+):
     xs = cuda.shared.array(0, float32)
     scratch = cuda.shared.array(32, float32)
     first = cuda.blockIdx.x * tile
@@ -54,30 +57,31 @@ def _ffn_key(x, weight, bias, eps, shift, mix, key, D, width, space, F, tile, hi
     cuda.syncthreads()
     i = cuda.threadIdx.x
     while i < end - first:
-        value = max(xs[space + i], ZERO)
+        value = max(xs[space + i] * scale_of(scales, first + i, key), ZERO)
         hidden[first + i] = value * value
         i += cuda.blockDim.x
 
 
 def ffn_key(
     queue: Queue, x: Any, norm: tuple[Any, Any], eps: np.float32, shift: Any, mix: Any, key: Any,
-    hidden: Any, fresh: Any,
+    scales: Any, hidden: Any, fresh: Any,
 ) -> None:  # fmt: skip
     """Layer norm, token shift, hidden (F,) = relu(key x_k)^2; xx is left in ``fresh``.
 
-    x, shift, mix, fresh (D,); norm two of (D,); key flat (F, width).
+    x, shift, mix, fresh (D,); norm two of (D,); key flat (F, width), its int8 scales (F,).
     """
     D, F = x.size, hidden.size
     width = key.size // F
     tile, space = queue.tile(F), room(width, key)
     queue.launch(
-        _ffn_key, cover(F, tile), THREADS, x, *norm, eps, shift, mix, key, D, width, space, F,
-        tile, hidden, fresh, shared=4 * (space + tile),
+        _ffn_key, cover(F, tile), THREADS, x, *norm, eps, shift, mix, key, scales, D, width,
+        space, F, tile, hidden, fresh, shared=4 * (space + tile),
     )  # fmt: skip
 
 
-@kernel(SLICE_THREADS, 4)
-def _ffn_value(hidden, value, F, per_split, splits, D, x, partial, tickets, fresh, shift, residual):
+def _ffn_value(
+    hidden, value, scales, F, per_split, splits, D, x, partial, tickets, fresh, shift, residual
+):
     factors = cuda.shared.array(0, float32)  # the non-zero of this split, then sums
     rows = cuda.shared.array(0, int32)  # the same memory: row numbers behind the factors
     counts = cuda.shared.array(32, int32)
@@ -108,7 +112,7 @@ def _ffn_value(hidden, value, F, per_split, splits, D, x, partial, tickets, fres
     for f in range(begin + t, end, threads):
         factor = hidden[f]
         if factor != ZERO:
-            factors[place] = factor
+            factors[place] = factor * scale_of(scales, f, value)
             rows[per_split + place] = f
             place += np.int32(1)
     cuda.syncthreads()
@@ -171,6 +175,10 @@ def _ffn_value(hidden, value, F, per_split, splits, D, x, partial, tickets, fres
             shift[c] = fresh[c]
 
 
+_few_sums = kernel(SLICE_THREADS, 4)(_ffn_value)
+_many_sums = kernel(SLICE_THREADS, 3)(_ffn_value)  # twice the sums a thread, and registers for them
+
+
 def slices(D: int, weights_itemsize: int) -> tuple[int, int]:
     """(number of slices, columns of each) of the value matrix."""
     columns = PACKETS * 16 // weights_itemsize
@@ -184,20 +192,21 @@ def splits_of(F: int, pieces: int, multiprocessors: int) -> int:
 
 
 def ffn_value(
-    queue: Queue, hidden: Any, value: Any, x: Any, partial: Any, tickets: Any, fresh: Any,
-    shift: Any, residual: Any,
+    queue: Queue, hidden: Any, value: Any, scales: Any, x: Any, partial: Any, tickets: Any,
+    fresh: Any, shift: Any, residual: Any,
 ) -> None:  # fmt: skip
     """X (D,) += value hidden (F,); residual becomes x, and shift becomes ``fresh``.
 
-    value flat (slices, F, columns); partial (splits, slices * columns) f32; tickets (slices,)
-    int32, zero before and after.
+    value flat (slices, F, columns), its int8 scales (F,); partial (splits, slices * columns) f32;
+    tickets (slices,) int32, zero before and after.
     """
     F, D = hidden.size, x.size
     pieces, columns = slices(D, value.dtype.itemsize)
     splits = partial.shape[0]
     per_split = cover(F, splits)
     floats = max(2 * per_split, SLICE_THREADS // STRIPE * columns)
+    chosen = _many_sums if value.dtype == np.int8 else _few_sums
     queue.launch(
-        _ffn_value, (pieces, splits), SLICE_THREADS, hidden, value, F, per_split, splits, D, x,
-        partial.ravel(), tickets, fresh, shift, residual, shared=4 * floats,
+        chosen, (pieces, splits), SLICE_THREADS, hidden, value, scales, F, per_split, splits,
+        D, x, partial.ravel(), tickets, fresh, shift, residual, shared=4 * floats,
     )  # fmt: skip

@@ -111,28 +111,28 @@ class Decoder:
         ln_eps = np.float32(self.sizes.layer_norm_eps)
         gn_eps = np.float32(self.sizes.group_norm_eps)
         x = self.x[0]
-        vocabulary.embed(queue, self.token, w.emb, w.ln0, ln_eps, self.x, 1)
+        vocabulary.embed(queue, self.token, w.emb, w.emb_scales, w.ln0, ln_eps, self.x, 1)
         for i, layer in enumerate(w.layers):
             timemix.project(
                 queue, x, layer.ln1, ln_eps, self.att_shift[i], layer.mix, layer.inward.weights,
-                w.ranks, self.vec[i], self.low, self.fresh,
+                layer.inward.scales, w.ranks, self.vec[i], self.low, self.fresh,
             )  # fmt: skip
             timemix.advance(
-                queue, i, self.low, layer.up.weights, w.ranks, self.vec[i], layer.att,
-                self.wkv[i], self.v_first, self.fresh, self.att_shift[i], self.scalars[i],
-                self.read[i], self.out, gn_eps,
+                queue, i, self.low, layer.up.weights, layer.up.scales, w.ranks, self.vec[i],
+                layer.att, self.wkv[i], self.v_first, self.fresh, self.att_shift[i],
+                self.scalars[i], self.read[i], self.out, gn_eps,
             )  # fmt: skip
             if landing is not None and "wkv" in landing and i in wanted.layers:
                 card.fork()
                 self._copy(wanted, landing, "wkv", i)
-            matvec.add_product(queue, self.out, layer.output.weights, x)
+            matvec.add_product(queue, self.out, layer.output.weights, layer.output.scales, x)
             channelmix.ffn_key(
                 queue, x, layer.ln2, ln_eps, self.ffn_shift[i], layer.ffn_mix[0],
-                layer.ffn_key.weights, self.hidden, self.fresh,
+                layer.ffn_key.weights, layer.ffn_key.scales, self.hidden, self.fresh,
             )  # fmt: skip
             channelmix.ffn_value(
-                queue, self.hidden, layer.ffn_value.weights, x, self.partial, self.tickets,
-                self.fresh, self.ffn_shift[i], self.residual[i],
+                queue, self.hidden, layer.ffn_value.weights, layer.ffn_value.scales, x,
+                self.partial, self.tickets, self.fresh, self.ffn_shift[i], self.residual[i],
             )  # fmt: skip
         if landing:
             card.fork()
@@ -140,7 +140,9 @@ class Decoder:
                 for i in wanted.layers if name != "wkv" else ():
                     self._copy(wanted, landing, name, i)
         if with_logits:
-            vocabulary.head(queue, self.x, 0, w.ln_out, ln_eps, w.head.weights, self.logits)
+            vocabulary.head(
+                queue, self.x, 0, w.ln_out, ln_eps, w.head.weights, w.head.scales, self.logits
+            )
             if landing is not None:
                 card.to_host(self.logits, self._logits)
         if landing:

@@ -56,7 +56,7 @@ class Engine:
     card : Card
     sizes : Sizes
     dtype : str
-        ``"fp32"``, ``"bf16"`` or ``"fp16"``.
+        ``"fp32"``, ``"bf16"``, ``"fp16"`` or ``"int8"``.
     source : Source
     progress : callable (float, str)
     chunk : int
@@ -165,8 +165,9 @@ class Engine:
     # -- tokens ----------------------------------------------------------------------------------
 
     def feed(
-        self, tokens: Sequence[int], slot: Slot, all_logits: bool, sink: Any = None
-    ) -> NDArray[np.float32]:
+        self, tokens: Sequence[int], slot: Slot, all_logits: bool, sink: Any = None,
+        report: Callable[[float], None] | None = None,
+    ) -> NDArray[np.float32]:  # fmt: skip
         """Feed tokens to a slot's state.
 
         Parameters
@@ -178,6 +179,8 @@ class Engine:
             Whether to return the logits behind every token or behind the last.
         sink : object, optional
             ``layers`` and ``arrays``, observable -> (T, layers, …), filled in place.
+        report : callable (float), optional
+            Told the share done before every chunk of a prompt; it may raise.
 
         Returns
         -------
@@ -193,7 +196,7 @@ class Engine:
             if self._few > T:
                 self._feed_singly(tokens, all_logits, sink, rows)
             else:
-                self.prefill.feed(list(tokens), all_logits, sink, rows)
+                self.prefill.feed(list(tokens), all_logits, sink, rows, report)
         return rows if all_logits else rows[0]
 
     def _feed_singly(

@@ -16,7 +16,11 @@ CONVERGENT = ("convergent",)
 
 I1, I16, I32, I64 = (ir.IntType(n) for n in (1, 16, 32, 64))
 F32 = ir.FloatType()
-_BITS = {types.float32: types.float32, types.uint16: types.uint32, types.int16: types.int32}
+#: What the four words of a packet are called: the name tells what they are made of.
+_BITS = {
+    types.float32: types.float32, types.uint16: types.uint32, types.int16: types.int32,
+    types.int8: types.uint64,
+}  # fmt: skip
 
 
 def _element(weights: Any) -> Any:
@@ -48,7 +52,9 @@ def _four(builder: Any, pointer: Any) -> list[Any]:
 
 
 def _wide(builder: Any, kind: Any, bits: Any) -> Any:
-    """16 bits as float32."""
+    """8 or 16 bits as float32."""
+    if kind == types.int8:
+        return builder.sitofp(bits, F32)
     if kind == types.uint16:
         shifted = builder.shl(builder.zext(bits, I32), ir.Constant(I32, 16))
         return builder.bitcast(shifted, F32)
@@ -62,7 +68,12 @@ def _unpack(builder: Any, kind: Any, packet: Any) -> list[Any]:
         return words
     numbers = []
     for word in words:
-        if kind == types.uint16:  # the upper half is a float32 already, but for the lower bits
+        if kind == types.int8:
+            word = builder.trunc(word, I32)
+            for byte in range(4):
+                left = builder.shl(word, ir.Constant(I32, 24 - 8 * byte))
+                numbers.append(_wide(builder, kind, builder.ashr(left, ir.Constant(I32, 24))))
+        elif kind == types.uint16:  # the upper half is a float32 already, but for the lower bits
             low = builder.bitcast(builder.shl(word, ir.Constant(I32, 16)), F32)
             mask = ir.Constant(I32, 0xFFFF0000)
             numbers += [low, builder.bitcast(builder.and_(word, mask), F32)]
@@ -88,7 +99,7 @@ def pack(builder: Any, values: list[Any]) -> Any:
 
 @intrinsic
 def packet_size(typingctx: Any, weights: Any) -> Any:
-    """Numbers in 16 bytes: 4 or 8."""
+    """Numbers in 16 bytes: 4, 8 or 16."""
     if (dtype := _element(weights)) is None:
         return None
 
@@ -100,7 +111,7 @@ def packet_size(typingctx: Any, weights: Any) -> Any:
 
 @intrinsic
 def widen(typingctx: Any, number: Any) -> Any:
-    """A stored weight as float32."""
+    """A stored weight as float32 (an int8 still wants its scale)."""
     if (dtype := _element(number)) is None:
         return None
 
@@ -108,6 +119,18 @@ def widen(typingctx: Any, number: Any) -> Any:
         return args[0] if dtype == types.float32 else _wide(builder, dtype, args[0])
 
     return types.float32(number), code
+
+
+@intrinsic
+def scale_of(typingctx: Any, scales: Any, index: Any, weights: Any) -> Any:
+    """scales[index] for int8 weights; 1 for all others, which have none."""
+
+    def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        if _element(weights) != types.int8:
+            return ir.Constant(F32, 1.0)
+        return builder.load(pointer_to(context, builder, scales, *args[:2]))
+
+    return types.float32(scales, types.int64, weights), code
 
 
 @intrinsic
@@ -135,6 +158,8 @@ def load_packet(typingctx: Any, weights: Any, index: Any, wanted: Any) -> Any:
         values = [builder.extract_value(words, i) for i in range(4)]
         if dtype == types.float32:
             values = [builder.bitcast(v, F32) for v in values]
+        elif dtype == types.int8:
+            values = [builder.zext(v, I64) for v in values]
         return pack(builder, values)
 
     return packet(weights, types.int64, types.boolean), code
@@ -142,14 +167,15 @@ def load_packet(typingctx: Any, weights: Any, index: Any, wanted: Any) -> Any:
 
 @intrinsic
 def dot_packet(typingctx: Any, packet: Any, xs: Any, at: Any, half: Any, total: Any) -> Any:
-    """Total + a packet times float32 xs: four from ``at``, four more from ``at + half``."""
+    """Total + a packet times float32 xs, four at a time: from ``at``, ``at + half`` and so on."""
     kind = _kind(packet)
 
     def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         values, array, i, gap, sum_ = args
-        x = _four(builder, pointer_to(context, builder, xs, array, i))
-        if kind != types.float32:
-            x += _four(builder, pointer_to(context, builder, xs, array, builder.add(i, gap)))
+        x = []
+        for _ in range(_size(kind) // 4):
+            x += _four(builder, pointer_to(context, builder, xs, array, i))
+            i = builder.add(i, gap)
         for weight, number in zip(_unpack(builder, kind, values), x, strict=True):
             sum_ = _fma(builder, weight, number, sum_)
         return sum_

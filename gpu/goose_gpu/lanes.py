@@ -5,7 +5,9 @@ weights are read 16 bytes at a time.  Under ``NUMBA_ENABLE_CUDASIM=1`` a "warp" 
 that sums over lanes are the identity, and a packet is read number by number; the kernels are the
 same source either way.
 
-Weights keep the bits of their file: float32 is itself, uint16 is bfloat16, int16 is float16.
+Weights keep the bits of their file: float32 is itself, uint16 is bfloat16, int16 is float16.  int8
+numbers are multiples of a float32 scale, one for every row, or for every column of the output and
+value matrices; the kernels get empty scales for the other types and never look at them.
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ if SIMULATOR:
         packet_size,
         part_sum,
         power_of_two,
+        scale_of,
         store_four,
         store_sums,
         widen,
@@ -59,6 +62,7 @@ else:
         packet_size,
         part_sum,
         power_of_two,
+        scale_of,
         store_four,
         store_sums,
         widen,
@@ -86,6 +90,7 @@ __all__ = [
     "packet_size",
     "part_sum",
     "power_of_two",
+    "scale_of",
     "store_four",
     "store_sums",
     "widen",

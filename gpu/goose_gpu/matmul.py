@@ -10,7 +10,8 @@ tokens there are.
 
 One launch does several products, its jobs: rows of one weight array with planes of one activation
 array.  A job is eight int32: plane of x, first row of W, rows, first k, number of k, plane of out,
-first column of out, unused.  The ffn's value matrix comes in slices (see channelmix).
+first column of out, where the scales of int8 rows begin less the first row.  The ffn's value matrix
+comes in slices (see channelmix).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any
 import numpy as np
 from numba import cuda, float32, uint32
 
-from goose_gpu.lanes import SIMULATOR, ZERO, widen
+from goose_gpu.lanes import SIMULATOR, ZERO, scale_of, widen
 from goose_gpu.launch import Queue, cover, kernel
 
 SIDE = 2 if SIMULATOR else 16  # threads along each side of a block's square of outputs
@@ -33,8 +34,9 @@ STEP = 32  # numbers of k in a stage on the tensor cores: rows of 64 bytes
 
 @kernel(SIDE * SIDE)
 def _multiply(
-    x, x_plane, x_row, weights, w_row, columns, slice_size, jobs, T, out, out_plane, out_row, add
-):
+    x, x_plane, x_row, weights, scales, by_input, w_row, columns, slice_size, jobs, T, out,
+    out_plane, out_row, add,
+):  # fmt: skip
     xs = cuda.shared.array((DEPTH, SQUARE_ROW), float32)
     ws = cuda.shared.array((DEPTH, SQUARE_ROW), float32)
     sums = cuda.local.array((4, 4), float32)
@@ -66,6 +68,8 @@ def _multiply(
                     value = widen(weights[at])
                 else:
                     value = widen(weights[n * w_row + k_base + start + k])
+                scale = k_base + start + k if by_input else jobs[job, 7] + n
+                value *= scale_of(scales, scale, weights)
             ws[k, r] = value
         cuda.syncthreads()
         for k in range(DEPTH):
@@ -218,20 +222,23 @@ class Products:
     ----------
     weights : device array
         Flat, rows of ``w_row`` numbers, or slices of ``columns`` columns.
-    jobs : list of tuple of 7 int
-        See the module's words.
+    jobs : list of tuple of 7 or 8 int
+        See the module's words; the scales begin with the rows when left out.
     upload : callable
         From a host array to a device array.
+    scales : device array
+        Of int8 weights: one per row of W, or with ``by_input`` one per k; any other weights never
+        look at it.
     """
 
     def __init__(
-        self, weights: Any, w_row: int, jobs: list[tuple[int, ...]], upload: Any,
-        columns: int = 0, slice_size: int = 0,
+        self, weights: Any, scales: Any, w_row: int, jobs: list[tuple[int, ...]], upload: Any,
+        columns: int = 0, slice_size: int = 0, by_input: bool = False,
     ) -> None:  # fmt: skip
-        self.weights, self.w_row = weights, w_row
+        self.weights, self.scales, self.by_input, self.w_row = weights, scales, by_input, w_row
         self.columns, self.slice_size = columns, slice_size
         self.n_jobs, self.most_rows = len(jobs), max(job[2] for job in jobs)
-        self.jobs = upload(np.array([(*job, 0) for job in jobs], np.int32))
+        self.jobs = upload(np.array([(*job, 0)[:8] for job in jobs], np.int32))
 
 
 def multiply(queue: Queue, x: Any, T: int, products: Products, out: Any, add: bool = False) -> None:
@@ -242,8 +249,9 @@ def multiply(queue: Queue, x: Any, T: int, products: Products, out: Any, add: bo
     p = products
     queue.launch(
         _multiply, (cover(T, SQUARE), cover(p.most_rows, SQUARE), p.n_jobs), SIDE * SIDE,
-        x.ravel(), x.shape[1] * x.shape[2], x.shape[2], p.weights, p.w_row, p.columns,
-        p.slice_size, p.jobs, T, out.ravel(), out.shape[1] * out.shape[2], out.shape[2], int(add),
+        x.ravel(), x.shape[1] * x.shape[2], x.shape[2], p.weights, p.scales, int(p.by_input),
+        p.w_row, p.columns, p.slice_size, p.jobs, T, out.ravel(), out.shape[1] * out.shape[2],
+        out.shape[2], int(add),
     )  # fmt: skip
 
 

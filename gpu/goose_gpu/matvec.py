@@ -20,6 +20,7 @@ from goose_gpu.lanes import (
     load_four,
     load_packet,
     packet_size,
+    scale_of,
     store_four,
 )
 from goose_gpu.launch import THREADS, Queue, cover, kernel, padded
@@ -32,6 +33,9 @@ def slot(k, size):
     """Where number k of a vector lies in shared memory, for packets of ``size`` numbers."""
     if size == 4:
         return k
+    if size == 16:
+        group = k & (16 * LANES - 1)
+        return (k & -(16 * LANES)) | ((k & 12) * LANES) | ((group >> 4) << 2) | (k & 3)
     return (k & -(8 * LANES)) | ((k & 4) * LANES) | (((k & (8 * LANES - 1)) >> 3) << 2) | (k & 3)
 
 
@@ -110,13 +114,27 @@ def four_of(array, k, n):
 
 
 @cuda.jit(device=True)
-def fill(source, n, space, size, xs):
-    """A vector of n numbers into shared memory, zeros behind it; no barrier."""
+def scaled_four(source, scales, weights, k, n):
+    """`four_of`, each number times the scale of that input."""
+    a, b, c, d = four_of(source, k, n)
+    last = n - 1
+    return (
+        a * scale_of(scales, min(k, last), weights),
+        b * scale_of(scales, min(k + 1, last), weights),
+        c * scale_of(scales, min(k + 2, last), weights),
+        d * scale_of(scales, min(k + 3, last), weights),
+    )
+
+
+@cuda.jit(device=True)
+def fill(source, scales, weights, n, space, xs):
+    """A vector of n numbers, times the weights' scales by input, and zeros behind; no barrier."""
+    size = packet_size(weights)
     step = 4 * cuda.blockDim.x
     k = 4 * cuda.threadIdx.x
     while k < space:
-        a0, a1, a2, a3 = four_of(source, k, n)
-        b0, b1, b2, b3 = four_of(source, k + step, n)
+        a0, a1, a2, a3 = scaled_four(source, scales, weights, k, n)
+        b0, b1, b2, b3 = scaled_four(source, scales, weights, k + step, n)
         store_four(xs, slot(k, size), a0, a1, a2, a3)
         if k + step < space:
             store_four(xs, slot(k + step, size), b0, b1, b2, b3)
@@ -124,12 +142,12 @@ def fill(source, n, space, size, xs):
 
 
 @kernel(THREADS, 2)
-def _add_product(source, weights, n, width, space, rows, tile, x):
+def _add_product(source, weights, scales, n, width, space, rows, tile, x):
     xs = cuda.shared.array(0, float32)
     first = cuda.blockIdx.x * tile
     end = min(first + tile, rows)
     packets = load_first(weights, first, end, width)
-    fill(source, n, space, packet_size(weights), xs)
+    fill(source, scales, weights, n, space, xs)
     cuda.syncthreads()
     dot_rows(weights, packets, first, end, width, xs, space)
     cuda.syncthreads()
@@ -139,11 +157,14 @@ def _add_product(source, weights, n, width, space, rows, tile, x):
         i += cuda.blockDim.x
 
 
-def add_product(queue: Queue, source: Any, weights: Any, x: Any) -> None:
-    """X (rows,) += W (rows, width) source (n,), width being n padded to whole packets."""
+def add_product(queue: Queue, source: Any, weights: Any, scales: Any, x: Any) -> None:
+    """X (rows,) += W (rows, width) source (n,), width being n padded to whole packets.
+
+    Int8 weights have a scale for every number of source.
+    """
     rows, width = x.size, weights.size // x.size
     tile, space = queue.tile(rows), room(width, weights)
     queue.launch(
-        _add_product, cover(rows, tile), THREADS, source, weights, source.size, width, space,
-        rows, tile, x, shared=4 * (space + tile),
+        _add_product, cover(rows, tile), THREADS, source, weights, scales, source.size, width,
+        space, rows, tile, x, shared=4 * (space + tile),
     )  # fmt: skip

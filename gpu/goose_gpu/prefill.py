@@ -6,6 +6,7 @@ a prompt may be cut into chunks of any size.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -62,8 +63,9 @@ class Prefill:
         self._no_states = zeros((1, 1), np.float32)
 
     def feed(
-        self, tokens: list[int], all_logits: bool, sink: Any, rows: NDArray[np.float32]
-    ) -> None:
+        self, tokens: list[int], all_logits: bool, sink: Any, rows: NDArray[np.float32],
+        report: Callable[[float], None] | None = None,
+    ) -> None:  # fmt: skip
         """Feed tokens; logits go to rows (T or 1, V), observables to the sink's arrays.
 
         A sink has ``layers`` and ``arrays``: observable -> (T, layers, …).
@@ -73,6 +75,8 @@ class Prefill:
         if "wkv" in wanted.names:
             chunk = min(chunk, max(1, _STATES // (4 * self.sizes.n_embd * self.sizes.head_size)))
         for start in range(0, len(tokens), chunk):
+            if report is not None:
+                report(start / len(tokens))
             part = tokens[start : start + chunk]
             last = start + len(part) == len(tokens)
             self._chunk(part, start, wanted, sink)
@@ -83,7 +87,7 @@ class Prefill:
                 eps = np.float32(self.sizes.layer_norm_eps)
                 vocabulary.head(
                     self.card.queue, self.x[0], len(part) - 1, self.weights.ln_out, eps,
-                    self.weights.head.weights, d.logits,
+                    self.weights.head.weights, self.weights.head.scales, d.logits,
                 )  # fmt: skip
                 self.card.to_host(d.logits, self._host_logits[0])
                 self.card.synchronize()
@@ -129,7 +133,7 @@ class Prefill:
         numbers = {name: T * widths[name] for name in wanted.names} if wanted.layers else {}
         stagings = (Staging(self.card, numbers), Staging(self.card, numbers))
         states = self.card.zeros((T, D * N), np.float32) if "wkv" in numbers else None
-        vocabulary.embed(queue, self.tokens, w.emb, w.ln0, ln_eps, x, T)
+        vocabulary.embed(queue, self.tokens, w.emb, w.emb_scales, w.ln0, ln_eps, x, T)
         for i, layer in enumerate(w.layers):
             prompt.norm_rows(queue, x, T, layer.ln1, ln_eps, self.normed)
             prompt.mix_rows(queue, self.normed, T, d.att_shift[i], layer.mix, self.mixed)

@@ -33,6 +33,7 @@ from goose_gpu.lanes import (
     load_four,
     packet_size,
     part_sum,
+    scale_of,
     store_four,
 )
 from goose_gpu.launch import THREADS, Queue, cover, kernel, padded
@@ -51,8 +52,8 @@ def sigmoid(z):
 
 @kernel(THREADS, 2)
 def _project(
-    x, weight, bias, eps, shift, mix, inward, D, width, space, rank_w, rank_a, rank_v, rank_g,
-    tile, vec, low, fresh,
+    x, weight, bias, eps, shift, mix, inward, scales, D, width, space, rank_w, rank_a, rank_v,
+    rank_g, tile, vec, low, fresh,
 ):  # fmt: skip
     xs = cuda.shared.array(0, float32)
     scratch = cuda.shared.array(32, float32)
@@ -92,7 +93,8 @@ def _project(
     cuda.syncthreads()
     i = cuda.threadIdx.x
     while i < end - first:
-        row, value = first + i, xs[space + i]
+        row = first + i
+        value = xs[space + i] * scale_of(scales, row, inward)
         if row < D:
             vec[5, row] = value
         elif row < 2 * D:
@@ -110,12 +112,12 @@ def _project(
 
 def project(
     queue: Queue, x: Any, norm: tuple[Any, Any], eps: np.float32, shift: Any, mix: Any,
-    inward: Any, ranks: tuple[int, int, int, int], vec: Any, low: Any, fresh: Any,
+    inward: Any, scales: Any, ranks: tuple[int, int, int, int], vec: Any, low: Any, fresh: Any,
 ) -> None:  # fmt: skip
     """Layer norm, token shift, and the seven products with x; xx is left in ``fresh``.
 
-    x, shift, fresh (D,); norm two of (D,); mix (6, D); inward flat (3 D + R, width); vec (8, D);
-    low (R,).
+    x, shift, fresh (D,); norm two of (D,); mix (6, D); inward flat (3 D + R, width), its int8
+    scales (3 D + R,); vec (8, D); low (R,).
     """
     D = x.size
     rows = 3 * D + sum(ranks)
@@ -123,8 +125,8 @@ def project(
     tile, space = queue.tile(rows), room(width, inward)
     blocks = 3 * cover(D, tile) + sum(cover(rank, tile) for rank in ranks)
     queue.launch(
-        _project, blocks, THREADS, x, *norm, eps, shift, mix, inward, D, width, space, *ranks,
-        tile, vec, low, fresh, shared=4 * (space + tile),
+        _project, blocks, THREADS, x, *norm, eps, shift, mix, inward, scales, D, width, space,
+        *ranks, tile, vec, low, fresh, shared=4 * (space + tile),
     )  # fmt: skip
 
 
@@ -137,8 +139,8 @@ def advance_kernel(N: int) -> Any:
 
     @kernel(N * PARTS)
     def _advance(
-        layer, low, up, rank_w, rank_a, rank_v, rank_g, space, vec, att, wkv, v_first, fresh, shift,
-        scalars, read, out, eps,
+        layer, low, up, scales, rank_w, rank_a, rank_v, rank_g, space, vec, att, wkv, v_first,
+        fresh, shift, scalars, read, out, eps,
     ):  # fmt: skip
         # lows: the low-rank activations; then six vectors of the head, read by all threads
         lows = cuda.shared.array(0, float32)
@@ -189,7 +191,11 @@ def advance_kernel(N: int) -> Any:
                     z_g += z
             p0, p1, p2, p3 = ahead
             start += 4 * step
-        z_w, z_a, z_v, g = part_sum(z_w), part_sum(z_a), part_sum(z_v), part_sum(z_g)
+        D = N * cuda.gridDim.x
+        z_w = part_sum(z_w) * scale_of(scales, c, up)
+        z_a = part_sum(z_a) * scale_of(scales, D + c, up)
+        z_v = part_sum(z_v) * scale_of(scales, 2 * D + c, up)
+        g = part_sum(z_g) * scale_of(scales, 3 * D + c, up)
 
         # every thread of a row knows its channel's numbers
         k, v, r = vec[3, c], vec[4, c], vec[5, c]
@@ -317,21 +323,22 @@ def advance_kernel(N: int) -> Any:
 
 
 def advance(
-    queue: Queue, layer: int, low: Any, up: Any, ranks: tuple[int, int, int, int], vec: Any,
-    att: Any, wkv: Any, v_first: Any, fresh: Any, shift: Any, scalars: Any, read: Any, out: Any,
-    eps: np.float32,
+    queue: Queue, layer: int, low: Any, up: Any, scales: Any, ranks: tuple[int, int, int, int],
+    vec: Any, att: Any, wkv: Any, v_first: Any, fresh: Any, shift: Any, scalars: Any, read: Any,
+    out: Any, eps: np.float32,
 ) -> None:  # fmt: skip
     """A block a head: activations, the state's update and read, norm, bonus and gate.
 
-    low (R,); up flat (D, R); vec (8, D): projections in, observables out; att (8, D): w0 a0 v0 k_k
-    k_a r_k and the group norm's weight and bias; wkv flat (H, N, N) = [value, key], in place;
-    scalars (3, H): bonus, removed norm, written norm; read, out (D,); shift becomes ``fresh``.
+    low (R,); up flat (D, R), its int8 scales flat (4, D); vec (8, D): projections in, observables
+    out; att (8, D): w0 a0 v0 k_k k_a r_k and the group norm's weight and bias; wkv flat (H, N, N) =
+    [value, key], in place; scalars (3, H): bonus, removed norm, written norm; read, out (D,); shift
+    becomes ``fresh``.
     """
     H = scalars.shape[1]
     N = out.size // H
     R = sum(ranks)
     space = padded(R, 4 * PARTS * (16 // up.dtype.itemsize))
     queue.launch(
-        advance_kernel(N), H, N * PARTS, layer, low, up, *ranks, space, vec, att, wkv, v_first,
-        fresh, shift, scalars, read, out, eps, shared=4 * max(space, 5 * N),
+        advance_kernel(N), H, N * PARTS, layer, low, up, scales, *ranks, space, vec, att, wkv,
+        v_first, fresh, shift, scalars, read, out, eps, shared=4 * max(space, 5 * N),
     )  # fmt: skip

@@ -22,7 +22,12 @@ def widen(number):
         return (np.array(number, np.uint32) << np.uint32(16)).view(np.float32)[()]
     if number.dtype == np.int16:
         return np.float32(number.view(np.float16))
-    return number
+    return np.float32(number)
+
+
+@cuda.jit(device=True)
+def scale_of(scales, index, weights):
+    return scales[index] if weights.dtype == np.int8 else np.float32(1)
 
 
 @cuda.jit(device=True)
@@ -35,7 +40,7 @@ def dot_packet(packet, xs, at, half, total):
     weights, index, wanted = packet
     if wanted:
         for i in range(packet_size(weights)):
-            j = at + i if i < 4 else at + half + i - 4
+            j = at + i // 4 * half + i % 4
             total += widen(weights[index + i]) * xs[j]
     return total
 

@@ -10,20 +10,20 @@ from typing import Any
 import numpy as np
 from numba import cuda, float32
 
-from goose_gpu.lanes import packet_size, widen
+from goose_gpu.lanes import packet_size, scale_of, widen
 from goose_gpu.launch import THREADS, Queue, cover, kernel
 from goose_gpu.matvec import dot_rows, load_first, room
 from goose_gpu.norm import fill_normed
 
 
 @kernel(THREADS, 2)
-def _embed(tokens, emb, weight, bias, eps, x):
+def _embed(tokens, emb, scales, weight, bias, eps, x):
     xs = cuda.shared.array(0, float32)
     scratch = cuda.shared.array(32, float32)
     t, D = cuda.blockIdx.x, x.shape[1]
     token = min(max(tokens[t], 0), emb.shape[0] - 1)  # no logits are NaN to a greedy choice
     for i in range(cuda.threadIdx.x, D, cuda.blockDim.x):
-        x[t, i] = widen(emb[token, i])
+        x[t, i] = widen(emb[token, i]) * scale_of(scales, token, emb)
     cuda.syncthreads()
     fill_normed(x[t], weight, bias, eps, D, D, 4, xs, scratch)
     cuda.syncthreads()
@@ -32,14 +32,18 @@ def _embed(tokens, emb, weight, bias, eps, x):
 
 
 def embed(
-    queue: Queue, tokens: Any, emb: Any, norm: tuple[Any, Any], eps: np.float32, x: Any, T: int
-) -> None:
-    """X (T, D) = layer norm 0 of the rows of emb (V, D) that tokens (T,) int32 name."""
-    queue.launch(_embed, T, THREADS, tokens, emb, *norm, eps, x, shared=4 * x.shape[1])
+    queue: Queue, tokens: Any, emb: Any, scales: Any, norm: tuple[Any, Any], eps: np.float32,
+    x: Any, T: int,
+) -> None:  # fmt: skip
+    """X (T, D) = layer norm 0 of the rows of emb (V, D) that tokens (T,) int32 name.
+
+    Int8 rows have scales (V,).
+    """
+    queue.launch(_embed, T, THREADS, tokens, emb, scales, *norm, eps, x, shared=4 * x.shape[1])
 
 
 @kernel(THREADS, 2)
-def _head(x, row, weight, bias, eps, head, D, width, space, V, tile, logits):
+def _head(x, row, weight, bias, eps, head, scales, D, width, space, V, tile, logits):
     xs = cuda.shared.array(0, float32)
     scratch = cuda.shared.array(32, float32)
     first = cuda.blockIdx.x * tile
@@ -51,19 +55,19 @@ def _head(x, row, weight, bias, eps, head, D, width, space, V, tile, logits):
     cuda.syncthreads()
     i = cuda.threadIdx.x
     while i < end - first:
-        logits[first + i] = xs[space + i]
+        logits[first + i] = xs[space + i] * scale_of(scales, first + i, head)
         i += cuda.blockDim.x
 
 
 def head(
     queue: Queue, x: Any, row: int, norm: tuple[Any, Any], eps: np.float32, weights: Any,
-    logits: Any,
+    scales: Any, logits: Any,
 ) -> None:  # fmt: skip
-    """Logits (V,) = head (V, width) times layer norm out of x[row] (D,)."""
+    """Logits (V,) = head (V, width), int8 scales (V,), times layer norm out of x[row] (D,)."""
     V, D = logits.size, x.shape[1]
     width = weights.size // V
     tile, space = queue.tile(V), room(width, weights)
     queue.launch(
-        _head, cover(V, tile), THREADS, x, row, *norm, eps, weights, D, width, space, V, tile,
-        logits, shared=4 * (space + tile),
+        _head, cover(V, tile), THREADS, x, row, *norm, eps, weights, scales, D, width, space, V,
+        tile, logits, shared=4 * (space + tile),
     )  # fmt: skip

@@ -16,6 +16,7 @@ from goose_gpu.matmul import Products
 #: How each weight type lies in memory; see `lanes`.
 MEMORY: dict[str, Any] = {
     "fp32": np.dtype(np.float32), "bf16": np.dtype(np.uint16), "fp16": np.dtype(np.int16),
+    "int8": np.dtype(np.int8),
 }  # fmt: skip
 
 _ATT = ("w0", "a0", "v0", "k_k", "k_a", "r_k", "ln_x.weight", "ln_x.bias")
@@ -48,7 +49,9 @@ class Sizes:
 class Source(NamedTuple):
     """Where tensors come from, by their x070 names."""
 
-    matrix: Callable[[str], NDArray[Any]]  # (rows, columns) in the weight type's memory
+    # (rows, columns) in the weight type's memory; int8 comes with scales, others with None: one a
+    # row, but one a column of the low-rank matrices (in, out) and of att.output and ffn.value
+    matrix: Callable[[str], tuple[NDArray[Any], NDArray[np.float32] | None]]
     vector: Callable[[str], NDArray[np.float32]]  # (n,)
     has: Callable[[str], bool]
 
@@ -77,7 +80,7 @@ class Weights:
     card : Card
     sizes : Sizes
     dtype : str
-        ``"fp32"``, ``"bf16"`` or ``"fp16"``.
+        ``"fp32"``, ``"bf16"``, ``"fp16"`` or ``"int8"``.
     source : Source
         Asked for one tensor at a time.
     progress : callable (float, str)
@@ -98,18 +101,24 @@ class Weights:
             progress(i / (L + 1), f"sending layer {i + 1} of {L} to the card")
             self.layers.append(self._layer(i, source))
         progress(L / (L + 1), "sending the vocabulary's rows to the card")
-        self.emb = self._send(source.matrix("emb.weight"))
+        emb, scales = source.matrix("emb.weight")
+        self.emb, self.emb_scales = self._send(emb), self._send_scales(scales)
         self.ln0 = self._norm(source, "blocks.0.ln0")
         self.ln_out = self._norm(source, "ln_out")
-        head = self._rows(source.matrix("head.weight"), self.width)
+        head, scales = source.matrix("head.weight")
         V = sizes.vocab_size
         self.head = Products(
-            self._send(head.ravel()), self.width, [(0, 0, V, 0, self.width, 0, 0)], self._send
-        )
+            self._send(self._rows(head, self.width).ravel()), self._send_scales(scales),
+            self.width, [(0, 0, V, 0, self.width, 0, 0)], self._send,
+        )  # fmt: skip
 
     def _send(self, array: NDArray[Any]) -> Any:
         self.nbytes += array.nbytes
         return self._card.upload(np.ascontiguousarray(array))
+
+    def _send_scales(self, scales: NDArray[np.float32] | None) -> Any:
+        """Scales on the card; one number that nobody looks at where there are none."""
+        return self._send(np.ones(1, np.float32) if scales is None else scales.ravel())
 
     def _rows(self, matrix: NDArray[Any], width: int, rows: int = 0) -> NDArray[Any]:
         """A matrix with its rows padded to ``width`` and to so many of them, with zeros."""
@@ -135,55 +144,80 @@ class Weights:
 
         inward = np.zeros((3 * D + R, width), self.memory)
         up = np.zeros((D, R), self.memory)
+        inward_scales = np.ones(3 * D + R, np.float32)
+        up_scales = np.ones((4, D), np.float32)
         for n, name in enumerate(("receptance", "key", "value")):
-            inward[n * D : n * D + D, :D] = source.matrix(f"{p}att.{name}.weight")
+            rows = slice(n * D, n * D + D)
+            inward[rows, :D], scales = source.matrix(f"{p}att.{name}.weight")
+            if scales is not None:
+                inward_scales[rows] = scales
         for n, name in enumerate("wavg"):
             if source.has(f"{p}att.{name}1"):  # layer 0 has no v1, v2
-                first, second = (source.matrix(f"{p}att.{name}{j}") for j in (1, 2))
+                first, first_scales = source.matrix(f"{p}att.{name}1")
+                second, second_scales = source.matrix(f"{p}att.{name}2")
                 rank = first.shape[1]
-                inward[3 * D + ends[n] : 3 * D + ends[n] + rank, :D] = first.T
+                rows = slice(3 * D + ends[n], 3 * D + ends[n] + rank)
+                inward[rows, :D] = first.T
                 up[:, ends[n] : ends[n] + rank] = second.T
+                if first_scales is not None and second_scales is not None:
+                    inward_scales[rows], up_scales[n] = first_scales, second_scales
         pieces, columns = slices(D, self.memory.itemsize)
         value = np.zeros((pieces * columns, F), self.memory)
-        matrix = source.matrix(f"{p}ffn.value.weight")
+        matrix, value_scales = source.matrix(f"{p}ffn.value.weight")
         value[:D, : matrix.shape[1]] = matrix
         value = value.reshape(pieces, columns, F).transpose(0, 2, 1)
 
-        send = self._send
-        inward = send(inward.ravel())
+        key, key_scales = source.matrix(f"{p}ffn.key.weight")
+        output, output_scales = source.matrix(f"{p}att.output.weight")
+
+        send, send_scales = self._send, self._send_scales
+        inward, in_scales = send(inward.ravel()), send(inward_scales)
         return Layer(
             ln1=self._norm(source, p + "ln1"),
             ln2=self._norm(source, p + "ln2"),
             mix=send(vectors([f"{p}att.x_{c}" for c in "rwkvag"])),
             att=send(vectors([f"{p}att.{name}" for name in _ATT])),
             inward=Products(
-                inward, width,
+                inward, in_scales, width,
                 [(0, 0, D, 0, width, 5, 0), (2, D, D, 0, width, 3, 0),
                  (3, 2 * D, D, 0, width, 4, 0)], send,
             ),
             low=Products(
-                inward, width,
+                inward, in_scales, width,
                 [(plane, 3 * D + ends[n], ranks[n], 0, width, 0, ends[n])
                  for n, plane in enumerate((1, 4, 3, 5))], send,
             ),
             up=Products(
-                send(up.ravel()), R,
-                [(0, 0, D, ends[n], ranks[n], plane, 0) for n, plane in enumerate((0, 1, 7, 6))],
+                send(up.ravel()), send(up_scales.ravel()), R,
+                [
+                    (0, 0, D, ends[n], ranks[n], plane, 0, n * D)
+                    for n, plane in enumerate((0, 1, 7, 6))
+                ],
                 send,
             ),
             output=Products(
-                send(self._rows(source.matrix(f"{p}att.output.weight"), width).ravel()), width,
-                [(0, 0, D, 0, width, 0, 0)], send,
+                send(self._rows(output, width).ravel()),
+                send_scales(_padded_scales(output_scales, width)), width,
+                [(0, 0, D, 0, width, 0, 0)], send, by_input=True,
             ),
             ffn_mix=send(vectors([f"{p}ffn.x_k"])),
             ffn_key=Products(
-                send(self._rows(source.matrix(f"{p}ffn.key.weight"), width, F).ravel()), width,
+                send(self._rows(key, width, F).ravel()),
+                send_scales(_padded_scales(key_scales, F)), width,
                 [(0, 0, F, 0, width, 0, 0)], send,
             ),
             ffn_value=Products(
-                send(value.ravel()), 0, [(0, 0, D, 0, F, 0, 0)], send, columns, F * columns
+                send(value.ravel()), send_scales(_padded_scales(value_scales, F)), 0,
+                [(0, 0, D, 0, F, 0, 0)], send, columns, F * columns, by_input=True,
             ),
         )  # fmt: skip
+
+
+def _padded_scales(scales: NDArray[np.float32] | None, n: int) -> NDArray[np.float32] | None:
+    """Scales for padding as well: what they scale is zero, but they must be numbers."""
+    if scales is None:
+        return None
+    return np.concatenate([scales, np.ones(n - scales.size, np.float32)])
 
 
 def padded_sizes(sizes: Sizes, itemsize: int) -> tuple[tuple[int, int, int, int], int, int]:
@@ -201,7 +235,10 @@ def weight_bytes(sizes: Sizes, dtype: str) -> int:
     pieces, columns = slices(D, itemsize)
     matrices = (3 * D + R) * width + D * R + D * width + F * width + pieces * columns * F
     vectors = 6 + 8 + 4 + 1
+    scales, ends = 3 * D + R + 4 * D + 3, 2  # those of rows that come together are always there
+    if dtype == "int8":
+        scales, ends = 3 * D + R + 4 * D + width + 2 * F, 2 * V
     return (
-        sizes.n_layer * (matrices * itemsize + vectors * D * 4)
-        + V * (D + width) * itemsize + 4 * D * 4
+        sizes.n_layer * (matrices * itemsize + (vectors * D + scales) * 4)
+        + V * (D + width) * itemsize + (4 * D + ends) * 4
     )  # fmt: skip

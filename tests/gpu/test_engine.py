@@ -128,6 +128,23 @@ def test_the_oracle_as_a_prompt(cuda, name, dtype):
         close(found, expected[observable], tolerance, observable)
 
 
+@only("sm_75", "sm_90")
+@pytest.mark.parametrize("name", ["random-L3-D128-N64", "random-L2-D96-N16"])
+def test_int8_has_the_numbers_of_the_cpu(cuda, name):
+    """The same rows with the same scales, one token or many at a time."""
+    path = DATA / f"{name}.bf16.pth"
+    tokens = load_file(DATA / f"{name}.expected.safetensors")["tokens"].tolist()[:12]
+    expected, other, others = feed(gv.load_model(path, device="cpu", dtype="int8"), tokens, (12,))
+    model = cuda(path, "int8")
+    assert model.dtype == "int8"
+    logits, state, frames = feed(model, tokens, (1, 9, 2))
+    close(logits, expected, 5e-6)
+    close(state.wkv, other.wkv, 5e-6)
+    for observable in gv.OBSERVABLES:
+        for mine, theirs in zip(frames, others, strict=True):
+            close(getattr(mine, observable), getattr(theirs, observable), 5e-6, observable)
+
+
 @only("sm_90", "simulator")
 def test_portions(cuda, tiny):
     """Prompts and single tokens, with every observable, against the CPU."""

@@ -43,21 +43,29 @@ def shape(request):
     return SHAPES[request.param]
 
 
-@pytest.fixture(params=["fp32", "bf16", "fp16"])
+@pytest.fixture(params=["fp32", "bf16", "fp16", "int8"])
 def dtype(request):
+    backend = request.node.callspec.params.get("card")
+    if backend == "sm_120" and request.param == "int8":
+        pytest.skip("the dialect has nothing of its own for these")
     return request.param
 
 
-def weights(rng, dtype, *shape, scale=0.3):
-    """(bits, the same numbers in float64)."""
+def weights(rng, dtype, *shape, scale=0.3, by_input=False):
+    """(bits, their scales, the same numbers in float64)."""
     x = (scale * rng.standard_normal(shape)).astype(np.float32)
+    none = np.full(1, np.nan, np.float32)
+    if dtype == "int8":
+        bits = rng.integers(-127, 128, shape).astype(np.int8)
+        scales = (0.004 * rng.random(shape[1 if by_input else 0]) + 0.002).astype(np.float32)
+        return bits, scales, bits * (scales if by_input else scales[:, None]).astype(np.float64)
     if dtype == "fp32":
-        return x, x.astype(np.float64)
+        return x, none, x.astype(np.float64)
     if dtype == "bf16":
         bits = (x.view(np.uint32) >> 16).astype(np.uint16)
-        return bits, (bits.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
+        return bits, none, (bits.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
     half = x.astype(np.float16)
-    return half.view(np.int16), half.astype(np.float64)
+    return half.view(np.int16), none, half.astype(np.float64)
 
 
 def wide_rows(bits, multiple):
@@ -121,33 +129,34 @@ def test_add_product(card, up, shape, dtype):
     rng = np.random.default_rng(1)
     H, N, F, _ = shape
     D = H * N
-    bits, W = weights(rng, dtype, D, F)
+    bits, scales, W = weights(rng, dtype, D, F, by_input=True)
     source, x = vector(rng, F), vector(rng, D)
-    d_x = up(x)
-    matvec.add_product(card.queue, up(source), up(wide_rows(bits, packet(dtype))), d_x)
+    d_x, rows = up(x), up(wide_rows(bits, packet(dtype)))
+    matvec.add_product(card.queue, up(source), rows, up(scales), d_x)
     close(up.back(d_x), x + W @ source)
 
 
 def test_embed(card, up, shape, dtype):
     rng = np.random.default_rng(2)
     D = shape[0] * shape[1]
-    bits, emb = weights(rng, dtype, 11, D)
+    bits, scales, emb = weights(rng, dtype, 11, D)
     norm = vector(rng, D, offset=1), vector(rng, D)
     x = up(np.zeros((3, D), np.float32))
     tokens = np.array([10, 0, 7], np.int32)
-    vocabulary.embed(card.queue, up(tokens), up(bits), up.norm(norm), EPS, x, 3)
+    vocabulary.embed(card.queue, up(tokens), up(bits), up(scales), up.norm(norm), EPS, x, 3)
     close(up.back(x), layer_norm(emb[tokens], norm))
 
 
 def test_head(card, up, shape, dtype):
     rng = np.random.default_rng(3)
     D, V = shape[0] * shape[1], 13 if SIMULATOR else 67
-    bits, W = weights(rng, dtype, V, D)
+    bits, scales, W = weights(rng, dtype, V, D)
     norm = vector(rng, D, offset=1), vector(rng, D)
     x, logits = vector(rng, 3, D), up(np.zeros(V, np.float32))
     vocabulary.head(
-        card.queue, up(x), 1, up.norm(norm), EPS, up(wide_rows(bits, packet(dtype))), logits
-    )
+        card.queue, up(x), 1, up.norm(norm), EPS, up(wide_rows(bits, packet(dtype))), up(scales),
+        logits,
+    )  # fmt: skip
     close(up.back(logits), W @ layer_norm(x[1].astype(np.float64), norm))
 
 
@@ -157,14 +166,14 @@ def test_project(card, up, shape, dtype):
     D = H * N
     ranks = tuple(padded(r, packet(dtype)) for r in ranks)
     R = sum(ranks)
-    bits, W = weights(rng, dtype, 3 * D + R, D)
+    bits, scales, W = weights(rng, dtype, 3 * D + R, D)
     norm = vector(rng, D, offset=1), vector(rng, D)
     x, shift, mix = vector(rng, D), vector(rng, D), vector(rng, 6, D)
     vec, low, fresh = (up(np.zeros(s, np.float32)) for s in ((8, D), R, D))
     d_shift = up(shift)
     timemix.project(
         card.queue, up(x), up.norm(norm), EPS, d_shift, up(mix),
-        up(wide_rows(bits, packet(dtype))), ranks, vec, low, fresh,
+        up(wide_rows(bits, packet(dtype))), up(scales), ranks, vec, low, fresh,
     )  # fmt: skip
     xx = layer_norm(x.astype(np.float64), norm)
     x_r, x_w, x_k, x_v, x_a, x_g = xx + (shift - xx) * mix
@@ -228,7 +237,9 @@ def test_advance(card, up, shape, dtype, layer):
     D = H * N
     ranks = tuple(padded(r, packet(dtype)) for r in ranks)
     R = sum(ranks)
-    bits, W = weights(rng, dtype, D, R)
+    four = [weights(rng, dtype, D, r) for r in ranks]
+    bits, W = (np.concatenate([f[i] for f in four], axis=1) for i in (0, 2))
+    scales = np.concatenate([f[1] for f in four])
     low, shift, fresh = vector(rng, R), vector(rng, D), vector(rng, D)
     vec, att, S, v_first = heads(rng, 1, H, N)
     ends = np.cumsum([0, *ranks])
@@ -237,8 +248,8 @@ def test_advance(card, up, shape, dtype, layer):
     d_vec, d_S, d_first, d_shift = up(vec[:, 0]), up(S.ravel()), up(v_first[0]), up(shift)
     scalars, read, out = (up(np.zeros(s, np.float32)) for s in ((3, H), D, D))
     timemix.advance(
-        card.queue, layer, up(low), up(bits.ravel()), ranks, d_vec, up(att), d_S, d_first,
-        up(fresh), d_shift, scalars, read, out, GN_EPS,
+        card.queue, layer, up(low), up(bits.ravel()), up(scales), ranks, d_vec, up(att), d_S,
+        d_first, up(fresh), d_shift, scalars, read, out, GN_EPS,
     )  # fmt: skip
     seen, expected_scalars, expected_read, _, expected_out, expected_S, _ = time_mix(
         layer, vec, att, S, v_first
@@ -297,13 +308,13 @@ def test_ffn_key(card, up, shape, dtype):
     rng = np.random.default_rng(8)
     H, N, F, _ = shape
     D = H * N
-    bits, W = weights(rng, dtype, F, D)
+    bits, scales, W = weights(rng, dtype, F, D)
     norm = vector(rng, D, offset=1), vector(rng, D)
     x, shift, mix = (vector(rng, D) for _ in range(3))
     hidden, fresh = up(np.zeros(F, np.float32)), up(np.zeros(D, np.float32))
     channelmix.ffn_key(
         card.queue, up(x), up.norm(norm), EPS, up(shift), up(mix),
-        up(wide_rows(bits, packet(dtype))), hidden, fresh,
+        up(wide_rows(bits, packet(dtype))), up(scales), hidden, fresh,
     )  # fmt: skip
     xx = layer_norm(x.astype(np.float64), norm)
     close(up.back(hidden), np.maximum(W @ (xx + (shift - xx) * mix), 0) ** 2)
@@ -325,12 +336,14 @@ def test_ffn_value(card, up, shape, dtype, splits, alive):
     rng = np.random.default_rng(9)
     H, N, F, _ = shape
     D = H * N
-    bits, W = weights(rng, dtype, D, F)
+    bits, scales, W = weights(rng, dtype, D, F, by_input=True)
     hidden = vector(rng, F) ** 2 * (rng.random(F) < alive)
     hidden = hidden.astype(np.float32)
     value, columns = sliced(bits, dtype)
     nan = np.full(1, np.nan, np.float32) if dtype == "fp32" else np.full(1, -1).astype(value.dtype)
     value[:, hidden == 0] = nan[0]  # what a zero meets must not be read
+    if dtype == "int8":
+        scales[hidden == 0] = np.nan
     pieces = value.shape[0]
     x, fresh = vector(rng, D), vector(rng, D)
     d_x, shift, residual = up(x), up(np.zeros(D, np.float32)), up(np.zeros(D, np.float32))
@@ -338,8 +351,8 @@ def test_ffn_value(card, up, shape, dtype, splits, alive):
     partial = up(np.zeros((splits, pieces * columns), np.float32))
     for repeat in range(2):
         channelmix.ffn_value(
-            card.queue, up(hidden), up(value.ravel()), d_x, partial, tickets, up(fresh), shift,
-            residual,
+            card.queue, up(hidden), up(value.ravel()), up(scales), d_x, partial, tickets,
+            up(fresh), shift, residual,
         )  # fmt: skip
         expected = x + (repeat + 1) * (W @ hidden)
         close(up.back(d_x), expected)
@@ -354,13 +367,15 @@ def test_multiply(card, up, shape, dtype, T):
     H, N, F, _ = shape
     D, capacity, step = H * N, T + 2, packet(dtype)
     width = padded(D, step)
-    bits, W = weights(rng, dtype, 2 * D + 5, D)
+    bits, scales, W = weights(rng, dtype, 2 * D + 5, D)
     x = np.zeros((3, capacity, width), np.float32)
     x[:, :T, :D] = vector(rng, 3, T, D)
     x[:, T:] = np.nan  # other tokens' room is nobody's business
-    jobs = [(2, 0, D, 0, width, 0, 0), (0, D, D + 5, 0, width, 1, 3)]
+    if dtype == "int8":  # the second job's scales lie elsewhere
+        scales = np.concatenate([scales[:D], np.full(7, np.nan, np.float32), scales[D:]])
+    jobs = [(2, 0, D, 0, width, 0, 0), (0, D, D + 5, 0, width, 1, 3, 7)]
     out = up(np.zeros((2, capacity, D + 9), np.float32))
-    products = matmul.Products(up(wide_rows(bits, step)), width, jobs, up)
+    products = matmul.Products(up(wide_rows(bits, step)), up(scales), width, jobs, up)
     matmul.multiply(card.queue, up(x), T, products, out)
     found = up.back(out)
     close(found[0, :T, :D], x[2, :T, :D] @ W[:D].T)
@@ -368,13 +383,14 @@ def test_multiply(card, up, shape, dtype, T):
     assert not found[:, T:].any()
     assert not found[1, :T, :3].any()
 
-    bits, W = weights(rng, dtype, D, F)
+    bits, scales, W = weights(rng, dtype, D, F, by_input=True)
     value, columns = sliced(bits, dtype)
     x, old = vector(rng, 1, T, F), vector(rng, 1, T, D)
     out = up(old)
     products = matmul.Products(
-        up(value.ravel()), 0, [(0, 0, D, 0, F, 0, 0)], up, columns, F * columns
-    )
+        up(value.ravel()), up(scales), 0, [(0, 0, D, 0, F, 0, 0)], up, columns, F * columns,
+        by_input=True,
+    )  # fmt: skip
     matmul.multiply(card.queue, up(x), T, products, out, add=True)
     close(up.back(out)[0], old[0] + x[0] @ W.T)
 
@@ -389,7 +405,7 @@ def test_multiply_on_tensor_cores(card, up, dtype, T, rows, K):
         pytest.skip("this architecture's matrix instruction is another")
     rng = np.random.default_rng(11)
     capacity = T + 3
-    bits, W = weights(rng, dtype, 2 * rows, K)
+    bits, none, W = weights(rng, dtype, 2 * rows, K)
     x = np.zeros((2, capacity, K), np.float32)
     x[:, :T] = vector(rng, 2, T, K) * 10.0 ** rng.integers(-9, 9, (2, T, 1))
     memory = MEMORY[dtype]
@@ -398,7 +414,7 @@ def test_multiply_on_tensor_cores(card, up, dtype, T, rows, K):
     prompt.split(card.queue, up(x), T, high, low, scales)
     jobs = [(1, 0, rows, 0, K, 0, 0), (0, rows, rows, 8 if K > 8 else 0, K - 8 or 8, 1, 0)]
     out = up(np.zeros((2, capacity, rows), np.float32))
-    products = matmul.Products(up(bits.ravel()), K, jobs, up)
+    products = matmul.Products(up(bits.ravel()), up(none), K, jobs, up)
     matmul.multiply_split(card.queue, high, low, scales, T, products, out)
     found = up.back(out)
     # bfloat16 keeps 2^-17 of an activation, float16 2^-22
@@ -418,7 +434,7 @@ def test_multiply_on_tensor_cores(card, up, dtype, T, rows, K):
 
     value, columns = sliced(bits[:rows], dtype)
     products = matmul.Products(
-        up(value.ravel()), 0, [(1, 0, rows, 0, K, 0, 0)], up, columns, K * columns
+        up(value.ravel()), up(none), 0, [(1, 0, rows, 0, K, 0, 0)], up, columns, K * columns
     )
     old = vector(rng, 1, capacity, rows)
     out = up(old)

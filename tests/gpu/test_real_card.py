@@ -45,7 +45,7 @@ def wide(tmp_path_factory):
 
 
 @REAL
-@pytest.mark.parametrize("dtype", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("dtype", ["fp32", "bf16", "fp16", "int8"])
 @pytest.mark.parametrize("portions", [(1,) * 12, (300,), (7, 600, 1)])
 def test_real_shapes(wide, dtype, portions):
     tokens = np.random.default_rng(0).integers(0, 5000, sum(portions)).tolist()
@@ -128,7 +128,8 @@ def test_memory_comes_back(wide):
         model._engine.engine.greedy(1, 2, state.to_card())
         return [model, state]
 
-    use()
+    for _ in range(2):  # what is kept for good is a few bytes, and there from here on
+        use()
     before = card.memory()[0]
     for _ in range(3):
         kept = use()

@@ -1,6 +1,8 @@
 # make run    the window on the demo model (text and a picture where there is no display)
 # make test   the whole test suite; a card is simulated
 # make test-gpu  what needs an NVIDIA card
+# make test-long  what takes minutes
+# make bench  figures of this machine
 # make check  lint, types, imports, then the tests
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -11,7 +13,7 @@ SIMULATED := tests/gpu/test_kernels.py tests/gpu/test_engine.py
 # numba-cuda and cuda.core as on a card, with a driver made of Python
 DRIVEN := tests/gpu/test_real_card.py tests/gpu/test_engine.py
 
-.PHONY: run test test-gpu check lint bench clean
+.PHONY: run test test-gpu test-long check lint bench clean
 
 run: $(VENV)/.run
 	@$(BIN)/goose-viz $(ARGS)
@@ -26,6 +28,9 @@ test: $(VENV)/.dev
 test-gpu: $(VENV)/.dev
 	$(BIN)/python -m pytest -m gpu --timeout 1800 tests/gpu
 
+test-long: $(VENV)/.dev
+	$(BIN)/python -m pytest -m long --timeout 3600 --capture=no tests/goose_viz
+
 check: lint test
 
 lint: $(VENV)/.dev
@@ -35,6 +40,8 @@ lint: $(VENV)/.dev
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.dev
+	$(BIN)/goose-viz bench
+	$(BIN)/python benchmarks/start.py --json benchmarks/results/start.json
 	$(BIN)/python benchmarks/window.py --json benchmarks/results/window.json
 
 clean:

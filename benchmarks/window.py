@@ -24,7 +24,7 @@ os.environ["QT_QPA_PLATFORM"] = "offscreen"
 import numpy as np
 from machine import describe
 from PySide6.QtCore import QEventLoop, QSettings, Qt, QTimer
-from random_weights import cached
+from random_files import safetensors_file
 
 from goose_app import messages as m
 from goose_app.application import make_application
@@ -202,8 +202,8 @@ def main() -> None:
     print(f"process start to first token, from the second start: {statistics.median(starts):.2f} s")
     results = [
         measure("stories-7M", None, DEFAULT_PROMPT, args.rounds, args.seconds),
-        measure(f"random 0.1B {args.dtype}", str(cached("0.1B", args.dtype)), DEFAULT_PROMPT,
-                args.rounds, args.seconds),
+        measure(f"random 0.1B {args.dtype}", str(safetensors_file("0.1B", args.dtype)),
+                DEFAULT_PROMPT, args.rounds, args.seconds),
     ]  # fmt: skip
     if args.json:
         facts = {"machine": describe("numba", "numpy", "PySide6-Essentials", "pyqtgraph")}

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from json import dumps
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +22,7 @@ from goose_viz.errors import GooseError
 from goose_viz.model import Model, embedded_models, load_model
 from goose_viz.observables import OBSERVABLES
 from goose_viz.probe import Probe
+from goose_viz.random_weights import SHAPES
 from goose_viz.sampling import Sampler
 from goose_viz.session import PREPARING, Session, prepare
 from goose_viz.snapshot import check_snapshot_path, save_snapshot
@@ -27,7 +32,7 @@ from goose_viz.tokenizer import IdsTokenizer
 DEFAULT_PROMPT = "Once upon a time, there was a little girl named Lily."
 
 #: Commands by name: what the first word of the command line is held against.
-COMMANDS = ("generate", "export", "info", "check")
+COMMANDS = ("generate", "export", "info", "bench", "check")
 
 app = typer.Typer(
     add_completion=False,
@@ -40,7 +45,7 @@ ModelArgument = Annotated[
     typer.Argument(help="A .pth or .safetensors file, a folder, or an embedded model's name."),
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 … or reference.")]
-DtypeOption = Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")]
+DtypeOption = Annotated[str, typer.Option(help="auto, fp32, bf16, fp16 or int8.")]
 TokenizerOption = Annotated[
     str | None, typer.Option(help="world, bytes, ids or a tokenizer.json; found by itself.")
 ]
@@ -192,23 +197,72 @@ def check(model: ModelArgument = None, device: DeviceOption = "auto") -> None:
     print(f"all {table.row_count} comparisons are within the error allowed")
 
 
+@app.command()
+def bench(
+    model: ModelArgument = None,
+    shape: Annotated[
+        str | None,
+        typer.Option(help=f"Random weights of a released size instead: {', '.join(SHAPES)}."),
+    ] = None,
+    device: DeviceOption = "auto",
+    dtype: DtypeOption = "auto",
+    rounds: Annotated[int, typer.Option(min=1, help="Medians are taken over so many.")] = 5,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Time a model on this machine: decoding, prompts, probes, the share of memory's rate."""
+    from goose_viz.bench import PROMPT, measure, random_model
+
+    if shape is not None and model is not None:
+        raise GooseError(f"a model ({model}) and --shape {shape} exclude each other; give one")
+    if shape is not None and shape not in SHAPES:
+        raise GooseError(f"there is no shape {shape!r}; expected one of {', '.join(SHAPES)}")
+    with _progress_bar() as progress:
+        if shape is None:
+            loaded = load_model(model, device=device, dtype=dtype, progress=progress)
+        else:
+            loaded = random_model(shape, device, dtype, progress)
+        figures = measure(loaded, rounds, progress)
+    if json:
+        print(dumps(asdict(figures), indent=2))
+        return
+    table = Table("watched", "tokens/s", "ms/token", "time over nothing")
+    for name, rate in figures.decode.items():
+        table.add_row(name, f"{rate:.1f}", f"{1000 / rate:.2f}", f"× {figures.cost[name]:.3f}")
+    console = _console()
+    console.print(f"{figures.model} · {figures.device} {figures.dtype}")
+    console.print(table)
+    console.print(f"prompt of {PROMPT}: {figures.prefill:.0f} tokens/s")
+    read = f"{figures.bytes_per_token / 1e6:.1f} MB per token"
+    if figures.share is not None and figures.read_rate is not None:
+        rate = figures.read_rate / 1e9
+        read += f", {figures.share:.0%} of the {rate:.1f} GB/s that this machine reads"
+    console.print(read)
+    console.print(
+        f"memory: weights {figures.weights / 1e6:.0f} MB, process {figures.resident / 1e6:.0f} MB"
+    )
+
+
 def _load(source: str | None, device: str, dtype: str, tokenizer: str | None) -> Model:
-    """Load with a progress bar on stderr, where somebody is there to see it."""
+    """Load, and prepare the kernels."""
+    with _progress_bar() as progress:
+        model = load_model(
+            source, device=device, dtype=dtype, tokenizer=tokenizer, progress=progress
+        )
+        progress(1.0, PREPARING)
+        prepare(model)
+        return model
+
+
+@contextlib.contextmanager
+def _progress_bar() -> Iterator[Callable[[float, str], None]]:
+    """A progress bar on stderr, where somebody is there to see it."""
     columns = (TextColumn("{task.description}"), BarColumn())
     console = Console(stderr=True)
     with Progress(
         *columns, console=console, transient=True, disable=not console.is_terminal
     ) as bar:
         task = bar.add_task("loading", total=1.0)
-        model = load_model(
-            source, device=device, dtype=dtype, tokenizer=tokenizer,
-            progress=lambda fraction, words: bar.update(
-                task, completed=fraction, description=words
-            ),
-        )  # fmt: skip
-        bar.update(task, description=PREPARING)
-        prepare(model)
-        return model
+        yield lambda fraction, words: bar.update(task, completed=fraction, description=words)
 
 
 def _default(prompt: str | None, model: Model) -> str:

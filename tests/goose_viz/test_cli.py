@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 
@@ -5,7 +6,8 @@ import numpy as np
 import pytest
 
 import goose_viz as gv
-from goose_viz import cli
+from goose_viz import cli, random_weights
+from goose_viz.bench import random_model
 
 
 def run(capfd, *words):
@@ -113,3 +115,50 @@ def test_export_finds_out_before_it_works(capfd, monkeypatch):
         status, _, err = run(capfd, "export", path)
         assert status == 2
         assert path.rpartition("/")[2] in err
+
+
+def test_bench(capfd, small):
+    status, out, _ = run(capfd, "bench", str(small.source), "--rounds", "1", "--json",
+                         "--dtype", "int8", "--device", "cpu")  # fmt: skip
+    assert status == 0
+    found = json.loads(out)
+    assert found["dtype"] == "int8"
+    assert found["cost"]["nothing"] == 1
+    assert set(found["decode"]) == set(found["cost"]) >= {"decay and iclr", "everything"}
+    c = small.config
+    matrices = 12 * c.n_embd**2 + 2 * c.n_embd * (
+        c.rank_decay + c.rank_iclr + c.rank_value + c.rank_gate
+    )
+    least = c.n_layer * (matrices - 4 * c.n_embd**2)  # if no channel were alive
+    state = 8 * c.n_layer * c.n_embd * c.head_size
+    assert least + state < found["bytes_per_token"] < 2 * (c.n_layer * matrices + state)
+    assert 0 < found["share"] < 1
+    assert found["prefill"] > 0
+
+    status, out, _ = run(
+        capfd, "bench", str(small.source), "--rounds", "1", "--device", "reference"
+    )
+    assert status == 0
+    assert "GB/s" not in out, "the reference is not held against memory"
+    assert "tokens/s" in out
+
+
+def test_bench_refuses(capfd, small):
+    status, _, err = run(capfd, "bench", "--shape", "3B")
+    assert status == 2
+    assert "expected one of 0.1B, 0.4B" in err
+    status, _, err = run(capfd, "bench", str(small.source), "--shape", "0.1B")
+    assert status == 2
+    assert "exclude each other" in err
+
+
+def test_random_weights_are_a_models(monkeypatch):
+    monkeypatch.setitem(random_weights.SHAPES, "tiny", (2, 128, 8, 8, 8, 16))
+    model = random_model("tiny", "cpu", "bf16", lambda share, words: None)
+    assert model.name == "random tiny"
+    state = model.new_state()
+    for token in range(40):
+        logits = model.forward([token], state)
+    assert np.isfinite(logits).all()
+    live = model._engine._scratch.live.sum() / (model.config.n_layer * model.config.n_ffn)
+    assert 0.3 < live < 0.7

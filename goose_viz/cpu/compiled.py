@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,11 @@ def compiled(function: Any) -> Any:
     except RuntimeError:  # nowhere to write to: compiled anew in every process
         return njit(**options)(function)
     # numba looks for changes in the function's own file only, not in those it takes from
-    dispatcher._cache._cache_file._source_stamp = _sources()
+    file = dispatcher._cache._cache_file
+    file._source_stamp = _sources()
+    # two processes that compile at once would write different code under one name
+    name = file._data_name
+    file._data_name = lambda number: f"{os.getpid()}-{name(number)}"
     return dispatcher
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -75,7 +76,11 @@ def kernel(threads: int, blocks: int = 1) -> Any:
     def compile_later(function: Any) -> Any:
         dispatcher = cuda.jit(cache=True, launch_bounds=(threads, blocks))(function)
         # numba looks for changes in the kernel's own file only, not in those it takes from
-        dispatcher._cache._cache_file._source_stamp = _sources()
+        file = dispatcher._cache._cache_file
+        file._source_stamp = _sources()
+        # two processes that compile at once would write different kernels under one name
+        name = file._data_name
+        file._data_name = lambda number: f"{os.getpid()}-{name(number)}"
         return dispatcher
 
     return compile_later

@@ -22,7 +22,7 @@ from goose_viz.cpu.lanes import (
 )
 
 _E = np.float32(math.exp(-0.5))
-ONE, HALF, ZERO, TWO = (np.float32(n) for n in (1, 0.5, 0, 2))
+ONE, HALF, ZERO = (np.float32(n) for n in (1, 0.5, 0))
 _LOG2_E = np.float32(1 / math.log(2))
 _LN2_HIGH = np.float32(0.693359375)  # few bits, so that whole multiples are exact
 _LN2_LOW = np.float32(math.log(2) - 0.693359375)

@@ -126,15 +126,21 @@ def is_open(counters, ticket):
 
 
 @compiled
-def wait(counters, ticket):
-    """Return when a ticket's phase has begun."""
+def _wait_until(counters, which, value):
+    """Return when a counter has come to a value."""
     spins = 0
-    while _load(counters, OPEN) <= ticket:
+    while _load(counters, which) < value:
         spins += 1
         if spins < _SPINS:
             _pause()
         else:
             _yield()
+
+
+@compiled
+def wait(counters, ticket):
+    """Return when a ticket's phase has begun."""
+    _wait_until(counters, OPEN, ticket + 1)
 
 
 @compiled
@@ -146,13 +152,7 @@ def finish(counters):
 @compiled
 def wait_for_all(counters, limit):
     """Return when so many tasks are done, all jobs together."""
-    spins = 0
-    while _load(counters, _DONE) < limit:
-        spins += 1
-        if spins < _SPINS:
-            _pause()
-        else:
-            _yield()
+    _wait_until(counters, _DONE, limit)
 
 
 @compiled

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 import sys
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from numba import cuda
 
+from goose_gpu.kept import kept
 from goose_gpu.lanes import LANES, SIMULATOR
 
 #: Threads of a block that shares one vector: 10 warps (four threads under the simulator).
@@ -73,17 +72,7 @@ def kernel(threads: int, blocks: int = 1) -> Any:
     if SIMULATOR:
         return cuda.jit
 
-    def compile_later(function: Any) -> Any:
-        dispatcher = cuda.jit(cache=True, launch_bounds=(threads, blocks))(function)
-        # numba looks for changes in the kernel's own file only, not in those it takes from
-        file = dispatcher._cache._cache_file
-        file._source_stamp = _sources()
-        # two processes that compile at once would write different kernels under one name
-        name = file._data_name
-        file._data_name = lambda number: f"{os.getpid()}-{name(number)}"
-        return dispatcher
-
-    return compile_later
+    return functools.partial(kept, functools.partial(cuda.jit, launch_bounds=(threads, blocks)))
 
 
 @contextlib.contextmanager
@@ -108,10 +97,3 @@ def _simulated(grid: Any, block: int, shared: int) -> Iterator[None]:
     finally:
         for module in modules:
             module.cuda = cuda  # type: ignore[attr-defined]
-
-
-@functools.cache
-def _sources() -> tuple[tuple[str, int, int], ...]:
-    """When each file of this package was written, and its size."""
-    files = sorted(Path(__file__).parent.glob("*.py"))
-    return tuple((f.name, f.stat().st_mtime_ns, f.stat().st_size) for f in files)

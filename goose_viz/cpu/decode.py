@@ -34,6 +34,7 @@ from goose_viz.cpu.lanes import (
     FAR,
     LINE,
     ask_for,
+    clock,
     dot_ahead,
     flush_denormals,
     lent,
@@ -68,6 +69,7 @@ class Scratch(NamedTuple):
     read: Array  # (L, 1, H, N)
     residual: Array  # (L, D)
     live: NDArray[np.int64]  # (L, channel tasks) channels that were not zero
+    ended: NDArray[np.int64]  # (3 L + 2,) what the `clock` showed when each phase was done
 
 
 def plan(config: Config, itemsize: int) -> NDArray[np.int64]:
@@ -109,7 +111,8 @@ def scratch(config: Config) -> Scratch:
     }  # fmt: skip
     made: dict[str, Array] = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
     made["ones"][:] = 1
-    return Scratch(**made, live=np.zeros((L, len(_SHARES)), np.int64))
+    live = np.zeros((L, len(_SHARES)), np.int64)
+    return Scratch(**made, live=live, ended=np.zeros(3 * L + 2, np.int64))
 
 
 @compiled
@@ -350,6 +353,7 @@ def step(
                     _before_time_mix(layer + 1, m, s, att_shift, ln_eps)
                 else:
                     layer_norm(s.x, m.ln_out[0], m.ln_out[1], ln_eps, s.ones, s.xx)
+            s.ended[3 * L + 1 if kind == _VOCABULARY else 3 * layer + kind] = clock()
             following = task[5]
             end = base + (tasks[following, 5] if following < n else n + 1)
             open_until(counters, end)

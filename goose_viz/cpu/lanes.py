@@ -416,6 +416,16 @@ def read_through(typingctx: Any, words: Any, at: Any, n: Any, ahead: Any) -> Any
 
 
 @intrinsic
+def clock(typingctx: Any) -> Any:
+    """The processor's clock, in ticks of its own; 0 where it tells nobody."""
+
+    def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.call(_external(builder, "llvm.readcyclecounter", I64, []), [])
+
+    return types.int64(), code
+
+
+@intrinsic
 def power_of_two(typingctx: Any, exponent: Any) -> Any:
     """2^exponent for an int32 from -126 to 127."""
 

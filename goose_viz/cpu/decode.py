@@ -259,20 +259,20 @@ def _channels(layer, first, last, part, m, s, counters, ticket):
     for j in range(D):
         out[j] = ZERO
     wanted, factors = np.empty(last - first, np.int64), np.empty(last - first, np.float32)
-    found, ahead = 0, rows_ahead(m.ffn_value, D)
+    found, asked, ahead = 0, 0, rows_ahead(m.ffn_value, D)
     for i in range(first, last):
         row = base + i
         z = dot_ahead(m.ffn_key, row * D, s.mixed, 0, D, end)
         z *= scale_of(m.scale.ffn_key, row, m.ffn_key)
-        if z > ZERO:
-            if found < ahead:  # it has the time of the other keys to come
-                at = row * D
-                while at < (row + 1) * D:
-                    ask_for(m.ffn_value, at)
-                    at += LINE // m.ffn_value.itemsize
-            wanted[found] = row
-            factors[found] = z * z * scale_of(m.scale.ffn_value, row, m.ffn_value)
-            found += 1
+        # no branch: which channels are zero cannot be foreseen, and a core that guesses wrong
+        # loses what it has begun of the next rows
+        wanted[found] = row
+        factors[found] = z * z * scale_of(m.scale.ffn_value, row, m.ffn_value)
+        found += np.int64(z > ZERO)
+        if i >= last - ahead and asked < found:  # the first values have the time of these keys
+            at = wanted[asked] * D
+            _ask_some(m.ffn_value, at, at + D)
+            asked += 1
     s.live[layer, part] = found
     add_rows(m.ffn_value, wanted, factors, found, D, s.parts, part * D)
 

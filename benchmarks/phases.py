@@ -33,10 +33,9 @@ def sizes(engine: Any) -> dict[str, int]:
     """Bytes that each phase reads, with the state there and back and without skipped rows."""
     m, c = engine._m, engine.config
     live = int(engine._scratch.live.sum())
-    pairs = m.w2.nbytes + m.a2.nbytes + m.v2.nbytes + m.g2.nbytes
     return {
         "inward": m.rkv.nbytes + m.down.nbytes,
-        "heads": pairs + m.output.nbytes + 2 * 4 * c.n_layer * c.n_embd * c.head_size,
+        "heads": m.up.nbytes + m.output.nbytes + 2 * 4 * c.n_layer * c.n_embd * c.head_size,
         "channels": m.ffn_key.nbytes + live * c.n_embd * m.ffn_value.itemsize,
         "vocabulary": m.head.nbytes,
     }

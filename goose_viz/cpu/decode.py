@@ -40,8 +40,10 @@ from goose_viz.cpu.lanes import (
     lent,
     restore,
     scale_of,
+    sum_rows,
     widen,
 )
+from goose_viz.cpu.layout import ranks
 from goose_viz.cpu.tickets import draw, finish, is_open, open_until, wait
 
 Array = NDArray[np.float32]
@@ -69,13 +71,14 @@ class Scratch(NamedTuple):
     read: Array  # (L, 1, H, N)
     residual: Array  # (L, D)
     live: NDArray[np.int64]  # (L, channel tasks) channels that were not zero
+    ranks: NDArray[np.int64]  # (5,) where those of w, a, v, g begin, and where they end
     ended: NDArray[np.int64]  # (3 L + 2,) what the `clock` showed when each phase was done
 
 
 def plan(config: Config, itemsize: int) -> NDArray[np.int64]:
     """The tasks of a token: kind, layer, first row, last row, part; end and size of the phase."""
     D, V = config.n_embd, config.vocab_size
-    R = config.rank_decay + config.rank_iclr + config.rank_value + config.rank_gate
+    R = sum(ranks(config))
     phases = [[(_EMBED, 0, 0, 0, 0)]]
     for layer in range(config.n_layer):
         phases.append([(_INWARD, layer, *cut, 0) for cut in _cuts(3 * D + R)])
@@ -103,43 +106,37 @@ def scratch(config: Config) -> Scratch:
     """Room for a token."""
     c = config
     L, D, H, N = c.n_layer, c.n_embd, c.n_head, c.head_size
-    R = c.rank_decay + c.rank_iclr + c.rank_value + c.rank_gate
+    ends = np.cumsum((0, *ranks(c)))
     shapes = {
-        "x": (D,), "xx": (D,), "mixed": (6, D), "low": (R,), "v_first": (1, D), "out": (1, D),
+        "x": (D,), "xx": (D,), "mixed": (6, D), "low": (int(ends[-1]),), "v_first": (1, D),
+        "out": (1, D),
         "parts": (max(H, len(_SHARES)), D), "ones": (D,), "vec": (L, 8, 1, D),
         "scalars": (L, 3, 1, H), "read": (L, 1, H, N), "residual": (L, D),
     }  # fmt: skip
     made: dict[str, Array] = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
     made["ones"][:] = 1
     live = np.zeros((L, len(_SHARES)), np.int64)
-    return Scratch(**made, live=live, ended=np.zeros(3 * L + 2, np.int64))
+    return Scratch(**made, live=live, ranks=ends, ended=np.zeros(3 * L + 2, np.int64))
 
 
 @compiled
-def _ask_rows(weights, at, end, counters, ticket, most):
-    """Ask for weights from number ``at`` on: a little, or much while the phase is not open yet."""
+def _ask(weights, at, end):
+    """Ask for weights from number ``at`` up to ``end``; where that came to."""
     per_line = LINE // weights.itemsize
-    stop = min(end, at + FAR // weights.itemsize)
-    last = min(end, at + most // weights.itemsize)
-    while at < stop:
-        ask_for(weights, at)
-        at += per_line
-    while at < last and not is_open(counters, ticket):
-        stop = min(last, at + 32 * per_line)
-        while at < stop:
-            ask_for(weights, at)
-            at += per_line
-
-
-@compiled
-def _ask_some(weights, at, end):
-    """Ask for 96 lines from number ``at`` on, as many as the core can wait for; where they end."""
-    per_line = LINE // weights.itemsize
-    stop = min(end, at + 96 * per_line)
-    while at < stop:
+    while at < end:
         ask_for(weights, at)
         at += per_line
     return at
+
+
+@compiled
+def _ask_rows(weights, at, end, counters, ticket):
+    """Ask for weights from number ``at`` on: a little, or much while the phase is not open yet."""
+    per_line = LINE // weights.itemsize
+    last = min(end, at + _ASKED // weights.itemsize)
+    at = _ask(weights, at, min(end, at + FAR // weights.itemsize))
+    while at < last and not is_open(counters, ticket):
+        at = _ask(weights, at, min(last, at + 32 * per_line))
 
 
 @compiled
@@ -162,8 +159,8 @@ def _inward(layer, first, last, m, s, counters, ticket):
     rows = 3 * D
     split = min(max(rows, first), last)  # from here on it is low rank
     base, low = layer * rows, layer * R - rows
-    _ask_rows(m.rkv, (base + first) * D, (base + split) * D, counters, ticket, _ASKED)
-    _ask_rows(m.down, (low + split) * D, (low + last) * D, counters, ticket, _ASKED)
+    _ask_rows(m.rkv, (base + first) * D, (base + split) * D, counters, ticket)
+    _ask_rows(m.down, (low + split) * D, (low + last) * D, counters, ticket)
     wait(counters, ticket)
     vec = s.vec.reshape(-1)
     for part in range(3):  # r, k, v: mixed with rows 0, 2, 3; observables 5, 3, 4
@@ -173,18 +170,9 @@ def _inward(layer, first, last, m, s, counters, ticket):
             target = (5 if part == 0 else part + 2) * D
             at = layer * 8 * D + target + a - part * D
             _product(m.rkv, m.scale.rkv, base + a, b - a, at, s.mixed, mixed, vec, base + split)
-    begin = 0
     for part in range(4):  # w, a, v, g: mixed with rows 1, 4, 3, 5
-        rank = m.w2.shape[2]
-        mixed = 1
-        if part == 1:
-            rank, mixed = m.a2.shape[2], 4
-        elif part == 2:
-            rank, mixed = m.v2.shape[2], 3
-        elif part == 3:
-            rank, mixed = m.g2.shape[2], 5
-        a, b = max(split, rows + begin), min(last, rows + begin + rank)
-        begin += rank
+        mixed = 1 if part == 0 else 4 if part == 1 else 3 if part == 2 else 5
+        a, b = max(split, rows + s.ranks[part]), min(last, rows + s.ranks[part + 1])
         if a < b:
             at = a - rows
             _product(
@@ -203,35 +191,39 @@ def _head(layer, h, m, s, S, kept, gn_eps, counters, ticket):
 
     kept is (N, N) to get a copy of the state, or has no rows.
     """
-    N, D = S.shape[0], s.x.size
+    N, D, R = S.shape[0], s.x.size, s.low.size
     c0 = h * N
     rows = layer * D + c0
-    rw, ra, rv, rg = m.w2.shape[2], m.a2.shape[2], m.v2.shape[2], m.g2.shape[2]
-    _ask_rows(S, 0, N * N, counters, ticket, _ASKED)
-    _ask_rows(m.w2, rows * rw, (rows + N) * rw, counters, ticket, _ASKED)
-    _ask_rows(m.a2, rows * ra, (rows + N) * ra, counters, ticket, _ASKED)
-    _ask_rows(m.v2, rows * rv, (rows + N) * rv, counters, ticket, _ASKED)
-    _ask_rows(m.g2, rows * rg, (rows + N) * rg, counters, ticket, _ASKED)
+    first = layer * (D // N) + h
+    begin, stop = first * R * N, (first + 1) * R * N
+    _ask_rows(m.up, begin, stop, counters, ticket)
     wait(counters, ticket)
 
-    # between the pieces of arithmetic some of the output matrix's rows are asked for
+    # with the arithmetic on what is there, what comes next is asked for
     flat, at = s.vec.reshape(-1), layer * 8 * D + c0
-    asked, end = rows * D, rows + N
-    _product(m.w2, m.scale.w2, rows, N, at, s.low, 0, flat, end)
-    asked = _ask_some(m.output, asked, end * D)
-    _product(m.a2, m.scale.a2, rows, N, at + D, s.low, rw, flat, end)
-    asked = _ask_some(m.output, asked, end * D)
-    _product(m.v2, m.scale.v2, rows, N, at + 7 * D, s.low, rw + ra, flat, end)
-    asked = _ask_some(m.output, asked, end * D)
-    _product(m.g2, m.scale.g2, rows, N, at + 6 * D, s.low, rw + ra + rv, flat, end)
-    asked = _ask_some(m.output, asked, end * D)
+    asked, end = rows * D, (rows + N) * D
+    for part in range(4):  # w, a, v, g: observables 0, 1, 7, 6
+        low = s.ranks[part]
+        count = s.ranks[part + 1] - low
+        to = at + (part if part < 2 else 7 if part == 2 else 6) * D
+        source = begin + low * N
+        if part == 0:
+            sum_rows(m.up, source, count, s.low, low, flat, to, N, stop, S, 0, S.size)
+        else:
+            asked = sum_rows(
+                m.up, source, count, s.low, low, flat, to, N, stop, m.output, asked, end
+            )
+        scales = (layer * 4 + part) * D + c0
+        for i in range(N):
+            flat[to + i] *= scale_of(m.scale.up, scales + i, m.up)
     vec, scalars, y = s.vec[layer], s.scalars[layer], s.read[layer, 0, h]
     erase = np.empty(N, np.float32)
     head_gates(h, layer, m.att[layer], s.v_first, vec, scalars, 0, erase)
     taken = ZERO
-    for i in range(0, N, 16):
-        asked = _ask_some(m.output, asked, end * D)
-        taken += head_rows(S, i, min(i + 16, N), flat, at, D, erase, y)
+    share = max(end - asked, 0) * 4 // N  # with every four rows
+    for i in range(0, N, 4):
+        asked = _ask(m.output, asked, min(end, asked + share))
+        taken += head_rows(S, i, min(i + 4, N), flat, at, D, erase, y)
     for i in range(kept.shape[0]):
         for j in range(N):
             kept[i, j] = S[i, j]
@@ -253,7 +245,7 @@ def _channels(layer, first, last, part, m, s, counters, ticket):
     D, F = s.x.size, m.ffn_key.shape[1]
     base = layer * F
     end = (base + last) * D
-    _ask_rows(m.ffn_key, (base + first) * D, end, counters, ticket, _ASKED)
+    _ask_rows(m.ffn_key, (base + first) * D, end, counters, ticket)
     wait(counters, ticket)
     out = s.parts[part]
     for j in range(D):
@@ -271,7 +263,7 @@ def _channels(layer, first, last, part, m, s, counters, ticket):
         found += np.int64(z > ZERO)
         if i >= last - ahead and asked < found:  # the first values have the time of these keys
             at = wanted[asked] * D
-            _ask_some(m.ffn_value, at, at + D)
+            _ask(m.ffn_value, at, at + D)
             asked += 1
     s.live[layer, part] = found
     add_rows(m.ffn_value, wanted, factors, found, D, s.parts, part * D)
@@ -328,7 +320,7 @@ def step(
         elif kind == _CHANNEL:
             _channels(layer, first, last, part, m, s, counters, ticket)
         elif kind == _VOCABULARY:
-            _ask_rows(m.head, first * D, last * D, counters, ticket, _ASKED)
+            _ask_rows(m.head, first * D, last * D, counters, ticket)
             wait(counters, ticket)
             _product(m.head, m.scale.head, first, last - first, first, s.xx, 0, logits, last)
         else:

@@ -24,6 +24,7 @@ _SUMS = 4
 #: Bytes between what is added and what is asked for: into the first cache, into the second.  Alone,
 #: the processor's own prefetching reaches two thirds of the memory's rate on 16-bit rows.
 NEAR, FAR = 2048, 16384
+OTHERS = 4  # lines of another array that `sum_rows` asks for with each row
 LINE = 64  # bytes that memory hands out at once
 
 I8, I16, I32, I64 = (ir.IntType(n) for n in (8, 16, 32, 64))
@@ -275,6 +276,82 @@ def add_four(
 
     rows_, factors_ = types.UniTuple(types.int64, 4), types.UniTuple(types.float32, 4)
     return types.void(weights, *[rows_] * 3, factors_, out, types.int64, types.int64), code
+
+
+@intrinsic
+def sum_rows(
+    typingctx: Any, weights: Any, at: Any, count: Any, x: Any, start: Any, out: Any, to: Any,
+    n: Any, end: Any, others: Any, other: Any, last: Any,
+) -> Any:  # fmt: skip
+    """out[to + j] = sum_i x[start + i] weights[at + i n + j] for j < n, over ``count`` rows.
+
+    Meanwhile the weights up to number ``end`` are asked for, and of another array the numbers from
+    ``other`` to ``last``, `OTHERS` lines a row: where that came to is returned.
+    """
+    kind = weights.dtype
+    if kind not in _STORED:
+        return None
+    size = kind.bitwidth // 8
+
+    def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        rows = builder.gep(_data(context, builder, weights, args[0]), [args[1]])
+        count, n = args[2], args[7]
+        numbers = builder.gep(_data(context, builder, x, args[3]), [args[4]])
+        target = builder.gep(_data(context, builder, out, args[5]), [args[6]])
+        bound = builder.sub(builder.sub(args[8], args[1]), _number(1))
+        elsewhere = _data(context, builder, others, args[9])
+        asked = cgutils.alloca_once_value(builder, args[10])
+        per_line = _number(LINE // (others.dtype.bitwidth // 8))
+
+        def ask_ahead(row: Any, width: int) -> None:
+            for k in range(0, width * size, LINE):
+                ahead = builder.add(row, _number((FAR + k) // size))
+                inside = builder.icmp_signed("<", ahead, bound)
+                ahead = builder.select(inside, ahead, bound)
+                _prefetch(builder, builder.gep(rows, [ahead]), 2)
+            for _ in range(OTHERS):
+                place = builder.load(asked)
+                inside = builder.icmp_signed("<", place, args[11])
+                _prefetch(builder, builder.gep(elsewhere, [place]), 2)
+                step = builder.select(inside, per_line, _number(0))
+                builder.store(builder.add(place, step), asked)
+
+        def columns(j: Any, width: int) -> None:
+            """So many columns from j on: 16 or a multiple, or 1."""
+            parts = max(1, width // LANES)
+            zero = ir.Constant(
+                F32 if width == 1 else _vector(F32), 0.0 if width == 1 else [0.0] * LANES
+            )
+            sums = [cgutils.alloca_once_value(builder, zero) for _ in range(parts)]
+            for total in sums:
+                builder.store(zero, total)
+            with cgutils.for_range(builder, count) as loop:
+                row = builder.add(builder.mul(loop.index, n), j)
+                if width > 1:
+                    ask_ahead(row, width)
+                factor = builder.load(builder.gep(numbers, [loop.index]))
+                if width > 1:
+                    factor = _spread(builder, factor)
+                for k, total in enumerate(sums):
+                    place = builder.add(row, _number(k * LANES))
+                    if width > 1:
+                        stored = _load(builder, rows, place, size)
+                    else:
+                        stored = builder.load(builder.gep(rows, [place]))
+                    w = _widened(builder, kind, stored)
+                    builder.store(_fma(builder, w, factor, builder.load(total)), total)
+            for k, total in enumerate(sums):
+                pointer = builder.gep(target, [builder.add(j, _number(k * LANES))])
+                pointer = builder.bitcast(pointer, ir.PointerType(zero.type))
+                builder.store(builder.load(total), pointer, align=4)
+
+        done = _blocks(builder, _number(0), n, 4 * LANES, lambda j: columns(j, 4 * LANES))
+        done = _blocks(builder, done, n, LANES, lambda j: columns(j, LANES))
+        _blocks(builder, done, n, 1, lambda j: columns(j, 1))
+        return builder.load(asked)
+
+    i = types.int64
+    return types.int64(weights, i, i, x, i, out, i, i, i, others, i, i), code
 
 
 def _state_rows(count: int) -> Any:

@@ -1,8 +1,9 @@
 """How a model lies in memory for the kernels: which arrays, in which shapes, behind each other.
 
-L layers, D = n_embd, F = n_ffn, V rows of the vocabulary, ranks w, a, v, g and their sum R.  The
-matrices are in the weight type; int8 comes with one float32 scale per row.  ``output`` and
-``ffn_value`` are transposed, so that an input that is zero costs no reading at all.
+L layers, D = n_embd = H heads of N, F = n_ffn, V rows of the vocabulary, R the sum of the ranks of
+w, a, v, g.  The matrices are in the weight type; int8 comes with one float32 scale per row.
+``output`` and ``ffn_value`` are transposed, so that an input that is zero costs no reading at all;
+so is ``up``, a head's part of which lies in one piece.
 """
 
 from __future__ import annotations
@@ -25,10 +26,7 @@ class Scales(NamedTuple):
     emb: Array  # (V,)
     rkv: Array  # (L, 3 D)
     down: Array  # (L, R)
-    w2: Array  # (L, D)
-    a2: Array
-    v2: Array
-    g2: Array
+    up: Array  # (L, 4, D): per output of w2, a2, v2, g2
     output: Array  # (L, D)
     ffn_key: Array  # (L, F)
     ffn_value: Array  # (L, F)
@@ -41,10 +39,7 @@ class Packed(NamedTuple):
     emb: NDArray[Any]  # (V, D)
     rkv: NDArray[Any]  # (L, 3 D, D): receptance, key, value
     down: NDArray[Any]  # (L, R, D): w1, a1, v1, g1, transposed and stacked
-    w2: NDArray[Any]  # (L, D, rank): transposed
-    a2: NDArray[Any]
-    v2: NDArray[Any]
-    g2: NDArray[Any]
+    up: NDArray[Any]  # (L, H, R, N): w2, a2, v2, g2, a head's columns of them stacked
     output: NDArray[Any]  # (L, D, D): transposed, a row per input
     ffn_key: NDArray[Any]  # (L, F, D)
     ffn_value: NDArray[Any]  # (L, F, D): transposed, a row per input
@@ -73,16 +68,21 @@ class Place(NamedTuple):
     offset: int  # bytes
 
 
+def ranks(config: Config) -> tuple[int, int, int, int]:
+    """Of the low-rank pairs, in the order in which they are stacked: w, a, v, g."""
+    return config.rank_decay, config.rank_iclr, config.rank_value, config.rank_gate
+
+
 def shapes(config: Config) -> dict[str, tuple[int, ...]]:
     """Name -> shape of every array but the scales."""
     c = config
     L, D, F, V = c.n_layer, c.n_embd, c.n_ffn, c.vocab_size
-    ranks = {"w2": c.rank_decay, "a2": c.rank_iclr, "v2": c.rank_value, "g2": c.rank_gate}
+    R = sum(ranks(c))
     return {
         "emb": (V, D),
         "rkv": (L, 3 * D, D),
-        "down": (L, sum(ranks.values()), D),
-        **{name: (L, D, rank) for name, rank in ranks.items()},
+        "down": (L, R, D),
+        "up": (L, c.n_head, R, c.head_size),
         "output": (L, D, D),
         "ffn_key": (L, F, D),
         "ffn_value": (L, F, D),
@@ -103,7 +103,8 @@ def places(config: Config, dtype: str) -> tuple[dict[str, Place], int]:
     for name, shape in shapes(config).items():
         parts = [(name, shape, kind if name in MATRICES else np.dtype(np.float32))]
         if name in MATRICES:
-            rows = shape[:-1] if dtype == "int8" else (*shape[:-2], 0)
+            scaled = (config.n_layer, 4, config.n_embd) if name == "up" else shape[:-1]
+            rows = scaled if dtype == "int8" else (*scaled[:-1], 0)
             parts.append((f"scale.{name}", rows, np.dtype(np.float32)))
         for part, shape_, dtype_ in parts:
             found[part] = Place(shape_, dtype_, offset)

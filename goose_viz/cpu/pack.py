@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from goose_viz.checkpoint.tensor import Tensor
 from goose_viz.convert import Progress, convert, quantise, stored_by_columns
-from goose_viz.cpu.layout import Packed
+from goose_viz.cpu.layout import Packed, ranks
 from goose_viz.weights import Weights
 
 _PIECE = 4 << 20  # numbers that one thread converts at a time: what is in flight stays small
@@ -95,7 +95,7 @@ def _matrices(weights: Weights, m: Packed) -> Iterator[tuple[str, Tensor, Any, A
         found = weights.tensors[name]
         return found.transposed() if stored_by_columns(name) else found
 
-    D = weights.config.n_embd
+    D, H, N = weights.config.n_embd, weights.config.n_head, weights.config.head_size
     for name in ("emb", "head"):
         yield f"{name}.weight", tensor(f"{name}.weight"), getattr(m, name), getattr(m.scale, name)
     for i in range(weights.config.n_layer):
@@ -109,13 +109,17 @@ def _matrices(weights: Weights, m: Packed) -> Iterator[tuple[str, Tensor, Any, A
             yield name, tensor(name), getattr(m, array)[i], getattr(m.scale, array)[i]
         yield f"{att}output.weight", tensor(f"{att}output.weight"), m.output[i], m.scale.output[i]
         begin = 0
-        for c in _LOW:
-            second, scales = getattr(m, f"{c}2")[i], getattr(m.scale, f"{c}2")[i]
-            rows = slice(begin, begin := begin + second.shape[1])
+        for part, (c, rank) in enumerate(zip(_LOW, ranks(weights.config), strict=True)):
+            rows = slice(begin, begin := begin + rank)
             if f"{att}{c}1" in weights.tensors:  # layer 0 has no v1, v2
                 name = f"{att}{c}1"
                 yield name, tensor(name), m.down[i, rows], m.scale.down[i, rows]
-                yield f"{att}{c}2", tensor(f"{att}{c}2"), second, scales
+                name = f"{att}{c}2"
+                outputs = tensor(name)
+                for h in range(H):
+                    mine = slice(h * N, (h + 1) * N)
+                    source = Tensor(outputs.bits[mine], outputs.kind)
+                    yield name, source, m.up[i, h, rows].T, m.scale.up[i, part, mine]
 
 
 def _vectors(weights: Weights, m: Packed) -> None:

@@ -12,7 +12,7 @@ from goose_viz.checkpoint.tensor import STORAGE, Tensor
 from goose_viz.config import Config
 from goose_viz.convert import MEMORY
 from goose_viz.cpu import prompt_kernels as kernels
-from goose_viz.cpu.layout import Packed
+from goose_viz.cpu.layout import Packed, ranks
 from goose_viz.cpu.team import TEAM
 from goose_viz.cpu.tickets import COUNTERS, NEXT
 from goose_viz.observables import SCALARS, VECTORS
@@ -71,7 +71,7 @@ class Prompt:
         x, out, v_first = (np.empty((T, D), np.float32) for _ in range(3))
         mixed, vec = np.empty((6, T, D), np.float32), np.empty((8, T, D), np.float32)
         scalars, read = np.empty((3, T, H), np.float32), np.empty((T, H, N), np.float32)
-        ends = [0, *np.cumsum([c.rank_decay, c.rank_iclr, c.rank_value, c.rank_gate]).tolist()]
+        ends = np.cumsum((0, *ranks(c))).tolist()
         low = np.empty((T, ends[-1]), np.float32)
         kernels.norm(self._embedding(tokens), m.ln0[0], m.ln0[1], ln_eps, self._ones, x)
         for i in range(c.n_layer):
@@ -85,13 +85,12 @@ class Prompt:
                 for a, b, W in self._rows("down", i, first, rank):
                     np.matmul(mixed[source], W.T, out=low[:, first + a : first + a + b])
             self._activate(low, ends[1], ends[3])
-            for part, (name, target) in enumerate((("w2", 0), ("a2", 1), ("v2", 7), ("g2", 6))):
-                if ends[part] == ends[part + 1]:  # a model of one layer mixes no values
-                    vec[target] = 0
-                    continue
-                for a, b, W in self._rows(name, i, 0, D):
-                    source_ = low[:, ends[part] : ends[part + 1]]
-                    np.matmul(source_, W.T, out=vec[target, :, a : a + b])
+            up = self._up(i)
+            for part, target in enumerate((0, 1, 7, 6)):  # w, a, v, g
+                source_ = low[:, ends[part] : ends[part + 1]]
+                np.matmul(source_, up[ends[part] : ends[part + 1]], out=vec[target])
+                if m.scale.up.size:
+                    vec[target] *= m.scale.up[i, part]
             kept = recorder.wants("wkv", i) if recorder is not None else None
             states = np.empty((0 if kept is None else T, H, N, N), np.float32)
             self._run(
@@ -145,6 +144,18 @@ class Prompt:
             self._activate(hidden, squared=True)
             for c, d, V in self._rows("ffn_value", layer, a, b):
                 x += hidden[:, c : c + d] @ V
+
+    def _up(self, layer: int) -> Array:
+        """Second halves of a layer's low-rank pairs, stacked (R, D), without their scales."""
+        up = self._m.up[layer]
+        H, R, N = up.shape
+        if up.dtype != np.float32:
+            wide = np.empty((H * R, N), np.float32)
+            pieces = _PIECES * self._threads
+            unscaled = np.ones(H * R, np.float32)
+            self._run(kernels.widen_rows, pieces, up.reshape(-1, N), unscaled, 0, wide)
+            up = wide.reshape(H, R, N)
+        return up.transpose(1, 0, 2).reshape(R, H * N)
 
     def _rows(self, name: str, layer: int, first: int, count: int) -> Any:
         """(where they begin, how many, float32 (rows, width)) of a matrix's rows, in pieces.

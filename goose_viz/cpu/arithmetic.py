@@ -85,10 +85,18 @@ def mix(xx, shift, weight, out):
 
 
 @compiled
-def _from(rows, i, count, width):
-    """Where four rows begin, from entry i of a list; past its end the last one's."""
-    a, b, c, d = i, min(i + 1, count - 1), min(i + 2, count - 1), min(i + 3, count - 1)
-    return rows[a] * width, rows[b] * width, rows[c] * width, rows[d] * width
+def _row(rows, i, count, width, beyond):
+    """Where the row at entry i of a list begins; past its end they lie from ``beyond`` on."""
+    return rows[i] * width if i < count else beyond + (i - count) * width
+
+
+@compiled
+def _from(rows, i, count, width, beyond):
+    """Where four rows begin, from entry i of a list."""
+    return (
+        _row(rows, i, count, width, beyond), _row(rows, i + 1, count, width, beyond),
+        _row(rows, i + 2, count, width, beyond), _row(rows, i + 3, count, width, beyond),
+    )  # fmt: skip
 
 
 @compiled
@@ -98,18 +106,19 @@ def rows_ahead(weights, width):
 
 
 @compiled
-def add_rows(weights, rows, factors, count, width, out, start):
+def add_rows(weights, rows, factors, count, width, out, start, beyond):
     """out[start:] += factors[i] weights[rows[i]], a row of ``width`` numbers, for i < count.
 
-    The first `rows_ahead` of them should have been asked for.
+    The first `rows_ahead` of them should have been asked for; as many numbers from ``beyond`` on
+    are asked for at the end.
     """
     ahead = rows_ahead(weights, width)
     i = 0
     while i + 4 <= count:
         add_four(
-            weights, _from(rows, i, count, width),
-            _from(rows, min(i + 4, count - 1), count, width),
-            _from(rows, min(i + ahead, count - 1), count, width),
+            weights, _from(rows, i, count, width, beyond),
+            _from(rows, i + 4, count, width, beyond),
+            _from(rows, i + ahead, count, width, beyond),
             (factors[i], factors[i + 1], factors[i + 2], factors[i + 3]), out, start, width,
         )  # fmt: skip
         i += 4

@@ -37,6 +37,7 @@ from goose_viz.cpu.lanes import (
     clock,
     dot_ahead,
     flush_denormals,
+    index_of,
     lent,
     restore,
     scale_of,
@@ -52,7 +53,17 @@ _EMBED, _INWARD, _HEAD, _CHANNEL, _VOCABULARY = range(5)
 #: A phase's shares: large ones first, small ones last, so that threads end together.
 _SHARES = (4,) * 4 + (2,) * 4 + (1,) * 8
 _VOCABULARY_BYTES = 512 << 10  # of a task; its phase has no small ones to end with
+_NOT_YET = -2
 _ASKED = 192 << 10  # bytes asked for at most while waiting: they must fit into the second cache
+
+
+class Turn(NamedTuple):
+    """Where a thread draws its tickets, and the one that it drew before its task was done."""
+
+    counters: NDArray[np.int64]
+    tasks: NDArray[np.int64]  # see `plan`
+    base: int  # the job's first ticket
+    ahead: NDArray[np.int64]  # (1,) that ticket, -1 when none is left, or _NOT_YET
 
 
 class Scratch(NamedTuple):
@@ -117,6 +128,24 @@ def scratch(config: Config) -> Scratch:
     made["ones"][:] = 1
     live = np.zeros((L, len(_SHARES)), np.int64)
     return Scratch(**made, live=live, ranks=ends, ended=np.zeros(3 * L + 2, np.int64))
+
+
+@compiled
+def _draw(turn):
+    """The thread's next ticket, drawn now unless it was before."""
+    if turn.ahead[0] == _NOT_YET:
+        turn.ahead[0] = draw(turn.counters, turn.base + turn.tasks.shape[0])
+    return turn.ahead[0]
+
+
+@compiled
+def _next_head(turn, layer):
+    """The head of the same layer that this thread takes next, or -1."""
+    ticket = _draw(turn)
+    if ticket < 0:
+        return -1
+    task = turn.tasks[ticket - turn.base]
+    return task[2] if task[0] == _HEAD and task[1] == layer else -1
 
 
 @compiled
@@ -186,18 +215,23 @@ def _inward(layer, first, last, m, s, counters, ticket):
 
 
 @compiled
-def _head(layer, h, m, s, S, kept, gn_eps, counters, ticket):
-    """A head from its low-rank sums to its part of the output product; S (N, N) in place.
+def _head(layer, h, m, s, wkv, kept, gn_eps, turn, ticket, foreseen):
+    """A head from its low-rank sums to its part of the output product; wkv[layer, h] in place.
 
-    kept is (N, N) to get a copy of the state, or has no rows.
+    kept is (N, N) to get a copy of the state, or has no rows.  ``foreseen`` is whether the thread's
+    last task has asked for what this one begins with.
     """
+    S = wkv[layer, h]
     N, D, R = S.shape[0], s.x.size, s.low.size
     c0 = h * N
     rows = layer * D + c0
-    first = layer * (D // N) + h
-    begin, stop = first * R * N, (first + 1) * R * N
-    _ask_rows(m.up, begin, stop, counters, ticket)
-    wait(counters, ticket)
+    size = R * N  # of a head's part of m.up
+    begin = (layer * (D // N) + h) * size
+    stop = begin + size
+    if not foreseen:
+        _ask_rows(m.up, begin, stop, turn.counters, ticket)
+    wait(turn.counters, ticket)
+    following = _next_head(turn, layer)
 
     # with the arithmetic on what is there, what comes next is asked for
     flat, at = s.vec.reshape(-1), layer * 8 * D + c0
@@ -207,7 +241,7 @@ def _head(layer, h, m, s, S, kept, gn_eps, counters, ticket):
         count = s.ranks[part + 1] - low
         to = at + (part if part < 2 else 7 if part == 2 else 6) * D
         source = begin + low * N
-        if part == 0:
+        if part == 0 and not foreseen:
             sum_rows(m.up, source, count, s.low, low, flat, to, N, stop, S, 0, S.size)
         else:
             asked = sum_rows(
@@ -221,8 +255,13 @@ def _head(layer, h, m, s, S, kept, gn_eps, counters, ticket):
     head_gates(h, layer, m.att[layer], s.v_first, vec, scalars, 0, erase)
     taken = ZERO
     share = max(end - asked, 0) * 4 // N  # with every four rows
+    other, last = stop, stop
+    if following >= 0:
+        other = (layer * (D // N) + following) * size
+        last = other + size
     for i in range(0, N, 4):
         asked = _ask(m.output, asked, min(end, asked + share))
+        other = _ask(m.up, other, min(last, other + size * 4 // N))
         taken += head_rows(S, i, min(i + 4, N), flat, at, D, erase, y)
     for i in range(kept.shape[0]):
         for j in range(N):
@@ -236,7 +275,13 @@ def _head(layer, h, m, s, S, kept, gn_eps, counters, ticket):
     for i in range(N):
         wanted[i] = rows + i
         factors[i] = s.out[0, c0 + i] * scale_of(m.scale.output, rows + i, m.output)
-    add_rows(m.output, wanted, factors, N, D, s.parts, h * D)
+    beyond = (
+        (end - 1)
+        if following < 0
+        else index_of(m.output, wkv, (layer * (D // N) + following) * N * N)
+    )
+    add_rows(m.output, wanted, factors, N, D, s.parts, h * D, beyond)
+    return following >= 0
 
 
 @compiled
@@ -266,7 +311,7 @@ def _channels(layer, first, last, part, m, s, counters, ticket):
             _ask(m.ffn_value, at, at + D)
             asked += 1
     s.live[layer, part] = found
-    add_rows(m.ffn_value, wanted, factors, found, D, s.parts, part * D)
+    add_rows(m.ffn_value, wanted, factors, found, D, s.parts, part * D, base * D)
 
 
 @compiled
@@ -306,17 +351,19 @@ def step(
     L, N = wkv.shape[0], wkv.shape[2]
     D = s.x.size
     nothing = np.empty((0, N), np.float32)
+    turn, foreseen = Turn(counters, tasks, base, np.full(1, _NOT_YET)), False
     while True:
-        ticket = draw(counters, base + n)
+        ticket = _draw(turn)
         if ticket < 0:
             break
+        turn.ahead[0] = _NOT_YET
         task = tasks[ticket - base]
         kind, layer, first, last, part = task[0], task[1], task[2], task[3], task[4]
         if kind == _INWARD:
             _inward(layer, first, last, m, s, counters, ticket)
         elif kind == _HEAD:
             copy = kept[kept_row[layer], first] if kept_row[layer] >= 0 else nothing
-            _head(layer, first, m, s, wkv[layer, first], copy, gn_eps, counters, ticket)
+            foreseen = _head(layer, first, m, s, wkv, copy, gn_eps, turn, ticket, foreseen)
         elif kind == _CHANNEL:
             _channels(layer, first, last, part, m, s, counters, ticket)
         elif kind == _VOCABULARY:

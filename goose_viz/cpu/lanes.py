@@ -464,6 +464,22 @@ def ask_for(typingctx: Any, array: Any, at: Any) -> Any:
 
 
 @intrinsic
+def index_of(typingctx: Any, weights: Any, array: Any, at: Any) -> Any:
+    """Which number of ``weights`` would lie where number ``at`` of another array does.
+
+    Only to be asked for: it is beyond the one's bounds.
+    """
+
+    def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        there = builder.gep(_data(context, builder, sig.args[1], args[1]), [args[2]])
+        here = _data(context, builder, sig.args[0], args[0])
+        there, here = (builder.ptrtoint(pointer, I64) for pointer in (there, here))
+        return builder.sdiv(builder.sub(there, here), _number(weights.dtype.bitwidth // 8))
+
+    return types.int64(weights, array, types.int64), code
+
+
+@intrinsic
 def read_through(typingctx: Any, words: Any, at: Any, n: Any, ahead: Any) -> Any:
     """Read n int32 and do as little as can be done with them: the sum of all, wrapping around.
 

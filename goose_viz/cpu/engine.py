@@ -87,7 +87,7 @@ class CpuEngine:
         logits = np.empty((T if all_logits else 1, V), np.float32)
         for start in range(0, T, CHUNK):
             chunk = tokens[start : start + CHUNK]
-            rows = logits[start : start + CHUNK] if all_logits else logits
+            rows = logits[start : start + CHUNK] if all_logits else logits[: start + CHUNK >= T]
             if len(chunk) < _FEW:
                 for i, token in enumerate(chunk):
                     with TEAM.lock:

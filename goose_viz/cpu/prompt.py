@@ -60,8 +60,8 @@ class Prompt:
         ----------
         start : int
             Where the recorder keeps the first of them.
-        logits : ndarray (T, V) or (1, V)
-            Written: those behind every token, or behind the last.
+        logits : ndarray (n, V)
+            Written: those behind the last n tokens; n is T, 1 or 0.
         report : callable (float)
             Told the share done between layers; it may raise, and the state is half-way then.
         """
@@ -109,9 +109,15 @@ class Prompt:
                     kept = recorder.wants(name, i)
                     if kept is not None:
                         kept[start : start + T] = value
-        last = x if len(logits) == T else x[-1:]
+        if len(logits) == 0:
+            return
+        last = x[T - len(logits) :]
         normed = np.empty_like(last)
         kernels.norm(last, m.ln_out[0], m.ln_out[1], ln_eps, self._ones, normed)
+        if len(last) == 1:
+            pieces = _PIECES * self._threads
+            self._run(kernels.project, pieces, m.head, m.scale.head, normed[0], logits[0])
+            return
         for a, b, W in self._rows("head", 0, 0, c.vocab_size):
             np.matmul(normed, W.T, out=logits[:, a : a + b])
 

@@ -305,7 +305,7 @@ def _channels(layer, first, last, part, m, s, counters, ticket):
         # loses what it has begun of the next rows
         wanted[found] = row
         factors[found] = z * z * scale_of(m.scale.ffn_value, row, m.ffn_value)
-        found += np.int64(z > ZERO)
+        found += int(z > ZERO)
         if i >= last - ahead and asked < found:  # the first values have the time of these keys
             at = wanted[asked] * D
             _ask(m.ffn_value, at, at + D)

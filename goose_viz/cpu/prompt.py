@@ -161,7 +161,8 @@ class Prompt:
             unscaled = np.ones(H * R, np.float32)
             self._run(kernels.widen_rows, pieces, up.reshape(-1, N), unscaled, 0, wide)
             up = wide.reshape(H, R, N)
-        return up.transpose(1, 0, 2).reshape(R, H * N)
+        stacked: Array = up.transpose(1, 0, 2).reshape(R, H * N)
+        return stacked
 
     def _rows(self, name: str, layer: int, first: int, count: int) -> Any:
         """(where they begin, how many, float32 (rows, width)) of a matrix's rows, in pieces.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -30,7 +32,9 @@ def kept(compile_later: Callable[..., Any], function: Any) -> Any:
     except RuntimeError:  # nowhere to write to: compiled anew in every process
         return compile_later()(function)
     file = dispatcher._cache._cache_file
-    file._source_stamp = _stamp(Path(function.__code__.co_filename).parent)
+    package = Path(function.__code__.co_filename).parent
+    file._source_stamp = _stamp(package)
+    _sweep(Path(file._cache_path), package)
     name = file._data_name
     file._data_name = lambda number: f"{uuid.uuid4().hex}-{name(number)}"  # one key's for ever
     return dispatcher
@@ -41,3 +45,15 @@ def _stamp(package: Path) -> tuple[tuple[str, int, int], ...]:
     """When each file of a package was written, and its size."""
     files = sorted(package.glob("*.py"))
     return tuple((f.name, f.stat().st_mtime_ns, f.stat().st_size) for f in files)
+
+
+@functools.cache
+def _sweep(folder: Path, package: Path) -> None:
+    """Remove what was compiled before a package's sources changed: numba leaves it for ever."""
+    newest = max(written for _, written, _ in _stamp(package))
+    if newest > time.time_ns():  # a clock is wrong: everything would seem old
+        return
+    for path in folder.glob("*.nb[ci]"):
+        with contextlib.suppress(OSError):  # another process was faster
+            if path.stat().st_mtime_ns < newest:
+                path.unlink()

@@ -9,7 +9,13 @@ from functools import partial
 import pytest
 from numba import njit
 
-from goose_gpu.kept import _stamp, kept
+from goose_gpu.kept import _stamp, _sweep, kept
+
+
+def _forget():
+    """As in another process."""
+    _stamp.cache_clear()
+    _sweep.cache_clear()
 
 
 @pytest.fixture
@@ -41,16 +47,28 @@ def test_no_process_fills_the_file_of_anothers_index(function):
 
 def test_a_change_beside_it_makes_it_stale(function, tmp_path):
     kept(partial(njit), function)(1)
-    _stamp.cache_clear()
+    _forget()
     again = kept(partial(njit), function)
     again(1)
     assert again.stats.cache_hits
+    (old,) = (tmp_path / "package").rglob("*.nbc")
     other = tmp_path / "package" / "other.py"
-    os.utime(other, ns=(0, 0))
-    _stamp.cache_clear()
+    os.utime(old, ns=(10**18, 10**18))
+    os.utime(other, ns=(10**18 + 1, 10**18 + 1))
+    _forget()
     stale = kept(partial(njit), function)
+    assert not old.exists()
     stale(1)
     assert stale.stats.cache_misses
+
+
+def test_a_clock_that_is_wrong_sweeps_nothing(function, tmp_path):
+    kept(partial(njit), function)(1)
+    (file,) = (tmp_path / "package").rglob("*.nbc")
+    os.utime(tmp_path / "package" / "other.py", (2**33, 2**33))
+    _forget()
+    kept(partial(njit), function)
+    assert file.exists()
 
 
 def test_nowhere_to_keep_it(function, monkeypatch):

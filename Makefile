@@ -13,6 +13,9 @@ SIMULATED := tests/gpu/test_kernels.py tests/gpu/test_engine.py
 # numba-cuda and cuda.core as on a card, with a driver made of Python
 DRIVEN := tests/gpu/test_real_card.py tests/gpu/test_engine.py
 
+# on all cores; the long tests of the kernels come in a row, so whoever is done takes from others
+SPREAD := -n auto --dist worksteal
+
 .PHONY: run test test-gpu test-long check lint bench clean
 
 run: $(VENV)/.run
@@ -20,10 +23,11 @@ run: $(VENV)/.run
 
 test: $(VENV)/.dev
 	@$(BIN)/python -m goose_app.display
-	$(BIN)/python -m pytest tests/goose_viz tests/app
-	$(BIN)/python -m pytest -n auto -m "not gpu" tests/gpu
-	NUMBA_ENABLE_CUDASIM=1 $(BIN)/python -m pytest -n auto $(SIMULATED)
-	FAKE_CUDA_DRIVER=1 $(BIN)/python -m pytest -n auto -m gpu $(DRIVEN)
+	$(BIN)/python -m pytest $(SPREAD) tests/goose_viz
+	$(BIN)/python -m pytest tests/app
+	$(BIN)/python -m pytest $(SPREAD) -m "not gpu" tests/gpu
+	NUMBA_ENABLE_CUDASIM=1 $(BIN)/python -m pytest $(SPREAD) $(SIMULATED)
+	FAKE_CUDA_DRIVER=1 $(BIN)/python -m pytest $(SPREAD) -m gpu $(DRIVEN)
 
 test-gpu: $(VENV)/.dev
 	$(BIN)/python -m pytest -m gpu --timeout 1800 tests/gpu

@@ -128,8 +128,15 @@ def test_the_oracle_as_a_prompt(cuda, name, dtype):
         close(found, expected[observable], tolerance, observable)
 
 
-@only("sm_75", "sm_90")
-@pytest.mark.parametrize("name", ["random-L3-D128-N64", "random-L2-D96-N16"])
+@pytest.mark.parametrize(
+    ("cuda", "name"),
+    [
+        pytest.param(b.values[0], name, marks=b.marks)
+        for name, arch in (("random-L3-D128-N64", "sm_75"), ("random-L2-D96-N16", "sm_90"))
+        for b in backends(arch)
+    ],
+    indirect=["cuda"],
+)
 def test_int8_has_the_numbers_of_the_cpu(cuda, name):
     """The same rows with the same scales, one token or many at a time."""
     path = DATA / f"{name}.bf16.pth"

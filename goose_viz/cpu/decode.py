@@ -29,6 +29,7 @@ from goose_viz.cpu.arithmetic import (
     sigmoid,
     tanh,
 )
+from goose_viz.cpu.blocks import SHARES, model_of, scratch_of
 from goose_viz.cpu.compiled import compiled
 from goose_viz.cpu.lanes import (
     FAR,
@@ -50,8 +51,6 @@ from goose_viz.cpu.tickets import draw, finish, is_open, open_until, wait
 Array = NDArray[np.float32]
 
 _EMBED, _INWARD, _HEAD, _CHANNEL, _VOCABULARY = range(5)
-#: A phase's shares: large ones first, small ones last, so that threads end together.
-_SHARES = (4,) * 4 + (2,) * 4 + (1,) * 8
 _VOCABULARY_BYTES = 512 << 10  # of a task; its phase has no small ones to end with
 _NOT_YET = -2
 _ASKED = 192 << 10  # bytes asked for at most while waiting: they must fit into the second cache
@@ -64,26 +63,6 @@ class Turn(NamedTuple):
     tasks: NDArray[np.int64]  # see `plan`
     base: int  # the job's first ticket
     ahead: NDArray[np.int64]  # (1,) that ticket, -1 when none is left, or _NOT_YET
-
-
-class Scratch(NamedTuple):
-    """What the threads share within a token."""
-
-    x: Array  # (D,) the residual stream
-    xx: Array  # (D,) its norm
-    mixed: Array  # (6, D) mixed with the token before, for r w k v a g
-    low: Array  # (R,) between the halves of the low-rank pairs
-    v_first: Array  # (1, D) layer 0's value
-    out: Array  # (1, D) gated reads
-    parts: Array  # (most of heads and channel tasks, D)
-    ones: Array  # (D,)
-    vec: Array  # (L, 8, 1, D)
-    scalars: Array  # (L, 3, 1, H)
-    read: Array  # (L, 1, H, N)
-    residual: Array  # (L, D)
-    live: NDArray[np.int64]  # (L, channel tasks) channels that were not zero
-    ranks: NDArray[np.int64]  # (5,) where those of w, a, v, g begin, and where they end
-    ended: NDArray[np.int64]  # (3 L + 2,) what the `clock` showed when each phase was done
 
 
 def plan(config: Config, itemsize: int) -> NDArray[np.int64]:
@@ -108,26 +87,9 @@ def plan(config: Config, itemsize: int) -> NDArray[np.int64]:
 
 def _cuts(n: int) -> list[tuple[int, int]]:
     """Rows 0 to n in the proportions of the shares, none empty."""
-    whole = sum(_SHARES)
-    ends = [n * sum(_SHARES[:i]) // whole for i in range(len(_SHARES) + 1)]
+    whole = sum(SHARES)
+    ends = [n * sum(SHARES[:i]) // whole for i in range(len(SHARES) + 1)]
     return [(a, b) for a, b in pairwise(ends) if b > a]
-
-
-def scratch(config: Config) -> Scratch:
-    """Room for a token."""
-    c = config
-    L, D, H, N = c.n_layer, c.n_embd, c.n_head, c.head_size
-    ends = np.cumsum((0, *ranks(c)))
-    shapes = {
-        "x": (D,), "xx": (D,), "mixed": (6, D), "low": (int(ends[-1]),), "v_first": (1, D),
-        "out": (1, D),
-        "parts": (max(H, len(_SHARES)), D), "ones": (D,), "vec": (L, 8, 1, D),
-        "scalars": (L, 3, 1, H), "read": (L, 1, H, N), "residual": (L, D),
-    }  # fmt: skip
-    made: dict[str, Array] = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
-    made["ones"][:] = 1
-    live = np.zeros((L, len(_SHARES)), np.int64)
-    return Scratch(**made, live=live, ranks=ends, ended=np.zeros(3 * L + 2, np.int64))
 
 
 @compiled
@@ -333,18 +295,20 @@ def _before_time_mix(layer, m, s, shift, eps):
 
 @compiled
 def step(
-    counters, base, tasks, token, m, s, att_shift, ffn_shift, wkv, logits, kept, kept_row,
-    ln_eps, gn_eps,
+    counters, base, tasks, token, sizes, ends, matrices, vectors, floats, integers, att_shift,
+    ffn_shift, wkv, logits, kept, kept_row, ln_eps, gn_eps,
 ):  # fmt: skip
     """One token through the whole model; every thread that helps calls this with the same.
 
-    counters and tasks see `tickets` and `plan`; base is the job's first ticket.  m is Packed, s
-    Scratch.  att_shift and ffn_shift (L, D) and wkv (L, H, N, N) change in place, logits (V,) are
-    written, and so is kept[kept_row[layer]] (H, N, N), a copy of a layer's state, unless the row is
-    negative.
+    counters and tasks see `tickets` and `plan`; base is the job's first ticket; sizes to integers
+    are what `model_of` and `scratch_of` take.  att_shift and ffn_shift (L, D) and wkv (L, H, N, N)
+    change in place, logits (V,) are written, and so is kept[kept_row[layer]] (H, N, N), a copy of a
+    layer's state, unless the row is negative.
     """
     before = flush_denormals()
-    counters, tasks, m, s = lent(counters), lent(tasks), lent(m), lent(s)
+    counters, tasks = lent(counters), lent(tasks)
+    m = model_of(sizes, ends, lent(matrices), lent(vectors))
+    s = scratch_of(sizes, lent(floats), lent(integers))
     att_shift, ffn_shift, wkv = lent(att_shift), lent(ffn_shift), lent(wkv)
     logits, kept, kept_row = lent(logits), lent(kept), lent(kept_row)
     n = tasks.shape[0]

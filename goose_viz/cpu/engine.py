@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from goose_viz.convert import Progress
-from goose_viz.cpu import decode
+from goose_viz.cpu import blocks, decode
 from goose_viz.cpu.layout import arrays, places
 from goose_viz.cpu.pack import allocate, nbytes, pack
 from goose_viz.cpu.prompt import CHUNK, Prompt
@@ -49,7 +49,14 @@ class CpuEngine:
         self._threads = 1 if self.nbytes < _ONE_THREAD else cores()
         self._prompt = Prompt(c, m, self._threads)
         self._plan = decode.plan(c, m.emb.itemsize)
-        self._scratch = s = decode.scratch(c)
+        floats, integers = blocks.room(c)
+        sizes = blocks.sizes(c)
+        self._scratch = s = blocks.scratch_of.py_func(sizes, floats, integers)
+        kind = m.emb.dtype
+        self._blocks = (
+            sizes, blocks.ends(found), np.frombuffer(memory, kind),
+            np.frombuffer(memory, np.float32), floats, integers,
+        )  # fmt: skip
         self._counters = np.zeros(COUNTERS, np.int64)
         self._counters[OPEN] = 1  # a token's first task needs to wait for nothing
         self._eps = np.float32(c.layer_norm_eps), np.float32(c.group_norm_eps)
@@ -110,8 +117,8 @@ class CpuEngine:
             rows = np.full(self.config.n_layer, -1)
             rows[list(recorder.layers)] = range(len(recorder.layers))
         TEAM.run(
-            self._threads, decode.step, self._counters, int(self._counters[NEXT]), self._plan,
-            token, self._m, self._scratch, state.att_shift, state.ffn_shift, state.wkv, logits,
+            self._threads, self.dtype, decode.step, self._counters, int(self._counters[NEXT]),
+            self._plan, token, *self._blocks, state.att_shift, state.ffn_shift, state.wkv, logits,
             kept, rows, *self._eps,
         )  # fmt: skip
         if recorder is not None:

@@ -191,4 +191,5 @@ class Prompt:
 
     def _run(self, kernel: Callable[..., None], pieces: int, *arguments: Any) -> None:
         limit = int(self._counters[NEXT]) + pieces
-        TEAM.run(self._threads, kernel, self._counters, limit, pieces, *arguments)
+        kind = tuple(getattr(a, "dtype", type(a)) for a in arguments)
+        TEAM.run(self._threads, kind, kernel, self._counters, limit, pieces, *arguments)

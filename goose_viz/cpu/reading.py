@@ -50,7 +50,9 @@ class ReadRate:
             begin = time.perf_counter()
             limit = int(self._counters[NEXT]) + _PIECES
             with TEAM.lock:
-                TEAM.run(cores(), _read, self._counters, limit, self._words, ahead, self._sums)
+                TEAM.run(
+                    cores(), None, _read, self._counters, limit, self._words, ahead, self._sums
+                )
             rates.append(_BYTES / (time.perf_counter() - begin))
         assert self._sums.sum() == self._words.size, "not all of it was read"
         self._rates.append(max(rates))

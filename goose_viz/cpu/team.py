@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import psutil
@@ -68,7 +68,7 @@ class Team:
         self.lock = threading.Lock()
         self.job: Job | None = None
         self._helpers: list[_Helper] = []
-        self._known: set[tuple[Any, ...]] = set()
+        self._known: set[tuple[Any, Hashable]] = set()
         if hasattr(os, "register_at_fork"):  # a child must not find a job half done
             os.register_at_fork(
                 before=self.lock.acquire,
@@ -80,14 +80,30 @@ class Team:
         self._helpers = []  # threads stay behind
         self.lock.release()
 
-    def run(self, threads: int, function: Callable[..., None], *arguments: Any) -> None:
+    def run(
+        self, threads: int, kind: Hashable, function: Callable[..., None], *arguments: Any
+    ) -> None:
         """Call a function here and, if they come in time, on so many threads less one elsewhere.
 
         The function must return only when the work is done, whoever did it; calling it again then
         must do nothing.
+
+        Parameters
+        ----------
+        threads : int
+        kind : hashable
+            What tells apart the types that the function is called with.
+        function : callable
+            Compiled on its first call with such types, in which no helper takes part: compiling
+            takes seconds, in which a person may give up, and a helper that waited with the job in
+            its hand would then begin it.
+        arguments
+            The same for all threads.
         """
-        if threads == 1 or not self._compiled(function, arguments):
+        known = (function, kind) in self._known
+        if threads == 1 or not known:
             function(*arguments)
+            self._known.add((function, kind))
             return
         done = False
         try:
@@ -101,26 +117,11 @@ class Team:
             finally:
                 self.job = None
 
-    def _compiled(self, function: Callable[..., None], arguments: tuple[Any, ...]) -> bool:
-        """Whether these types were seen before; if not, no helper is to wait for the compiler.
-
-        Compiling takes seconds, in which a person may give up: a helper that waited with the job in
-        its hand would then begin it.
-        """
-        key = (
-            function,
-            *(getattr(a, "dtype", type(a)) for a in arguments),
-            *(a.emb.dtype for a in arguments if hasattr(a, "emb")),
-        )
-        if key in self._known:
-            return True
-        self._known.add(key)
-        return False
-
     def _wake(self, helpers: int, job: Job) -> None:
-        with contextlib.suppress(RuntimeError):  # no thread to be had: fewer will do
-            while len(self._helpers) < helpers:
-                self._helpers.append(_Helper(self, len(self._helpers) + 1))
+        if len(self._helpers) < helpers:
+            with contextlib.suppress(RuntimeError):  # no thread to be had: fewer will do
+                while len(self._helpers) < helpers:
+                    self._helpers.append(_Helper(self, len(self._helpers) + 1))
         self.job = job
         for helper in self._helpers[:helpers]:
             helper.wake()

@@ -85,18 +85,20 @@ def mix(xx, shift, weight, out):
 
 
 @compiled
-def _row(rows, i, count, width, beyond):
-    """Where the row at entry i of a list begins; past its end they lie from ``beyond`` on."""
-    return rows[i] * width if i < count else beyond + (i - count) * width
+def _row(rows, i, count, width, beyond, step):
+    """Where the row at entry i of a list begins; past its end, at ``beyond`` and steps from it."""
+    return rows[i] * width if i < count else beyond + (i - count) * step
 
 
 @compiled
-def _from(rows, i, count, width, beyond):
+def _from(rows, i, count, width, beyond, step):
     """Where four rows begin, from entry i of a list."""
     return (
-        _row(rows, i, count, width, beyond), _row(rows, i + 1, count, width, beyond),
-        _row(rows, i + 2, count, width, beyond), _row(rows, i + 3, count, width, beyond),
-    )  # fmt: skip
+        _row(rows, i, count, width, beyond, step),
+        _row(rows, i + 1, count, width, beyond, step),
+        _row(rows, i + 2, count, width, beyond, step),
+        _row(rows, i + 3, count, width, beyond, step),
+    )
 
 
 @compiled
@@ -106,19 +108,19 @@ def rows_ahead(weights, width):
 
 
 @compiled
-def add_rows(weights, rows, factors, count, width, out, start, beyond):
+def add_rows(weights, rows, factors, count, width, out, start, beyond, step):
     """out[start:] += factors[i] weights[rows[i]], a row of ``width`` numbers, for i < count.
 
-    The first `rows_ahead` of them should have been asked for; as many numbers from ``beyond`` on
-    are asked for at the end.
+    The first `rows_ahead` of them should have been asked for.  At the end as many are asked for
+    from number ``beyond`` on, ``step`` apart: 0 to ask for nothing new.
     """
     ahead = rows_ahead(weights, width)
     i = 0
     while i + 4 <= count:
         add_four(
-            weights, _from(rows, i, count, width, beyond),
-            _from(rows, i + 4, count, width, beyond),
-            _from(rows, i + ahead, count, width, beyond),
+            weights, _from(rows, i, count, width, beyond, step),
+            _from(rows, i + 4, count, width, beyond, step),
+            _from(rows, i + ahead, count, width, beyond, step),
             (factors[i], factors[i + 1], factors[i + 2], factors[i + 3]), out, start, width,
         )  # fmt: skip
         i += 4

@@ -237,12 +237,10 @@ def _head(layer, h, m, s, wkv, kept, gn_eps, turn, ticket, foreseen):
     for i in range(N):
         wanted[i] = rows + i
         factors[i] = s.out[0, c0 + i] * scale_of(m.scale.output, rows + i, m.output)
-    beyond = (
-        (end - 1)
-        if following < 0
-        else index_of(m.output, wkv, (layer * (D // N) + following) * N * N)
-    )
-    add_rows(m.output, wanted, factors, N, D, s.parts, h * D, beyond)
+    beyond, step = end - D, 0
+    if following >= 0:
+        beyond, step = index_of(m.output, wkv, (layer * (D // N) + following) * N * N), D
+    add_rows(m.output, wanted, factors, N, D, s.parts, h * D, beyond, step)
     return following >= 0
 
 
@@ -273,7 +271,9 @@ def _channels(layer, first, last, part, m, s, counters, ticket):
             _ask(m.ffn_value, at, at + D)
             asked += 1
     s.live[layer, part] = found
-    add_rows(m.ffn_value, wanted, factors, found, D, s.parts, part * D, base * D)
+    add_rows(
+        m.ffn_value, wanted, factors, found, D, s.parts, part * D, wanted[max(found - 1, 0)] * D, 0
+    )
 
 
 @compiled

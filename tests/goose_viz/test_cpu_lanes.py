@@ -80,7 +80,7 @@ def test_rows_that_are_added(dtype, n, count):
     factors = rng.standard_normal(count).astype(np.float32)
     before = rng.standard_normal((2, n)).astype(np.float32)
     out = before.copy()
-    add_rows(weights, wanted, factors, count, n, out, n, 0)
+    add_rows(weights, wanted, factors, count, n, out, n, 0, n)
     rows = numbers[wanted].astype(np.float64) * factors[:, None]
     size = np.abs(rows).sum(0) + np.abs(before[1])
     assert (np.abs(out[1] - before[1] - rows.sum(0)) <= 1e-6 * size).all()

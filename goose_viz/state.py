@@ -68,8 +68,14 @@ class State:
         StateError
             If the shapes are not those of a model's state.
         """
-        self.check(config)
-        for name, array in self.arrays().items():
+        c, wkv, att, ffn = config, self.wkv, self.att_shift, self.ffn_shift
+        if (
+            wkv.shape != (c.n_layer, c.n_head, c.head_size, c.head_size)
+            or att.shape != (c.n_layer, c.n_embd)
+            or ffn.shape != att.shape
+        ):  # written out: this is asked before every token, and a dict has to be built
+            self.check(config)
+        for name, array in (("wkv", wkv), ("att_shift", att), ("ffn_shift", ffn)):
             if array.dtype != dtype or not array.flags.carray:  # kernels write to where it lies
                 setattr(self, name, np.array(array, dtype, order="C"))
 

@@ -151,7 +151,9 @@ class Card:
         """Give back at once what arrays that are gone have held."""
         if not SIMULATOR:
             with self.active():
-                cuda.current_context().deallocations.clear()
+                context = cuda.current_context()
+                context.memory_manager.deallocations.clear()  # memory
+                context.deallocations.clear()  # events, streams, modules
 
     # -- copies ----------------------------------------------------------------------------------
 

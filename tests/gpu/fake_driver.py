@@ -81,8 +81,7 @@ class Driver:
         self.done: set = set()
         self.serial = 100
         self.names: dict[int, str] = {}
-        self.ptx: dict[str, str] = {}
-        self.programs: dict[str, ptx_machine.Program] = {}
+        self.programs: dict[object, ptx_machine.Program] = {}  # by numba's kernel
         self.graphs: dict[int, Graph] = {}
         self.threads = threading.local()
         self.launched: list[str] = []
@@ -117,14 +116,19 @@ class Driver:
         handle.fake_set_resolver(resolver)
 
     def watch_the_compiler(self) -> None:
-        """Learn each kernel's PTX, fresh or from numba's cache, before it is launched."""
+        """Learn each kernel's PTX, fresh or from numba's cache, before it is launched.
+
+        Not by its name: kernels that other processes compiled and kept may have the same.
+        """
         from numba.cuda import dispatcher
 
         launch = dispatcher._Kernel.launch
 
         def learn(kernel, *args, **options):
-            if kernel.entry_name not in self.ptx:
-                self.ptx[kernel.entry_name] = kernel._codelibrary.get_asm_str(CAPABILITY)
+            if kernel not in self.programs:
+                ptx = kernel._codelibrary.get_asm_str(CAPABILITY)
+                self.programs[kernel] = ptx_machine.parse(ptx)
+            self.threads.program = self.programs[kernel]
             launch(kernel, *args, **options)
 
         dispatcher._Kernel.launch = learn
@@ -494,9 +498,7 @@ class Driver:
 
     def _launch(self, kernel, grid, block, shared, stream, params):
         name = self.names[kernel]
-        if name not in self.programs:
-            self.programs[name] = ptx_machine.parse(self.ptx[name])
-        program = self.programs[name]
+        program = self.threads.program  # of the kernel that this thread is about to launch
         values = []
         for i, (_, kind) in enumerate(program.params):
             dtype = ptx_machine.TYPES[kind]

@@ -187,3 +187,30 @@ def test_a_full_card(wide):
     card = Card()
     with card.active(), pytest.raises(CardError, match=r"1\.\d\d GB free of 1\.07"):
         card.zeros(1 << 29, np.float32)
+
+
+@pytest.mark.filterwarnings("ignore:.*Grid size")
+@pytest.mark.skipif(not FAKE_DRIVER, reason="tests the driver made of Python")
+def test_kernels_of_one_name_are_told_apart(monkeypatch):
+    """As those are that other processes have compiled and kept: numba counts names anew in each."""
+    from itertools import count
+
+    from numba import cuda
+    from numba.cuda.core.bytecode import FunctionIdentity
+
+    def made(n):
+        @cuda.jit
+        def fill(x):
+            x[0] = n
+
+        return fill
+
+    names = set()
+    for n in (3, 4):
+        monkeypatch.setattr(FunctionIdentity, "_unique_ids", count(10**6))
+        kernel, x = made(n), cuda.device_array(1, np.float32)
+        kernel[1, 1](x)
+        cuda.synchronize()
+        assert x.copy_to_host()[0] == n
+        names |= {k.entry_name for k in kernel.overloads.values()}
+    assert len(names) == 1

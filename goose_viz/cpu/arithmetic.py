@@ -18,6 +18,7 @@ from goose_viz.cpu.lanes import (
     four_state_rows,
     one_state_row,
     power_of_two,
+    scale_of,
     widen,
 )
 
@@ -35,6 +36,19 @@ _FLOOR = np.float32(1e-12)  # of a removal key's length
 def dot(a, i, b, j, n):
     """sum_k a[i + k] b[j + k] over n numbers; indices count from the arrays' beginnings."""
     return dot_ahead(a, i, b, j, n, i + n)
+
+
+@compiled
+def product(weights, scales, first, rows, at, x, start, out, end):
+    """out[at + i] = W[first + i] . x[start:] for so many rows; those up to ``end`` are asked for.
+
+    Indices of rows count through all layers, those of numbers from the arrays' beginnings.
+    """
+    width = weights.shape[-1]
+    for i in range(rows):
+        row = first + i
+        total = dot_ahead(weights, row * width, x, start, width, end * width)
+        out[at + i] = total * scale_of(scales, row, weights)
 
 
 @compiled

@@ -103,7 +103,10 @@ def _cut(block, ends, i):
 
 @compiled
 def model_of(sizes, ends, matrices, vectors):
-    """Packed, cut out of its memory as the weight type and as float32; scales are flat."""
+    """Packed, cut out of its memory as the weight type and as float32, in the order of `ends`.
+
+    Scales are flat.
+    """
     L, D, H, N, F, V, R = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5], sizes[6]
     w, f = matrices, vectors
     scale = Scales(

@@ -25,6 +25,7 @@ from goose_viz.cpu.arithmetic import (
     head_rows,
     layer_norm,
     mix,
+    product,
     rows_ahead,
     sigmoid,
     tanh,
@@ -47,8 +48,6 @@ from goose_viz.cpu.lanes import (
 )
 from goose_viz.cpu.layout import ranks
 from goose_viz.cpu.tickets import draw, finish, is_open, open_until, wait
-
-Array = NDArray[np.float32]
 
 _EMBED, _INWARD, _HEAD, _CHANNEL, _VOCABULARY = range(5)
 _VOCABULARY_BYTES = 512 << 10  # of a task; its phase has no small ones to end with
@@ -131,19 +130,6 @@ def _ask_rows(weights, at, end, counters, ticket):
 
 
 @compiled
-def _product(weights, scales, first, rows, at, x, start, out, end):
-    """out[at + i] = W[first + i] . x[start:] for so many rows of W; ``end`` is the task's last row.
-
-    Indices of rows count through all layers, those of numbers from the arrays' beginnings.
-    """
-    width = weights.shape[-1]
-    for i in range(rows):
-        row = first + i
-        total = dot_ahead(weights, row * width, x, start, width, end * width)
-        out[at + i] = total * scale_of(scales, row, weights)
-
-
-@compiled
 def _inward(layer, first, last, m, s, counters, ticket):
     """Rows of r, k, v and of the low-rank pairs' first halves, as one matrix."""
     D, R = s.x.size, s.low.size
@@ -160,15 +146,13 @@ def _inward(layer, first, last, m, s, counters, ticket):
             mixed = (part + 1 if part > 0 else 0) * D
             target = (5 if part == 0 else part + 2) * D
             at = layer * 8 * D + target + a - part * D
-            _product(m.rkv, m.scale.rkv, base + a, b - a, at, s.mixed, mixed, vec, base + split)
+            product(m.rkv, m.scale.rkv, base + a, b - a, at, s.mixed, mixed, vec, base + split)
     for part in range(4):  # w, a, v, g: mixed with rows 1, 4, 3, 5
         mixed = 1 if part == 0 else 4 if part == 1 else 3 if part == 2 else 5
         a, b = max(split, rows + s.ranks[part]), min(last, rows + s.ranks[part + 1])
         if a < b:
             at = a - rows
-            _product(
-                m.down, m.scale.down, low + a, b - a, at, s.mixed, mixed * D, s.low, low + last
-            )
+            product(m.down, m.scale.down, low + a, b - a, at, s.mixed, mixed * D, s.low, low + last)
             for i in range(at, at + b - a):
                 if part == 0:
                     s.low[i] = tanh(s.low[i])
@@ -333,7 +317,7 @@ def step(
         elif kind == _VOCABULARY:
             _ask_rows(m.head, first * D, last * D, counters, ticket)
             wait(counters, ticket)
-            _product(m.head, m.scale.head, first, last - first, first, s.xx, 0, logits, last)
+            product(m.head, m.scale.head, first, last - first, first, s.xx, 0, logits, last)
         else:
             for i in range(D):
                 s.xx[i] = widen(m.emb[token, i]) * scale_of(m.scale.emb, token, m.emb)

@@ -15,11 +15,12 @@ from goose_viz.cpu.arithmetic import (
     head_rows,
     layer_norm,
     mix,
+    product,
     sigmoid,
     tanh,
 )
 from goose_viz.cpu.compiled import compiled
-from goose_viz.cpu.lanes import dot_ahead, flush_denormals, lent, restore, scale_of, widen
+from goose_viz.cpu.lanes import flush_denormals, lent, restore, scale_of, widen
 from goose_viz.cpu.tickets import draw, finish, wait_for_all
 
 
@@ -87,16 +88,14 @@ def widen_rows(counters, limit, pieces, weights, scales, first, out):
 def project(counters, limit, pieces, weights, scales, x, out):
     """Out (rows,) = W x for one vector x (width,): no matrix need be widened for it."""
     weights, scales, x, out = lent(weights), lent(scales), lent(x), lent(out)
-    rows, width = weights.shape
+    rows = weights.shape[0]
     while True:
         ticket = draw(counters, limit)
         if ticket < 0:
             break
         piece = ticket - (limit - pieces)
-        end = rows * (piece + 1) // pieces
-        for row in range(rows * piece // pieces, end):
-            total = dot_ahead(weights, row * width, x, 0, width, end * width)
-            out[row] = total * scale_of(scales, row, weights)
+        begin, end = rows * piece // pieces, rows * (piece + 1) // pieces
+        product(weights, scales, begin, end - begin, begin, x, 0, out, end)
         finish(counters)
     wait_for_all(counters, limit)
 

@@ -11,6 +11,8 @@ import numpy as np
 from numba import cuda
 from numba.cuda import dispatcher, types
 
+from tests.gpu.ptx_cache import cached
+
 ARCHITECTURES = ((7, 5), (8, 0), (9, 0), (10, 0), (12, 0))
 
 
@@ -29,13 +31,18 @@ def signature(*args):
 
 def ptx_of(kernel, args, cc=(9, 0)):
     """What the compiler makes of a kernel launched with these arguments."""
-    card = SimpleNamespace(compute_capability=cc)  # device functions ask the driver for it
-    with patch.object(dispatcher, "get_current_device", lambda: card):
-        text, _ = cuda.compile(
-            kernel.py_func, signature(*args), cc=cc, output="ptx", device=False, abi="numba",
-            launch_bounds=kernel.targetoptions["launch_bounds"],
-        )  # fmt: skip
-    return text
+    bounds = kernel.targetoptions["launch_bounds"]
+
+    def compile_now():
+        card = SimpleNamespace(compute_capability=cc)  # device functions ask the driver for it
+        with patch.object(dispatcher, "get_current_device", lambda: card):
+            text, _ = cuda.compile(
+                kernel.py_func, signature(*args), cc=cc, output="ptx", device=False, abi="numba",
+                launch_bounds=bounds,
+            )  # fmt: skip
+        return text
+
+    return cached(kernel, signature(*args), cc, bounds, compile_now=compile_now)
 
 
 @dataclass(frozen=True)

@@ -106,7 +106,7 @@ def test_the_oracle(cuda):
         pytest.param(b.values[0], name, dtype, marks=b.marks)
         for name, dtype, names in (
             ("random-L3-D128-N64", "bf16", ("sm_90", "sm_120")),
-            ("random-L2-D96-N16", "bf16", ("sm_75",)),
+            ("random-L2-D96-N16", "bf16", ("sm_75", "driver")),
             ("random-L2-D96-N16", "fp16", ("sm_90",)),
             ("random-L2-D96-N16", "fp32", ("sm_90",)),
         )
@@ -152,7 +152,7 @@ def test_int8_has_the_numbers_of_the_cpu(cuda, name):
             close(getattr(mine, observable), getattr(theirs, observable), 5e-6, observable)
 
 
-@only("sm_90", "simulator")
+@only("sm_90", "simulator", "driver")
 def test_portions(cuda, tiny):
     """Prompts and single tokens, with every observable, against the CPU."""
     tokens, portions = [3, 22, 0, 7, 7, 15], (1, 5)
@@ -166,7 +166,7 @@ def test_portions(cuda, tiny):
         close(found, np.stack([getattr(f, observable) for f in others]), 5e-6, observable)
 
 
-@only("sm_90")
+@only("sm_90", "driver")
 def test_one_layer_of_some_observables(cuda, tiny):
     model = cuda(tiny)
     reference = gv.load_model(tiny, device="cpu")
@@ -204,7 +204,7 @@ def test_probing_changes_no_bit(cuda, tiny):
         np.testing.assert_array_equal(plain.wkv, probed.wkv)
 
 
-@only("sm_90")
+@only("sm_90", "driver")
 def test_states_on_the_card(cuda, tiny):
     model = cuda(tiny)
     assert model.new_state().nbytes == gv.State.zeros(model.config).nbytes
@@ -273,7 +273,7 @@ def test_a_session(cuda, tiny, tmp_path):
     np.testing.assert_array_equal(loaded.att_shift, session.state.att_shift)
 
 
-@only("sm_90", "simulator")
+@only("sm_90", "simulator", "driver")
 def test_greedy_choice_without_the_host(cuda, tiny):
     model = cuda(tiny)
     engine = model._engine.engine

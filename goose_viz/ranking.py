@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from goose_viz.compiled import compiled
 
 TopK = tuple[NDArray[np.int32], NDArray[np.float32]]
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator, unused-ignore]
+@compiled
 def _rank(logits, token, ids, probabilities):  # type: ignore[no-untyped-def]
     """Fill ids and probabilities (k,), likeliest first; the probability of one token."""
     k = ids.size

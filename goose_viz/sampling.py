@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from goose_viz.compiled import compiled
 from goose_viz.errors import GooseError
 
 Counts = NDArray[np.float64]
@@ -21,7 +21,7 @@ Counts = NDArray[np.float64]
 _FAR = 1e-4  # of the likeliest token's probability
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator, unused-ignore]
+@compiled
 def _penalise(logits, counts, presence, frequency):  # type: ignore[no-untyped-def]
     """Take the penalties off the logits of tokens that were generated."""
     for i in range(counts.size):
@@ -29,7 +29,7 @@ def _penalise(logits, counts, presence, frequency):  # type: ignore[no-untyped-d
             logits[i] -= presence + counts[i] * frequency
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator, unused-ignore]
+@compiled
 def _enter(counts, token, weight, decay):  # type: ignore[no-untyped-def]
     for i in range(counts.size):
         if counts[i] > 0:
@@ -37,7 +37,7 @@ def _enter(counts, token, weight, decay):  # type: ignore[no-untyped-def]
     counts[token] = max(counts[token], 0.0) + weight
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator, unused-ignore]
+@compiled
 def _softmax(p):  # type: ignore[no-untyped-def]
     """Logits (V,) float64 become probabilities, in place."""
     highest, total = p.max(), 0.0
@@ -48,7 +48,7 @@ def _softmax(p):  # type: ignore[no-untyped-def]
         p[i] /= total
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator, unused-ignore]
+@compiled
 def _sharpen(p, cutoff, temperature):  # type: ignore[no-untyped-def]
     """Drop what lies below the cutoff, raise the rest to 1/T, sum to 1 again; in place."""
     largest, total = p.max(), 0.0
@@ -72,7 +72,7 @@ def _nucleus(p: NDArray[np.float64], top_p: float) -> float:
     return 0.0  # rounding kept the sum of all below top_p: keep everything
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator, unused-ignore]
+@compiled
 def _pick(p, draw):  # type: ignore[no-untyped-def]
     """The token in whose share of the sum a draw from [0, 1) falls."""
     total, last = 0.0, 0

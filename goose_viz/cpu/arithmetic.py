@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from goose_viz.cpu.compiled import compiled
+from goose_viz.compiled import compiled
 from goose_viz.cpu.lanes import (
     FAR,
     add_four,

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from goose_viz.config import Config
-from goose_viz.cpu.compiled import compiled
+from goose_viz.compiled import compiled
 from goose_viz.cpu.layout import MATRICES, VECTORS, Packed, Place, Scales, ranks
 
 Array = NDArray[np.float32]

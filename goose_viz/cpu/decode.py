@@ -31,7 +31,7 @@ from goose_viz.cpu.arithmetic import (
     tanh,
 )
 from goose_viz.cpu.blocks import SHARES, model_of, scratch_of
-from goose_viz.cpu.compiled import compiled
+from goose_viz.compiled import compiled
 from goose_viz.cpu.lanes import (
     FAR,
     LINE,

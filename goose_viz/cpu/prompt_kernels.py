@@ -19,7 +19,7 @@ from goose_viz.cpu.arithmetic import (
     sigmoid,
     tanh,
 )
-from goose_viz.cpu.compiled import compiled
+from goose_viz.compiled import compiled
 from goose_viz.cpu.lanes import flush_denormals, lent, restore, scale_of, widen
 from goose_viz.cpu.tickets import draw, finish, wait_for_all
 

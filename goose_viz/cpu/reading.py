@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 
-from goose_viz.cpu.compiled import compiled
+from goose_viz.compiled import compiled
 from goose_viz.cpu.lanes import FAR, lent, read_through
 from goose_viz.cpu.pack import allocate
 from goose_viz.cpu.team import TEAM, cores

@@ -1,18 +1,18 @@
 """Greedy longest match over bytes, as numba kernels over a trie in flat arrays.
 
-The trie is one open-addressing table from (node, byte) to child node.  Everything stays in this
-file, because numba's cache does not notice a change in an imported helper.
+The trie is one open-addressing table from (node, byte) to child node.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from goose_viz.compiled import compiled
 
 _EMPTY = -1
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _slot(keys, key):
     """The place of a key in the table, or the empty place where it would go."""
     mask = keys.size - 1
@@ -22,7 +22,7 @@ def _slot(keys, key):
     return i
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def build(data, ends, ids, keys, children, values):
     """Fill the table; the number of nodes.
 
@@ -46,7 +46,7 @@ def build(data, ends, ids, keys, children, values):
     return nodes
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def longest_match(text, keys, children, values, out):
     """Encode text (bytes,) uint8 into out (>= bytes,) int32; the number of tokens.
 

@@ -1,22 +1,32 @@
-"""What numba compiled stays on disk: of these sources only, whoever else compiles at the time."""
+"""What numba compiled stays on disk: of these sources only, whoever writes or dies at the time.
+
+numba's own files are not for a program that people start twice at once and switch off: an index
+that several processes write without a lock may name another's code, a file that a power cut left
+half written ends every later start, and a change in an imported file goes unnoticed.  Here each
+compiled function has a file of its own, named by all that it depends on, with a digest of its
+content in front.  What cannot be read is as if it were not there.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
+import os
+import pickle
 import time
 import uuid
 from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+_DIGEST = hashlib.sha256().digest_size
+_ABANDONED = 3600  # seconds after which a file that was never renamed has no writer any more
+
 
 def kept(compile_later: Callable[..., Any], function: Any) -> Any:
-    """The dispatcher of a function, numba's ``cache=True`` mended in two places.
-
-    numba looks for changes in the function's own file only, not in those it takes from; and it
-    numbers the files of one function by an index that several processes write without a lock, so
-    that one may fill a file with other code than another's index says.
+    """The dispatcher of a function, its compiled code kept in files of our own.
 
     Parameters
     ----------
@@ -25,19 +35,83 @@ def kept(compile_later: Callable[..., Any], function: Any) -> Any:
     function : function
         To be compiled.
 
-    Source: numba.core.caching.IndexDataCacheFile.
+    Source: numba.core.caching.Cache, which asks its file for no more than `_Files` has.
     """
     try:
         dispatcher = compile_later(cache=True)(function)
     except RuntimeError:  # nowhere to write to: compiled anew in every process
         return compile_later()(function)
-    file = dispatcher._cache._cache_file
+    cache = dispatcher._cache
     package = Path(function.__code__.co_filename).parent
-    file._source_stamp = _stamp(package)
-    _sweep(Path(file._cache_path), package)
-    name = file._data_name
-    file._data_name = lambda number: f"{uuid.uuid4().hex}-{name(number)}"  # one key's for ever
+    folder = Path(cache.cache_path)
+    _sweep(folder, package)
+    cache._cache_file = _Files(folder, function, _stamp(package), cache._cache_file._dump)
+    cache.load_overload = _or_none(cache.load_overload, Exception)
+    cache.save_overload = _or_none(cache.save_overload, OSError)  # a full disk, say
     return dispatcher
+
+
+class _Files:
+    """A file for each key under which numba keeps a function: types, processor, what it closes over."""
+
+    def __init__(
+        self, folder: Path, function: Any, stamp: object, dump: Callable[[Any], bytes]
+    ) -> None:
+        self._folder, self._dump = folder, dump
+        self._name = f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
+        place = function.__module__, function.__qualname__, function.__code__.co_firstlineno
+        self._circumstances = repr((place, stamp, _versions()))
+
+    def path(self, key: Any) -> Path:
+        """Where the code of a signature on a processor lies."""
+        whole = f"{self._circumstances}\n{key}"
+        return self._folder / f"{self._name}-{hashlib.sha256(whole.encode()).hexdigest()}.nbc"
+
+    def load(self, key: Any) -> Any:
+        """What was saved under a key; None if nothing whole was."""
+        try:
+            content = self.path(key).read_bytes()
+        except OSError:
+            return None
+        data = content[_DIGEST:]
+        if hashlib.sha256(data).digest() != content[:_DIGEST]:
+            return None
+        saved_under, value = pickle.loads(data)
+        return value if saved_under == key else None
+
+    def save(self, key: Any, value: Any) -> None:
+        """Write a file that is there whole or not at all."""
+        data = self._dump((key, value))
+        path = self.path(key)
+        temporary = path.with_name(f"{uuid.uuid4().hex}.tmp")
+        try:
+            temporary.write_bytes(hashlib.sha256(data).digest() + data)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _or_none(method: Callable[..., Any], failure: type[Exception]) -> Callable[..., Any]:
+    """The same method, answering None where it fails: a cache must never be what fails."""
+
+    @functools.wraps(method)
+    def tried(*args: Any) -> Any:
+        try:
+            return method(*args)
+        except failure:
+            return None
+
+    return tried
+
+
+@functools.cache
+def _versions() -> tuple[str, ...]:
+    """Of what compiles."""
+    found = []
+    for package in ("numba", "llvmlite", "numba-cuda"):
+        with contextlib.suppress(PackageNotFoundError):
+            found.append(f"{package} {version(package)}")
+    return tuple(found)
 
 
 @functools.cache
@@ -49,11 +123,13 @@ def _stamp(package: Path) -> tuple[tuple[str, int, int], ...]:
 
 @functools.cache
 def _sweep(folder: Path, package: Path) -> None:
-    """Remove what was compiled before a package's sources changed: numba leaves it for ever."""
+    """Remove what was compiled before a package's sources changed, and what nobody finished."""
+    now = time.time_ns()
     newest = max(written for _, written, _ in _stamp(package))
-    if newest > time.time_ns():  # a clock is wrong: everything would seem old
+    old = {".nbc": newest, ".nbi": newest, ".tmp": now - _ABANDONED * 10**9}
+    if newest > now:  # a clock is wrong: everything would seem old
         return
-    for path in folder.glob("*.nb[ci]"):
+    for path in folder.glob("*.*"):
         with contextlib.suppress(OSError):  # another process was faster
-            if path.stat().st_mtime_ns < newest:
+            if path.suffix in old and path.stat().st_mtime_ns < old[path.suffix]:
                 path.unlink()

@@ -1,15 +1,30 @@
-"""Compiled code on disk."""
+"""Compiled code on disk: whatever happens to it, or to who writes it, the next start works."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
+import random
+import signal
+import subprocess
+import sys
+import time
 from functools import partial
+from pathlib import Path
 
 import pytest
 from numba import njit
 
 from goose_gpu.kept import _stamp, _sweep, kept
+
+SOURCE = """
+def twice(x):
+    return 2 * x
+
+
+def thrice(x):
+    return 3 * x
+"""
 
 
 def _forget():
@@ -19,62 +34,146 @@ def _forget():
 
 
 @pytest.fixture
-def function(tmp_path):
-    """A function in a package of its own, whose cache is its own."""
+def package(tmp_path):
+    """A package of its own, whose cache is its own."""
     package = tmp_path / "package"
     package.mkdir()
     (package / "other.py").write_text("def two():\n    return 2\n")
     path = package / "function.py"
-    path.write_text("def twice(x):\n    return 2 * x\n")
+    path.write_text(SOURCE)
     spec = importlib.util.spec_from_file_location("function", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.twice
+    return module
 
 
-def test_no_process_fills_the_file_of_anothers_index(function):
-    ours, theirs = (kept(partial(njit), function) for _ in range(2))
-    file = ours._cache._cache_file
-    ours(1)
-    index = file._load_index()
-    file._save_index({})  # another process that had read the index before ours was written
-    ours(1.5)
-    file._save_index(index)  # and a third that had read it after
-    assert theirs(2**60) == 2**61  # a float's would round
-    assert isinstance(theirs(1), int)
-    assert not theirs.stats.cache_misses
+def files(package):
+    return sorted(Path(package.__file__).parent.rglob("*.nbc"))
 
 
-def test_a_change_beside_it_makes_it_stale(function, tmp_path):
-    kept(partial(njit), function)(1)
+def test_the_next_process_compiles_nothing(package):
+    kept(partial(njit), package.twice)(1)
+    again = kept(partial(njit), package.twice)
+    assert again(3) == 6
+    assert not again.stats.cache_misses
+    assert again(2.5) == 5  # other types are another file
+    assert len(files(package)) == 2
+
+
+@pytest.mark.parametrize("damage", [b"", b"half", b"begin", b"other", b"gone", b"folder"])
+def test_damaged_files_are_compiled_again_and_replaced(package, damage):
+    kept(partial(njit), package.twice)(1)
+    (path,) = files(package)
+    whole = path.read_bytes()
+    if damage == b"half":
+        path.write_bytes(whole[: len(whole) // 2])
+    elif damage == b"begin":
+        path.write_bytes(bytes(len(whole)))
+    elif damage == b"other":  # one bit of the code
+        path.write_bytes(whole[:-100] + bytes([whole[-100] ^ 1]) + whole[-99:])
+    elif damage in (b"gone", b"folder"):
+        path.unlink()
+        if damage == b"folder":
+            path.mkdir()
+    else:
+        path.write_bytes(b"")
+    again = kept(partial(njit), package.twice)
+    assert again(4) == 8
+    assert again.stats.cache_misses
+    if damage != b"folder":  # which nothing can replace, nor needs to
+        third = kept(partial(njit), package.twice)
+        assert third(5) == 10
+        assert third.stats.cache_hits
+
+
+def test_what_unpickles_to_nonsense_is_compiled_again(package):
+    first = kept(partial(njit), package.twice)
+    first(1)
+    (path,) = files(package)
+    cache = first._cache
+    key = cache._index_key(first.signatures[0], first.targetctx.codegen())
+    cache._cache_file.save(key, ("a value", "of another version"))
+    assert path.stat().st_size < 2000
+    again = kept(partial(njit), package.twice)
+    assert again(4) == 8
+
+
+def test_functions_of_one_shape_do_not_meet(package):
+    assert kept(partial(njit), package.twice)(7) == 14
+    assert kept(partial(njit), package.thrice)(7) == 21
+    assert kept(partial(njit), package.thrice)(8) == 24
+
+
+def test_a_full_disk_costs_only_the_keeping(package, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    assert kept(partial(njit), package.twice)(2) == 4
+    assert not files(package)
+
+
+def test_a_change_beside_it_makes_it_stale(package):
+    kept(partial(njit), package.twice)(1)
     _forget()
-    again = kept(partial(njit), function)
+    again = kept(partial(njit), package.twice)
     again(1)
     assert again.stats.cache_hits
-    (old,) = (tmp_path / "package").rglob("*.nbc")
-    other = tmp_path / "package" / "other.py"
+    (old,) = files(package)
+    other = Path(package.__file__).parent / "other.py"
     os.utime(old, ns=(10**18, 10**18))
     os.utime(other, ns=(10**18 + 1, 10**18 + 1))
     _forget()
-    stale = kept(partial(njit), function)
+    stale = kept(partial(njit), package.twice)
     assert not old.exists()
     stale(1)
     assert stale.stats.cache_misses
 
 
-def test_a_clock_that_is_wrong_sweeps_nothing(function, tmp_path):
-    kept(partial(njit), function)(1)
-    (file,) = (tmp_path / "package").rglob("*.nbc")
-    os.utime(tmp_path / "package" / "other.py", (2**33, 2**33))
+def test_a_clock_that_is_wrong_sweeps_nothing(package):
+    kept(partial(njit), package.twice)(1)
+    (file,) = files(package)
+    os.utime(Path(package.__file__).parent / "other.py", (2**33, 2**33))
     _forget()
-    kept(partial(njit), function)
+    kept(partial(njit), package.twice)
     assert file.exists()
 
 
-def test_nowhere_to_keep_it(function, monkeypatch):
+def test_nowhere_to_keep_it(package):
     def nowhere(**options):
         if options.get("cache"):
             return lambda function: (_ for _ in ()).throw(RuntimeError("no locator available"))
         return njit(**options)
 
-    assert kept(nowhere, function)(3) == 6
+    assert kept(nowhere, package.twice)(3) == 6
+
+
+START = """
+import sys; sys.path.insert(0, {folder!r})
+import function
+import numpy as np
+from functools import partial
+from numba import njit
+from goose_gpu.kept import kept
+print("begin", flush=True)
+for x in (1, 1.5, 1j, True, np.uint64(1), np.float32(1), np.int8(1), np.ones(3)):
+    for f in (function.twice, function.thrice):
+        assert np.all(kept(partial(njit), f)(x) == f(x))
+print("done", flush=True)
+"""
+
+
+def test_kill_at_any_moment_of_a_first_start(package):
+    """Then start again: `kill -9` leaves nothing that a later start stumbles over."""
+    code = START.format(folder=str(Path(package.__file__).parent))
+    rng = random.Random(1)
+    for _ in range(5):
+        process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+        assert process.stdout.readline() == "begin\n"
+        time.sleep(rng.random() * 1.0)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "begin\ndone\n"
+    assert len(files(package)) == 16

@@ -3,36 +3,43 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from json import dumps
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
 from goose_viz import __version__
 from goose_viz.check import ALLOWED, compare
+from goose_viz.describe import describe
 from goose_viz.errors import GooseError
-from goose_viz.model import Model, embedded_models, load_model
+from goose_viz.files import state_folder
+from goose_viz.model import Model, load_model
 from goose_viz.observables import OBSERVABLES
 from goose_viz.probe import Probe
 from goose_viz.random_weights import SHAPES
 from goose_viz.sampling import Sampler
 from goose_viz.session import PREPARING, Session, prepare
 from goose_viz.snapshot import check_snapshot_path, save_snapshot
+from goose_viz.stdio import print_whatever_comes, read_prompt, stop_writing
 from goose_viz.templates import apply_template
 from goose_viz.tokenizer import IdsTokenizer
+from goose_viz.writing import LAYOUTS, write_model
 
 DEFAULT_PROMPT = "Once upon a time, there was a little girl named Lily."
 
 #: Commands by name: what the first word of the command line is held against.
-COMMANDS = ("generate", "export", "info", "bench", "check")
+COMMANDS = ("generate", "export", "info", "bench", "check", "convert")
 
 app = typer.Typer(
     add_completion=False,
@@ -42,14 +49,22 @@ app = typer.Typer(
 
 ModelArgument = Annotated[
     str | None,
-    typer.Argument(help="A .pth or .safetensors file, a folder, or an embedded model's name."),
+    typer.Argument(
+        help="A .pth, .safetensors, .st or .gguf file, a folder, or an embedded model's name."
+    ),
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 … or reference.")]
 DtypeOption = Annotated[str, typer.Option(help="auto, fp32, bf16, fp16 or int8.")]
 TokenizerOption = Annotated[
-    str | None, typer.Option(help="world, bytes, ids or a tokenizer.json; found by itself.")
+    str | None,
+    typer.Option(help="world, bytes, ids, a tokenizer.json or RWKV vocabulary; found by itself."),
 ]
-PromptOption = Annotated[str | None, typer.Option(help="The text to go on from.")]
+PromptOption = Annotated[
+    str | None, typer.Option(help="The text to go on from; - reads standard input.")
+]
+PromptFileOption = Annotated[
+    str | None, typer.Option(help="A file with the text to go on from, taken byte for byte.")
+]
 TokensOption = Annotated[int, typer.Option("--tokens", "-n", min=0, help="Tokens to write.")]
 SeedOption = Annotated[int | None, typer.Option(min=0, help="Same seed, same tokens.")]
 TemperatureOption = Annotated[float, typer.Option(help="0 takes the likeliest token.")]
@@ -60,6 +75,7 @@ TopPOption = Annotated[float, typer.Option(help="Keep the likeliest tokens up to
 def generate(
     model: ModelArgument = None,
     prompt: PromptOption = None,
+    prompt_file: PromptFileOption = None,
     tokens: TokensOption = 200,
     temperature: TemperatureOption = 1.0,
     top_p: TopPOption = 0.85,
@@ -67,8 +83,15 @@ def generate(
     presence: Annotated[float, typer.Option(help="Penalty for having occurred.")] = 0.2,
     frequency: Annotated[float, typer.Option(help="Penalty per occurrence.")] = 0.2,
     stop: Annotated[list[str] | None, typer.Option(help="A text to end at; repeatable.")] = None,
+    stop_id: Annotated[
+        list[int] | None, typer.Option(min=0, help="A token to end at; repeatable.")
+    ] = None,
+    stop_at_end: Annotated[
+        bool, typer.Option(help="End where the model ends its document, with token 0.")
+    ] = True,
     template: Annotated[
-        str | None, typer.Option(help="Wrap the prompt for a chat model: chat, think or fast.")
+        str | None,
+        typer.Option(help="Wrap the prompt for a chat model: chat, think, fast or fake (think)."),
     ] = None,
     system: Annotated[str, typer.Option(help="What the template puts before the prompt.")] = "",
     seed: SeedOption = None,
@@ -77,20 +100,28 @@ def generate(
     tokenizer: TokenizerOption = None,
 ) -> None:
     """Write on from a prompt, to the terminal, token by token."""
-    if template is not None:
-        prompt = apply_template(template, prompt or "", system)
+    prompt = read_prompt(prompt, prompt_file)
+    with _arguments():
+        if template is not None:
+            prompt = apply_template(template, prompt or "", system)
+        sampler = Sampler(
+            temperature=temperature, top_p=top_p, top_k=top_k, presence=presence,
+            frequency=frequency, stop=(*(stop or ()), *(stop_id or ())), seed=seed,
+        )  # fmt: skip
     loaded = _load(model, device, dtype, tokenizer)
-    sampler = Sampler(
-        temperature=temperature, top_p=top_p, top_k=top_k, presence=presence,
-        frequency=frequency, stop=tuple(stop or ()), seed=seed,
-    )  # fmt: skip
+    if stop_at_end and (end := loaded.tokenizer.end_token) is not None:
+        sampler = replace(sampler, stop=(*sampler.stop, end))
     session = Session(loaded, sampler, history_bytes=0)
     stream(session, _default(prompt, loaded), tokens)
 
 
 def stream(session: Session, prompt: str, n_tokens: int) -> None:
     """Print a prompt and what the model makes of it; the figures go to stderr."""
-    for step in session.feed(prompt):
+    tokenizer = session.model.tokenizer
+    first: str | list[int] = prompt
+    if not prompt and tokenizer.start_token is None and tokenizer.end_token is not None:
+        first = [tokenizer.end_token]  # what ended the document before is what models saw first
+    for step in session.feed(first):
         sys.stdout.write(step.text)
     sys.stdout.flush()
     start, count = time.perf_counter(), 0
@@ -113,6 +144,7 @@ def export(
     out: Annotated[Path, typer.Argument(help="A .safetensors or .npz file to write.")],
     model: ModelArgument = None,
     prompt: PromptOption = None,
+    prompt_file: PromptFileOption = None,
     tokens: TokensOption = 0,
     probe: Annotated[
         list[str] | None,
@@ -127,10 +159,13 @@ def export(
 ) -> None:
     """Feed a prompt, write on, and save the state as a snapshot."""
     names = list(OBSERVABLES) if probe and "all" in probe else probe
-    watched = Probe(names) if names else None
-    check_snapshot_path(out)
+    prompt = read_prompt(prompt, prompt_file)
+    with _arguments():
+        watched = Probe(names) if names else None
+        check_snapshot_path(out)
+        sampler = Sampler(temperature=temperature, top_p=top_p, seed=seed)
     loaded = _load(model, device, dtype, tokenizer)
-    session = Session(loaded, Sampler(temperature=temperature, top_p=top_p, seed=seed))
+    session = Session(loaded, sampler)
     session.feed(_default(prompt, loaded))
     for _ in session.run(tokens):
         pass
@@ -147,29 +182,31 @@ def info(
     device: DeviceOption = "auto",
 ) -> None:
     """Say what a model file is: sizes, type, vocabulary; and where it would run."""
-    loaded = _load(model, device, "auto", tokenizer)
-    c = loaded.config
     table = Table(show_header=False, box=None)
-    rows = {
-        "model": f"{loaded.name} ({loaded.source})",
-        "generation": "RWKV-7 (x070)",
-        "layers": c.n_layer,
-        "width": c.n_embd,
-        "heads": f"{c.n_head} of {c.head_size}",
-        "channel mix": c.n_ffn,
-        "vocabulary": f"{c.vocab_size} ({loaded.tokenizer.name})",
-        "low ranks": f"decay {c.rank_decay}, in-context learning rate {c.rank_iclr}, "
-        f"value {c.rank_value}, gate {c.rank_gate}",
-        "format": c.source_format,
-        "weights": f"{loaded.dtype}, {loaded.nbytes / 1e6:.1f} MB",
-        "state": f"{loaded.new_state().nbytes / 1e6:.2f} MB, at any length of text",
-        "device": " · ".join(filter(None, (loaded.device, loaded.device_words))),
-        "embedded": ", ".join(embedded_models()),
-        "goose-viz": __version__,
-    }
+    rows = describe(model, device, tokenizer) | {"goose-viz": __version__}
     for name, value in rows.items():
-        table.add_row(name, str(value))
+        table.add_row(name, escape(str(value)))
     _console().print(table)
+
+
+@app.command()
+def convert(
+    model: Annotated[str, typer.Argument(help="What to read: all that the other commands take.")],
+    out: Annotated[Path, typer.Argument(help="A .safetensors or .gguf file, or a folder.")],
+    to: Annotated[
+        str | None,
+        typer.Option(help=f"{', '.join(LAYOUTS)}; by the name's ending when left out."),
+    ] = None,
+    dtype: Annotated[
+        str, typer.Option(help="auto (as it is), fp32, bf16 or fp16; q8_0 in a GGUF.")
+    ] = "auto",
+    tokenizer: TokenizerOption = None,
+    force: Annotated[bool, typer.Option(help="Write over what is there.")] = False,
+) -> None:
+    """Write a model in another layout: BlinkDL's, Hugging Face's, fla's, GGUF."""
+    with _progress_bar() as progress:
+        written = write_model(model, out, to, dtype, tokenizer, force, progress)
+    print(written)
 
 
 @app.command()
@@ -278,28 +315,64 @@ def _console() -> Console:
     return console if console.is_terminal else Console(width=110)
 
 
-def run(arguments: list[str]) -> int:
-    """Run a command; the exit status.  What a person can cause is one line on stderr and 2."""
+@contextlib.contextmanager
+def _arguments() -> Iterator[None]:
+    """A value that a person gave and that will not do is their mistake; elsewhere it is ours."""
     try:
-        app(arguments, prog_name="goose-viz", standalone_mode=False)
+        yield
+    except ValueError as error:
+        raise GooseError(str(error)) from None
+
+
+def run(arguments: list[str]) -> int:
+    """Run a command; the exit status.
+
+    What a person can cause is one line on stderr and 2; Ctrl+C is 130, a reader that has gone 0.
+    What is a fault of the program is 1, with its traceback in a file that the line names.
+    """
+    print_whatever_comes()
+    try:
+        status = app(arguments, prog_name="goose-viz", standalone_mode=False)
+        sys.stdout.flush()
+        return status if isinstance(status, int) else 0
     except typer.Exit as exit_:
         return exit_.exit_code
-    except typer.Abort:
-        return 130
-    except KeyboardInterrupt:
-        return 130
     except BrokenPipeError:
+        stop_writing()
         return 0
-    except (GooseError, ValueError, OSError) as error:
-        print(f"goose-viz: {error}", file=sys.stderr)
-        return 2
+    except (GooseError, OSError) as error:
+        return _say(str(error), 2)
     except MemoryError:
-        print("goose-viz: there is not enough free memory for that", file=sys.stderr)
-        return 2
-    except Exception as error:
+        return _say("there is not enough free memory for that", 2)
+    except (KeyboardInterrupt, Exception) as error:
+        cause = error.__cause__ or error.__context__ if isinstance(error, typer.Abort) else error
+        if isinstance(cause, KeyboardInterrupt):  # typer takes the end of a file for one, too
+            return _say("interrupted", 130)
         show = getattr(error, "show", None)  # click's own usage errors
-        if show is None:
-            raise
-        show()
-        return 2
-    return 0
+        if show is not None:
+            show()
+            return 2
+        return _say(report(cause or error), 1)
+
+
+def report(error: BaseException) -> str:
+    """Keep a fault's traceback in a file; a sentence that names it."""
+    what = f"{type(error).__name__}: {error}".partition("\n")[0]
+    sentence = f"internal error ({what})"
+    try:
+        folder = state_folder()
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"fault-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
+        lines = traceback.format_exception(error)
+        head = f"goose-viz {__version__}, Python {sys.version}\n{sys.argv}\n\n"
+        path.write_text(head + "".join(lines), encoding="utf-8", errors="replace")
+    except OSError:
+        traceback.print_exception(error)
+        return f"{sentence}; please report it with the lines above"
+    return f"{sentence}; please report it with the file {path}"
+
+
+def _say(sentence: str, status: int) -> int:
+    with contextlib.suppress(OSError, ValueError):  # nobody is there to read it
+        print(f"goose-viz: {sentence}", file=sys.stderr)
+    return status

@@ -6,6 +6,8 @@ import os
 import tempfile
 from pathlib import Path
 
+import platformdirs
+
 _PACKAGE = Path(__file__).resolve().parent
 
 
@@ -13,6 +15,11 @@ def assets() -> Path:
     """The folder of what ships with the program: inside a wheel, or beside it in a checkout."""
     inside = _PACKAGE / "assets"
     return inside if inside.is_dir() else _PACKAGE.parent / "assets"
+
+
+def state_folder() -> Path:
+    """Where reports of the program's own faults are kept."""
+    return platformdirs.user_state_path("goose-viz", appauthor=False)
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -28,6 +35,8 @@ def write_whole(path: Path, content: bytes) -> None:
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
+            file.flush()
+            os.fsync(file.fileno())  # or a power cut may leave the name without the content
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)  # mkstemp's 0600 would surprise who shares the file

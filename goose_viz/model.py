@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from goose_viz.checkpoint import read_checkpoint
+from goose_viz.checkpoint import read_checkpoint, resolve
 from goose_viz.config import Config
 from goose_viz.convert import Progress
 from goose_viz.errors import GooseError
@@ -76,10 +77,18 @@ class Model:
         The file's or folder's name.
     source : Path
         Where it was loaded from.
+    notes : tuple of str
+        Sentences on what a person should know of how it was read.
     """
 
     def __init__(
-        self, engine: Engine, tokenizer: Tokenizer, device: str, source: Path, device_words: str
+        self,
+        engine: Engine,
+        tokenizer: Tokenizer,
+        device: str,
+        source: Path,
+        device_words: str,
+        notes: Sequence[str] = (),
     ) -> None:
         self._engine = engine
         self.config = engine.config
@@ -90,7 +99,8 @@ class Model:
         self.nbytes = engine.nbytes
         self.n_parameters = engine.n_parameters
         self.source = source
-        self.name = source.name if source.is_dir() else source.stem
+        self.name = _name(source)
+        self.notes = tuple(notes)
 
     def __repr__(self) -> str:
         """What it is and where it runs."""
@@ -161,6 +171,18 @@ class Model:
         return logits
 
 
+def _name(source: Path) -> str:
+    """What to call a model from there: a file's name, unless many models' files have it."""
+    for place in (source, *source.parents):
+        if place.name.startswith("models--"):  # Hugging Face's cache
+            return place.name.rpartition("--")[2]
+    if source.is_dir():
+        return source.name
+    stem = source.name.split(".")[0]
+    many = ("model", "pytorch_model", "consolidated")
+    return (source.absolute().parent.name or stem) if stem in many else source.stem
+
+
 def _nobody(share: float) -> None:
     """Progress that nobody asked for."""
 
@@ -184,8 +206,8 @@ def load_model(
     Parameters
     ----------
     source : str or path, optional
-        A ``.pth`` or ``.safetensors`` file, a folder, or the name of an embedded model; the
-        embedded demo model when left out.
+        A ``.pth``, ``.safetensors``, ``.st`` or ``.gguf`` file, a folder, or the name of an
+        embedded model; the embedded demo model when left out.
     device : str
         ``"auto"`` takes an NVIDIA card if one can be used, the CPU otherwise; ``"cpu"``;
         ``"cuda"`` or ``"cuda:1"`` …; ``"reference"``, the float64 oracle.
@@ -193,7 +215,8 @@ def load_model(
         ``"auto"`` keeps the checkpoint's own type; ``"fp32"``, ``"bf16"``, ``"fp16"`` and
         ``"int8"`` (with a scale a row) convert.
     tokenizer : str or Tokenizer, optional
-        ``"world"``, ``"bytes"``, ``"ids"`` or a tokenizer.json; found by itself when left out.
+        ``"world"``, ``"bytes"``, ``"ids"``, a tokenizer.json or a vocabulary in RWKV's form; found
+        by itself when left out.
     progress : callable (float, str), optional
         Told the share done, from 0 to 1, and what is going on.
 
@@ -203,27 +226,78 @@ def load_model(
         If the file, the device, the dtype or the tokenizer will not do; the message says why.
     """
     report = progress or (lambda fraction, words: None)
-    _parse_device(device)  # before anything is read
+    parse_device(device)  # before anything is read
     if dtype not in _DTYPES:
         raise GooseError(f"dtype {dtype!r} is unknown; expected one of {', '.join(_DTYPES)}")
-    path, embedded = _find(source)
-    report(0.0, f"opening {path.name}")
+    opened = open_model(source, tokenizer, report)
     try:
-        weights = check_weights(read_checkpoint(path), path)
-        V = weights.config.vocab_size
+        engine, device, words = build_engine(opened.weights, device, dtype, report)
+    except MemoryError:
+        raise _too_large(opened.path) from None
+    report(1.0, "ready")
+    return Model(engine, opened.tokenizer, device, opened.path, words, opened.notes)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A model whose file was looked at and found whole; no number was converted yet.
+
+    Attributes
+    ----------
+    weights : Weights
+    tokenizer : Tokenizer
+    path : Path
+        What was asked for: a file, a folder.
+    notes : tuple of str
+        Sentences on what a person should know of how it was read.
+    """
+
+    weights: Weights
+    tokenizer: Tokenizer
+    path: Path
+    notes: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """What to call it."""
+        return _name(self.path)
+
+
+def open_model(
+    source: str | os.PathLike[str] | None,
+    tokenizer: str | Tokenizer | None,
+    report: Progress | None = None,
+) -> Opened:
+    """Find a model, map its file, check its shapes and choose its tokenizer.
+
+    Raises
+    ------
+    GooseError
+        If the file or the tokenizer will not do; the message says why.
+    """
+    path, embedded = _find(source)
+    if report is not None:
+        report(0.0, f"opening {path.name}")
+    try:
+        checkpoint, place = read_checkpoint(path), resolve(path)
+        weights = check_weights(checkpoint, place)
+        V, notes = weights.config.vocab_size, list(weights.notes)
         if tokenizer is None:
-            chosen = choose_tokenizer(path, V)
+            beside = place if path.is_file() else place.parent
+            chosen = choose_tokenizer(beside, V, checkpoint.vocabulary, notes)
         else:
             chosen = named_tokenizer(tokenizer, V) if isinstance(tokenizer, str) else tokenizer
-        engine, device, words = build_engine(weights, device, dtype, report)
     except MemoryError:
-        raise GooseError(
-            f"{path.name} does not fit into the free memory; try dtype='bf16', or a smaller model"
-        ) from None
+        raise _too_large(path) from None
     if embedded:
         chosen.start_token = 0
-    report(1.0, "ready")
-    return Model(engine, chosen, device, path, words)
+    return Opened(weights, chosen, path, tuple(notes))
+
+
+def _too_large(path: Path) -> GooseError:
+    return GooseError(
+        f"{path.name} does not fit into the free memory; try dtype='bf16', or a smaller model"
+    )
 
 
 def build_engine(
@@ -236,7 +310,7 @@ def build_engine(
     GooseError
         If the device or the dtype will not do.
     """
-    kind, ordinal = _parse_device(device)
+    kind, ordinal = parse_device(device)
     if kind == "reference":
         from goose_viz.reference import ReferenceEngine
 
@@ -264,7 +338,7 @@ def build_engine(
     return CpuEngine(weights, dtype, report), "cpu", words
 
 
-def _parse_device(device: str) -> tuple[str, int]:
+def parse_device(device: str) -> tuple[str, int]:
     """("auto", "cpu", "cuda" or "reference", number of the card)."""
     kind, _, number = device.partition(":")
     if kind in ("auto", "cpu", "reference", "cuda") and not number and device == kind:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 
-#: What the answer begins with: plainly, with thinking aloud, or with the thinking skipped.
+#: What the answer begins with: plainly, with thinking aloud, or with the thinking skipped, in the
+#: form that the first G1 models were trained with and in that of the later ones.  None ends in
+#: ``>``: the token that completes the tag is the model's to write.
 _ANSWERS = {
     "chat": "Assistant:",
     "think": "Assistant: <think",
     "fast": "Assistant: <think>\n</think",
+    "fake": "Assistant: <think></think",
 }
 TEMPLATES = tuple(_ANSWERS)
 
@@ -19,7 +22,7 @@ def apply_template(template: str, text: str, system: str = "") -> str:
     Parameters
     ----------
     template : str
-        ``"chat"``, ``"think"`` or ``"fast"``.
+        ``"chat"``, ``"think"``, ``"fast"`` or ``"fake"``.
     text : str
         What the user says; runs of newlines become one, since two end a turn.
     system : str

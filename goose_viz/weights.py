@@ -29,12 +29,15 @@ class Weights:
         How the file keeps its big matrices: ``"fp32"``, ``"bf16"``, ``"fp16"`` or ``"fp64"``.
     source : Path
         The file or folder that they are read from.
+    notes : tuple of str
+        What a person should know of how they were read.
     """
 
     config: Config
     tensors: dict[str, Tensor]
     kind: str
     source: Path
+    notes: tuple[str, ...] = ()
 
     @property
     def n_parameters(self) -> int:
@@ -106,8 +109,8 @@ def check_weights(checkpoint: Checkpoint, source: Path) -> Weights:
         If a tensor is missing, unknown, or of a shape that contradicts the others or the
         config.json.
     """
-    tensors = checkpoint.tensors
-    config = _infer(checkpoint)
+    tensors, strays = _without_strays(checkpoint.tensors)
+    config, tensors = _infer(checkpoint, tensors)
     shapes = expected_shapes(config)
     canonical = {}
     for name, shape in shapes.items():
@@ -125,11 +128,56 @@ def check_weights(checkpoint: Checkpoint, source: Path) -> Weights:
                 f"the tensor {name} is not part of RWKV-7 (x070); expected {len(shapes)} tensors "
                 "from emb.weight to head.weight and no others"
             )
-    return Weights(config, canonical, tensors["blocks.0.att.receptance.weight"].kind, source)
+    kind = checkpoint.kind or tensors["blocks.0.att.receptance.weight"].kind
+    return Weights(config, canonical, kind, source, (*checkpoint.notes, *strays))
 
 
-def _infer(checkpoint: Checkpoint) -> Config:
-    tensors = checkpoint.tensors
+def _without_strays(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """The tensors without those of fragments behind the last block, and a note of these.
+
+    Merged adapters leave a few tensors under a block's number that the model does not have.  Where
+    most of a block is there, it is the rest that is missing.
+    """
+    blocks: dict[int, set[str]] = {}
+    for name in tensors:
+        if m := re.match(r"blocks\.(\d+)\.(.+)", name):
+            blocks.setdefault(int(m[1]), set()).add(m[2])
+    matrices = {"att.receptance.weight", "att.output.weight", "ffn.key.weight", "ffn.value.weight"}
+    fragments = {
+        i
+        for i, names in blocks.items()
+        if i > 0 and not names & matrices and 2 * len(names) < len(blocks.get(0, ()))
+    }
+    real = max(blocks.keys() - fragments, default=-1) + 1
+    strays = {i for i in fragments if i >= real}
+    if not strays:
+        return tensors, ()
+    kept = {
+        name: tensor
+        for name, tensor in tensors.items()
+        if not (m := re.match(r"blocks\.(\d+)\.", name)) or int(m[1]) not in strays
+    }
+    words = (
+        f"{len(tensors) - len(kept)} stray tensors under blocks.{min(strays)} are left out: the "
+        f"model has {real} blocks"
+    )
+    return kept, (words,)
+
+
+def _heads(tensors: dict[str, Tensor], claims: dict[str, float]) -> dict[str, Tensor]:
+    """The tensors with r_k as (H, N): some layouts keep it flat and tell the head size apart."""
+    size = int(claims.get("head_size", 0))
+    changed = {}
+    for name, tensor in tensors.items():
+        if name.endswith("att.r_k"):
+            (*others, width) = tensor.shape or (0,)
+            if math.prod(others) == 1 and size > 0 and width % size == 0:
+                changed[name] = tensor.reshaped((width // size, size))
+    return tensors | changed
+
+
+def _infer(checkpoint: Checkpoint, tensors: dict[str, Tensor]) -> tuple[Config, dict[str, Tensor]]:
+    tensors = _heads(tensors, checkpoint.claims)
     blocks = {int(m[1]) for n in tensors if (m := re.match(r"blocks\.(\d+)\.", n))}
     if not blocks:
         raise CheckpointError(
@@ -162,16 +210,19 @@ def _infer(checkpoint: Checkpoint) -> Config:
     )
     claims = dict(checkpoint.claims)
     eps = claims.pop("layer_norm_eps", LAYER_NORM_EPS)
-    if checkpoint.source_format == "fla":  # there the head size has a say in it
-        config = replace(config, layer_norm_eps=eps, group_norm_eps=head_size * eps)
+    group_eps = claims.pop("group_norm_eps", head_size * eps)
+    if checkpoint.source_format in ("fla", "hf"):  # there the head size has a say in it
+        config = replace(config, layer_norm_eps=eps, group_norm_eps=group_eps)
+    elif not math.isclose(eps, LAYER_NORM_EPS, rel_tol=1e-6):  # a header keeps it as float32
+        config = replace(config, layer_norm_eps=eps)
     for attribute, claimed in claims.items():
         actual = getattr(config, attribute)
         if claimed != actual and not (attribute == "rank_value" and n_layer == 1):
             raise CheckpointError(
-                f"config.json says {attribute} {claimed:g}, the tensors' shapes say {actual}; one "
-                "of the two belongs to another model"
+                f"{checkpoint.claimed_by} says {attribute} {claimed:g}, the tensors' shapes say "
+                f"{actual}; one of the two belongs to another model"
             )
-    return config
+    return config, tensors
 
 
 def _need(tensors: dict[str, Tensor], name: str, ndim: int | None = None) -> Tensor:

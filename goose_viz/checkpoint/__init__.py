@@ -4,10 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from goose_viz.checkpoint import fla, names, pth, safetensors_file
+import numpy as np
+
+from goose_viz.checkpoint import folder, gguf_file, names, pth, safetensors_file
 from goose_viz.checkpoint.tensor import Tensor
 from goose_viz.errors import CheckpointError
+
+#: What each source format is, in words.
+FORMATS = {
+    "pth": ".pth, as PyTorch saves it",
+    "safetensors": "safetensors in BlinkDL's names",
+    "hf": "Hugging Face Transformers' layout",
+    "fla": "flash-linear-attention's layout",
+    "gguf": "GGUF",
+    "web-rwkv": "safetensors as web-rwkv and Ai00 have them",
+    "random": "random weights",
+}
 
 
 @dataclass(frozen=True)
@@ -18,72 +32,119 @@ class Checkpoint:
     ----------
     tensors : dict of str to Tensor
     source_format : str
-        ``"pth"``, ``"safetensors"`` or ``"fla"``.
+        One of `FORMATS`.
     claims : dict of str to float
-        What a config.json beside the weights says of the sizes; the shapes must agree.
+        What a config.json beside the weights, or the file's header, says of the sizes; the shapes
+        must agree.
+    claimed_by : str
+        Who says so.
+    kind : str or None
+        The float type to compute with that suits quantised matrices; None for others.
+    notes : tuple of str
+        What a person should know of how the file was read.
+    vocabulary : dict
+        The vocabulary inside a GGUF, as it lies there; empty for other files.
     """
 
     tensors: dict[str, Tensor]
     source_format: str
     claims: dict[str, float] = field(default_factory=dict)
+    claimed_by: str = "config.json"
+    kind: str | None = None
+    notes: tuple[str, ...] = ()
+    vocabulary: dict[str, Any] = field(default_factory=dict)
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Read a ``.pth`` or ``.safetensors`` file, or a folder that holds a model.
+    """Read a ``.pth``, ``.safetensors`` or ``.gguf`` file, or a folder that holds a model.
 
     Raises
     ------
     CheckpointError
         If there is no such file, the file is damaged, or it is not RWKV-7; the message says which.
     """
-    if path.is_dir():
-        return _read_folder(path)
-    if not path.exists():
-        raise CheckpointError(f"{path}: there is no such file or folder")
+    path = resolve(path)
+    if path.name.endswith(".index.json"):
+        return _canonical(path, folder.read_shards(path), "safetensors")
     kind = _sniff(path)
     if kind == "zip":
         return _canonical(path, pth.read(path), "pth")
-    tensors = safetensors_file.read(path)[0]
-    if names.is_fla(tensors):  # the folder around it knows its other shards and its epsilon
-        config = path.parent / "config.json"
-        if fla.is_shard(path):
-            return _read_folder(path.parent)
-        claims = fla.claims(fla.read_json(config)) if config.exists() else {}
-        return _canonical(path, tensors, "safetensors", claims)
-    return _canonical(path, tensors, "safetensors")
+    if kind == "gguf":
+        return _from_gguf(path)
+    return _canonical(path, safetensors_file.read(path)[0], "safetensors")
 
 
-def _read_folder(path: Path) -> Checkpoint:
-    config = path / "config.json"
-    if config.exists() and any(path.glob("*.safetensors")):
-        claims = fla.claims(fla.read_json(config))
-        return _canonical(path, fla.read_tensors(path), "safetensors", claims)
-    candidates = sorted(p for p in path.iterdir() if p.suffix in (".pth", ".safetensors"))
-    if len(candidates) == 1:
-        return read_checkpoint(candidates[0])
-    found = "no model file" if not candidates else ", ".join(p.name for p in candidates)
-    raise CheckpointError(
-        f"{path}: found {found}; expected one .pth or .safetensors, or a Hugging Face folder with "
-        "config.json"
+def resolve(path: Path) -> Path:
+    """The file that a path stands for: a folder's model, a shard's index.
+
+    Raises
+    ------
+    CheckpointError
+        If there is no such file, or a folder that does not say which of its files is the model.
+    """
+    if path.is_dir():
+        path = folder.newest_snapshot(path) or path
+        return folder.model_file(path)
+    if not path.exists():
+        raise CheckpointError(f"{path}: there is no such file or folder")
+    return folder.index_of(path) or path
+
+
+def _canonical(path: Path, tensors: dict[str, Tensor], source: str) -> Checkpoint:
+    """A file's tensors under BlinkDL's names, and what the config.json beside it says."""
+    if not tensors:
+        raise CheckpointError(f"{path.name}: holds no float tensors; expected RWKV-7 weights")
+    config = path.parent / "config.json"
+    notes: tuple[str, ...] = ()
+    try:
+        names.refuse_others(tensors)
+        tensors, prefix = names.unwrapped(tensors)
+        tensors = names.without_bookkeeping(tensors)
+        if names.is_fla(tensors):
+            tensors, source = names.from_fla(tensors), "fla"
+        elif "rwkv7" in prefix.split("."):
+            source = "hf"
+        else:
+            tensors, words = names.turn_low_rank(tensors, path.suffix)
+            if words:
+                source, notes = "web-rwkv", (words,)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path.name}: {error}") from None
+    says = folder.read_json(config) if source in ("fla", "hf") and config.exists() else {}
+    if source == "hf":
+        tensors = _as_configured(tensors, says)
+    return Checkpoint(tensors, source, folder.claims(says), notes=notes)
+
+
+def _as_configured(tensors: dict[str, Tensor], config: dict[str, object]) -> dict[str, Tensor]:
+    """What Transformers leaves out of a file: a tied head, norms' biases that are zero."""
+    out = dict(tensors)
+    if config.get("tie_word_embeddings") and "emb.weight" in out:
+        out.setdefault("head.weight", out["emb.weight"])
+    if config.get("norm_bias") is False:
+        for name, tensor in tensors.items():
+            if name.endswith(".weight") and len([n for n in tensor.shape if n != 1]) == 1:
+                bias = Tensor(np.zeros_like(tensor.bits), tensor.kind)
+                out.setdefault(f"{name.removesuffix('.weight')}.bias", bias)
+    return out
+
+
+def _from_gguf(path: Path) -> Checkpoint:
+    file = gguf_file.read(path)
+    quantised = [t for t in file.types if t not in ("F64", "F32", "F16", "BF16")]
+    return Checkpoint(
+        file.tensors,
+        "gguf",
+        file.claims,
+        claimed_by="its header",
+        kind="fp16" if quantised else None,
+        notes=(f"matrices stored as {', '.join(file.types)}",),
+        vocabulary=file.vocabulary,
     )
 
 
-def _canonical(
-    path: Path, tensors: dict[str, Tensor], source: str, claims: dict[str, float] | None = None
-) -> Checkpoint:
-    if not tensors:
-        raise CheckpointError(f"{path.name}: holds no float tensors; expected RWKV-7 weights")
-    try:
-        names.refuse_others(tensors)
-        if names.is_fla(tensors):
-            tensors, source = names.from_fla(tensors), "fla"
-    except CheckpointError as error:
-        raise CheckpointError(f"{path.name}: {error}") from None
-    return Checkpoint(tensors, source, claims or {})
-
-
 def _sniff(path: Path) -> str:
-    """``"zip"`` or ``"safetensors"`` by the first bytes, whatever the file is called."""
+    """``"zip"``, ``"gguf"`` or ``"safetensors"`` by the first bytes; names may lie."""
     with path.open("rb") as file:
         head = file.read(256)
     if not head:
@@ -101,16 +162,17 @@ def _sniff(path: Path) -> str:
     if head.startswith(b"PK\x03\x04"):
         return "zip"
     if head.startswith(b"GGUF"):
-        raise CheckpointError(
-            f"{path.name}: a GGUF file, which this version does not read; use the .pth or "
-            ".safetensors of the same model"
-        )
+        return "gguf"
     if len(head) > 8 and head[8:9] == b"{":
         return "safetensors"
-    if path.suffix == ".safetensors":
+    if path.suffix in (".safetensors", ".st"):
         raise CheckpointError(
             f"{path.name}: does not begin like a safetensors file; it may be truncated, download "
             "it again"
+        )
+    if path.suffix == ".gguf":
+        raise CheckpointError(
+            f"{path.name}: does not begin like a GGUF file; it may be truncated, download it again"
         )
     if path.suffix in (".pth", ".pt"):
         raise CheckpointError(
@@ -118,5 +180,5 @@ def _sniff(path: Path) -> str:
             "it was downloaded, download it again; if it is older, save it again with torch.save"
         )
     raise CheckpointError(
-        f"{path.name}: neither a .pth nor a .safetensors file; expected an RWKV-7 model"
+        f"{path.name}: neither a .pth nor a .safetensors nor a .gguf file; expected an RWKV-7 model"
     )

@@ -1,15 +1,15 @@
-"""The dialects of tensor names, and the generations that are not RWKV-7.
-
-Everything behind this file knows one set of names, BlinkDL's: ``blocks.0.att.x_r`` and so on.
-"""
+"""Which layout do the names belong to, what stands around them, and is it RWKV-7 at all."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
 
+from goose_viz.checkpoint.tables import LOW_RANK, flash_linear_attention
 from goose_viz.checkpoint.tensor import Tensor
 from goose_viz.errors import CheckpointError
+
+Tensors = dict[str, Tensor]
 
 #: Patterns that all occur among the tensors' names -> what the file is instead.  The first speaks.
 _OTHERS: tuple[tuple[tuple[str, ...], str], ...] = (
@@ -26,22 +26,16 @@ _OTHERS: tuple[tuple[tuple[str, ...], str], ...] = (
     ((r"self_attn\.|attn\.q_proj|h\.\d+\.attn",), "a transformer or a hybrid with attention"),
 )
 
-_FLA_BLOCK = {
-    "pre_norm": "ln0",
-    "attn_norm": "ln1",
-    "ffn_norm": "ln2",
-    "attn.g_norm": "att.ln_x",
-    "attn.r_proj": "att.receptance",
-    "attn.k_proj": "att.key",
-    "attn.v_proj": "att.value",
-    "attn.o_proj": "att.output",
-    "ffn.key": "ffn.key",
-    "ffn.value": "ffn.value",
-}
-_FLA_VECTORS = {
-    f"attn.{n}": f"att.{n}" for n in ["x_r", "x_w", "x_k", "x_v", "x_a", "x_g", "k_k", "k_a", "r_k"]
-}
-_FLA_VECTORS["ffn.x_k"] = "ffn.x_k"
+#: What torch.compile and the sharding wrappers put between the parts of a name.
+_INSERTED = re.compile(r"(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+#: Where a model's own names begin, whatever a trainer put before them.
+_BEGIN = re.compile(r"(?:^|(?<=\.))(?:blocks|layers)\.\d+\.")
+_OUTER = ("emb.", "head.", "ln_out.", "embeddings.", "lm_head.", "norm.")
+#: What trainers keep beside the weights; nothing of it is a weight.
+_BOOKKEEPING = re.compile(
+    r"^(optimizer|optim|ema|lr_scheduler|scheduler|scaler|loss|step|steps|global_step|epoch|rng|"
+    r"random|args|hyper_parameters|config)\w*(\.|$)"
+)
 
 
 def refuse_others(names: Iterable[str]) -> None:
@@ -62,42 +56,102 @@ def refuse_others(names: Iterable[str]) -> None:
         )
 
 
+def looks_like_a_model(names: Iterable[str]) -> bool:
+    """Whether some name is one of a stack of blocks, behind whatever prefix."""
+    return any(_BEGIN.search(name) for name in names)
+
+
+def unwrapped(tensors: Tensors) -> tuple[Tensors, str]:
+    """The tensors without what trainers and libraries put before their names, and what that was.
+
+    Raises
+    ------
+    CheckpointError
+        If the file holds several models, or two tensors of one name.
+    """
+    plain = {_INSERTED.sub("", name): tensor for name, tensor in tensors.items()}
+    prefixes = {name[: m.start()] for name in plain if (m := _BEGIN.search(name))}
+    real = sorted(p for p in prefixes if not _BOOKKEEPING.match(p))
+    if len(real) > 1:
+        raise CheckpointError(
+            f"it holds {len(real)} models, under {' and '.join(repr(p) for p in real)}; keep one "
+            "of them"
+        )
+    prefix = real[0] if real else ""
+    words = prefix.split(".")[:-1]
+    n = len(words) + 1
+    before = {".".join([*words[i:j], ""]) for i in range(n) for j in range(i + 1, n)}
+    out: Tensors = {}
+    for name, tensor in plain.items():
+        short = name
+        for start in sorted(before, key=len, reverse=True):
+            rest = name.removeprefix(start)
+            if rest != name and (_BEGIN.match(rest) or rest.startswith(_OUTER)):
+                short = rest
+                break
+        if short in out:
+            raise CheckpointError(f"it holds two tensors that mean {short}; keep one of them")
+        out[short] = tensor
+    return out, prefix
+
+
+def without_bookkeeping(tensors: Tensors) -> Tensors:
+    """The tensors without those that a trainer keeps beside the weights."""
+    return {
+        name: tensor
+        for name, tensor in tensors.items()
+        if not (_BOOKKEEPING.match(name) or tensor.shape in ((), (1,)))
+    }
+
+
 def is_fla(names: Iterable[str]) -> bool:
-    """Whether the names are those of flash-linear-attention / Hugging Face."""
-    return any(name.startswith("model.layers.") for name in names)
+    """Whether the names, without prefixes, are those of flash-linear-attention."""
+    return any(name.startswith("layers.") for name in names)
 
 
-def from_fla(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def from_fla(tensors: Tensors) -> Tensors:
     """Rename and transpose flash-linear-attention tensors into BlinkDL's."""
-    out: dict[str, Tensor] = {}
+    layers = [int(m[1]) for name in tensors if (m := re.match(r"layers\.(\d+)\.", name))]
+    table = flash_linear_attention(max(layers) + 1)
+    out: Tensors = {}
     for name, tensor in tensors.items():
-        if name == "model.embeddings.weight":
-            out["emb.weight"] = tensor
-        elif name == "lm_head.weight":
-            out["head.weight"] = tensor
-        elif name.startswith("model.norm."):
-            out["ln_out." + name.removeprefix("model.norm.")] = tensor
-        elif match := re.fullmatch(r"model\.layers\.(\d+)\.(.+)", name):
-            out |= _fla_layer(f"blocks.{match[1]}.", match[2], tensor)
+        if match := re.fullmatch(r"layers\.(\d+)\.attn\.x_x", name):
+            rows = tensor.reshaped((6, -1))
+            for i, c in enumerate("rwkvag"):
+                out[f"blocks.{match[1]}.att.x_{c}"] = Tensor(rows.bits[i], rows.kind)
+        elif name in table:
+            ours, turned = table[name]
+            out[ours] = tensor.transposed() if turned else tensor
         else:
             raise CheckpointError(f"the tensor {name} is not part of RWKV-7 in this format")
     out.setdefault("head.weight", out.get("emb.weight", tensor))  # tied embeddings
     return out
 
 
-def _fla_layer(block: str, name: str, tensor: Tensor) -> dict[str, Tensor]:
-    if name in _FLA_VECTORS:
-        return {block + _FLA_VECTORS[name]: tensor}
-    if name == "attn.x_x":
-        rows = tensor.reshaped((6, -1))
-        return {
-            f"{block}att.x_{c}": Tensor(rows.bits[i], rows.kind) for i, c in enumerate("rwkvag")
-        }
-    if match := re.fullmatch(r"attn\.([wavg])_lora\.lora\.(0\.weight|2\.weight|2\.bias)", name):
-        number = {"0.weight": "1", "2.weight": "2", "2.bias": "0"}[match[2]]
-        matrix = tensor if number == "0" else tensor.transposed()
-        return {f"{block}att.{match[1]}{number}": matrix}
-    stem, _, kind = name.rpartition(".")
-    if stem in _FLA_BLOCK and kind in ("weight", "bias"):
-        return {f"{block}{_FLA_BLOCK[stem]}.{kind}": tensor}
-    raise CheckpointError(f"the tensor {block}{name} is not part of RWKV-7 in this format")
+def turn_low_rank(tensors: Tensors, ending: str) -> tuple[Tensors, str]:
+    """Low-rank matrices as BlinkDL has them, and in words what was turned for it; often nothing.
+
+    web-rwkv's files keep the eight of a block transposed, (rank, D) and (D, rank).  The shapes
+    decide; where a rank equals the width they cannot: then what the file's others say, then the
+    file's ending, ``.st`` being web-rwkv's.
+    """
+    width = tensors["emb.weight"].shape[-1] if "emb.weight" in tensors else 0
+    doubtful, turned, plain = [], [], []
+    for name, tensor in tensors.items():
+        kind = name.rpartition(".")[2]
+        if kind not in LOW_RANK or len(tensor.shape) != 2 or width not in tensor.shape:
+            continue
+        if tensor.shape == (width, width):
+            doubtful.append(name)
+        elif (tensor.shape[0] == width) == (kind[1] == "1"):
+            plain.append(name)
+        else:
+            turned.append(name)
+    by_ending = ending == ".st"
+    if doubtful and (turned or (by_ending and not plain)):
+        turned += doubtful
+    if not turned:
+        return tensors, ""
+    why = " (its ranks equal its width, so the ending .st says it)" if turned == doubtful else ""
+    changed = {name: tensors[name].transposed() for name in turned}
+    return tensors | changed, f"low-rank matrices lie transposed, as web-rwkv keeps them{why}"

@@ -14,12 +14,14 @@ import pickle
 import struct
 import zipfile
 from collections import OrderedDict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from goose_viz.checkpoint.names import looks_like_a_model
 from goose_viz.checkpoint.pickle_scan import scan
 from goose_viz.checkpoint.tensor import Tensor
 from goose_viz.errors import CheckpointError
@@ -41,6 +43,46 @@ _STORAGES: dict[str, tuple[str, str]] = {
     "UInt64Storage": ("int", "u8"),
     "BoolStorage": ("int", "?"),
 }
+#: What trainers put beside the weights and what is skipped without being built: (module, name).
+_INERT = {
+    "argparse": ("Namespace",),
+    "types": ("SimpleNamespace",),
+    "collections": ("defaultdict", "deque"),
+    "_codecs": ("encode",),  # how old protocols write bytes
+    "__builtin__": ("set", "frozenset", "complex", "bytearray", "slice", "range", "object",
+                    "dict", "list", "tuple", "int", "long", "float", "bool", "str", "unicode"),
+    "datetime": ("datetime", "date", "time", "timedelta", "timezone"),
+    "pathlib": ("Path", "PosixPath", "WindowsPath", "PurePath", "PurePosixPath",
+                "PureWindowsPath"),
+    "numpy": ("dtype", "ndarray", "bool_", "float16", "float32", "float64", "int8", "int16",
+              "int32", "int64", "uint8", "uint16", "uint32", "uint64", "complex64", "str_"),
+    "numpy.core.multiarray": ("scalar", "_reconstruct"),
+    "numpy.core.numeric": ("_frombuffer",),
+    "torch": ("Size", "device", "layout", "memory_format", "float16", "bfloat16", "float32",
+              "float64", "half", "float", "double", "int8", "int16", "int32", "int64", "uint8",
+              "bool", "complex64", "complex128", "ComplexFloatStorage", "ComplexDoubleStorage",
+              "QInt8Storage", "QUInt8Storage", "QInt32Storage", "UntypedStorage",
+              "Float8_e4m3fnStorage", "Float8_e5m2Storage"),
+    "torch.storage": ("UntypedStorage", "TypedStorage"),
+    "torch.serialization": ("_get_layout",),
+    "torch._utils": ("_rebuild_sparse_tensor", "_rebuild_sparse_csr_tensor", "_rebuild_qtensor",
+                     "_rebuild_tensor_v3", "_rebuild_device_tensor_from_numpy",
+                     "_rebuild_meta_tensor_no_storage", "_rebuild_nested_tensor"),
+    "lightning.fabric.utilities.data": ("AttributeDict",),
+    "lightning_fabric.utilities.data": ("AttributeDict",),
+    "pytorch_lightning.utilities.parsing": ("AttributeDict",),
+}  # fmt: skip
+_SAME = {"builtins": "__builtin__", "numpy._core": "numpy.core", "copy_reg": "copyreg"}
+#: What nothing that describes data asks for: whoever loads it the usual way has it run.
+_UNSAFE = (
+    "os", "posix", "nt", "sys", "subprocess", "builtins", "__builtin__", "shutil", "socket", "pty",
+    "runpy", "importlib", "ctypes", "webbrowser", "code", "pickle", "_pickle", "operator", "timeit",
+    "functools", "asyncio", "multiprocessing", "threading", "signal", "tempfile", "urllib", "http",
+    "requests", "platform", "commands", "marshal", "inspect", "pdb", "bdb", "pip", "ast",
+)  # fmt: skip
+#: Keys under which trainers put the weights, the likelier first.
+_WRAPPERS = ("state_dict", "model", "module", "model_state_dict", "weights")
+_WRAPPED = 5  # dictionaries in dictionaries, at most
 _MAX_PICKLE = 64 << 20  # bytes; a description of 10,000 tensors takes some 2 MB
 
 
@@ -86,12 +128,14 @@ class _RebuildTensor(_Name):
 
     def __call__(
         self,
-        storage: tuple[str, NDArray[np.generic]],
+        storage: tuple[str, NDArray[np.generic]] | _Skipped,
         offset: int,
         size: tuple[int, ...],
         stride: tuple[int, ...],
         *_ignored: object,  # requires_grad, backward hooks, metadata
-    ) -> _Found:
+    ) -> _Found | _Skipped:
+        if isinstance(storage, _Skipped):  # complex numbers, say
+            return storage
         kind, flat = storage
         if len(size) != len(stride) or min((*size, *stride, offset, 0)) < 0:
             raise CheckpointError(f"a tensor has the impossible shape {size} with strides {stride}")
@@ -114,6 +158,20 @@ class _RebuildParameter(_Name):
         return data
 
 
+class _Skipped:
+    """Stands for anything that is no tensor: made of whatever arguments, filled with whatever."""
+
+    __slots__ = ()
+
+    def __new__(cls, *_: object, **__: object) -> _Skipped:
+        return object.__new__(cls)
+
+    def _nothing(*_: object) -> None:
+        """Takes in, keeps nothing."""
+
+    __setstate__ = __setitem__ = append = extend = add = update = _nothing
+
+
 class _Unpickler(pickle.Unpickler):
     def __init__(self, file: io.BytesIO, storages: _Storages) -> None:
         super().__init__(file, encoding="utf-8")
@@ -124,17 +182,32 @@ class _Unpickler(pickle.Unpickler):
             return OrderedDict
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
             return _RebuildTensor(name)
-        if (module, name) == ("torch._utils", "_rebuild_parameter"):
+        if module == "torch._utils" and name in (
+            "_rebuild_parameter", "_rebuild_parameter_with_state"
+        ):  # fmt: skip
             return _RebuildParameter(name)
         if module == "torch" and name in _STORAGES:
             return _StorageType(name)
+        known = module
+        for new, old in _SAME.items():
+            known = old + known.removeprefix(new) if known.startswith(new) else known
+        if name in _INERT.get(known, ()) or (known == "numpy.dtypes" and name.isidentifier()):
+            return _Skipped
+        asked = f"its pickle asks for {module}.{name}"
+        if module.partition(".")[0] in _UNSAFE:
+            raise CheckpointError(
+                f"{asked}, which runs code in programs that load it without looking; nothing was "
+                "run here, do not trust this file"
+            )
         raise CheckpointError(
-            f"its pickle asks for {module}.{name}, which no weights file needs; nothing was run, "
-            "but do not trust this file"
+            f"{asked}, which describes no tensor, so nothing was made of it; save the weights "
+            "alone: torch.save(model.state_dict(), path)"
         )
 
-    def persistent_load(self, pid: Any) -> tuple[str, NDArray[np.generic]]:
+    def persistent_load(self, pid: Any) -> tuple[str, NDArray[np.generic]] | _Skipped:
         tag, storage_type, key, _device, n_items = pid
+        if tag == "storage" and storage_type is _Skipped:
+            return _Skipped()
         if tag != "storage" or not isinstance(storage_type, _StorageType):
             raise CheckpointError(f"its pickle refers to {tag!r} where a storage belongs")
         return storage_type.kind, self._storages.array(str(key), storage_type.item, int(n_items))
@@ -223,15 +296,31 @@ def _read(path: Path, archive: zipfile.ZipFile) -> dict[str, Tensor]:
     stream = archive.read(description)
     scan(stream)
     content = _Unpickler(io.BytesIO(stream), storages).load()
-    for key in ("state_dict", "model"):  # trainers wrap the weights so
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    if not isinstance(content, dict):
+    found = list(_dictionaries(content))
+    if not found:
         raise CheckpointError(
             f"it holds one {type(content).__name__} where a dictionary of tensors belongs"
         )
-    return {
-        name: found.tensor
-        for name, found in content.items()
-        if isinstance(name, str) and isinstance(found, _Found) and found.tensor.kind != "int"
-    }
+    with_blocks = (tensors for tensors in found if looks_like_a_model(tensors))
+    return next(with_blocks, None) or next(filter(None, found), {})
+
+
+def _dictionaries(content: Any) -> Iterator[dict[str, Tensor]]:
+    """The float tensors of each dictionary, outer before inner, likely wrappers before others."""
+    level = [content]
+    for _ in range(_WRAPPED):
+        inner: list[Any] = []
+        for held in level:
+            if isinstance(held, dict):
+                yield {
+                    name: value.tensor
+                    for name, value in held.items()
+                    if isinstance(name, str)
+                    and isinstance(value, _Found)
+                    and value.tensor.kind != "int"
+                }
+                likely = [held[key] for key in _WRAPPERS if key in held]
+                inner += [*likely, *(v for k, v in held.items() if k not in _WRAPPERS)]
+            elif isinstance(held, list | tuple):
+                inner += held
+        level = [held for held in inner if isinstance(held, dict | list | tuple)]

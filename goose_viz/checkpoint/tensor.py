@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,11 +17,10 @@ STORAGE: dict[str, np.dtype[Any]] = {
 }
 
 
-@dataclass(frozen=True)
 class Tensor:
     """Bits of one kind.
 
-    Attributes
+    Parameters
     ----------
     bits : ndarray
         Any shape, dtype ``STORAGE[kind]``; often a view into a memory-mapped file, not contiguous.
@@ -30,13 +28,28 @@ class Tensor:
         ``"fp64"``, ``"fp32"``, ``"fp16"`` or ``"bf16"``.
     """
 
-    bits: NDArray[np.generic]
-    kind: str
+    def __init__(self, bits: NDArray[np.generic], kind: str) -> None:
+        self._bits = bits
+        self.kind = kind
+
+    @property
+    def bits(self) -> NDArray[np.generic]:
+        """The numbers as they are stored."""
+        return self._bits
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Lengths along each axis."""
-        return self.bits.shape
+        return self._bits.shape
+
+    @property
+    def whole(self) -> bool:
+        """Whether rows can be had only by working all of them out."""
+        return False
+
+    def rows(self, begin: int, end: int) -> Tensor:
+        """Some of the rows."""
+        return Tensor(self.bits[begin:end], self.kind)
 
     def transposed(self) -> Tensor:
         """The matrix with its axes exchanged (a view)."""

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from goose_viz.config import Config
 from goose_viz.compiled import compiled
+from goose_viz.config import Config
 from goose_viz.cpu.layout import MATRICES, VECTORS, Packed, Place, Scales, ranks
 
 Array = NDArray[np.float32]

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from goose_viz.compiled import compiled
 from goose_viz.config import Config
 from goose_viz.cpu.arithmetic import (
     ZERO,
@@ -31,7 +32,6 @@ from goose_viz.cpu.arithmetic import (
     tanh,
 )
 from goose_viz.cpu.blocks import SHARES, model_of, scratch_of
-from goose_viz.compiled import compiled
 from goose_viz.cpu.lanes import (
     FAR,
     LINE,

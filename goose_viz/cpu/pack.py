@@ -42,17 +42,19 @@ class _Piece(NamedTuple):
     """Rows of one matrix."""
 
     name: str
-    source: Tensor  # (rows, width), mapped
-    target: NDArray[Any]
-    scales: NDArray[np.float32]  # (rows,), or empty
+    source: Tensor  # (rows, width) of the whole matrix, mapped
+    begin: int
+    target: NDArray[Any]  # (n, width)
+    scales: NDArray[np.float32]  # (n,), or empty
 
     def write(self, dtype: str, weights: Weights) -> int:
         """Convert; how many numbers there were."""
-        weights.check_finite(self.name, self.source)
+        rows = self.source.rows(self.begin, self.begin + len(self.target))
+        weights.check_finite(self.name, rows)
         if dtype == "int8":
-            self.target[...], self.scales[...] = quantise(self.source.float32())
+            self.target[...], self.scales[...] = quantise(rows.float32())
         else:
-            self.target[...] = convert(self.source, dtype)
+            self.target[...] = convert(rows, dtype)
         return self.target.size
 
 
@@ -82,10 +84,10 @@ def pack(weights: Weights, dtype: str, m: Packed, threads: int, progress: Progre
 
 def _cut(name: str, source: Tensor, target: Any, scales: Any) -> Iterator[_Piece]:
     rows, width = source.shape
-    step = max(1, _PIECE // width)
+    step = rows if source.whole else max(1, _PIECE // width)
     for a in range(0, rows, step):
         b = min(a + step, rows)
-        yield _Piece(name, Tensor(source.bits[a:b], source.kind), target[a:b], scales[a:b])
+        yield _Piece(name, source, a, target[a:b], scales[a:b])
 
 
 def _matrices(weights: Weights, m: Packed) -> Iterator[tuple[str, Tensor, Any, Any]]:
@@ -118,7 +120,7 @@ def _matrices(weights: Weights, m: Packed) -> Iterator[tuple[str, Tensor, Any, A
                 outputs = tensor(name)
                 for h in range(H):
                     mine = slice(h * N, (h + 1) * N)
-                    source = Tensor(outputs.bits[mine], outputs.kind)
+                    source = outputs.rows(mine.start, mine.stop)
                     yield name, source, m.up[i, h, rows].T, m.scale.up[i, part, mine]
 
 

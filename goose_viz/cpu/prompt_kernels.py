@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from goose_viz.compiled import compiled
 from goose_viz.cpu.arithmetic import (
     ZERO,
     head_gates,
@@ -19,7 +20,6 @@ from goose_viz.cpu.arithmetic import (
     sigmoid,
     tanh,
 )
-from goose_viz.compiled import compiled
 from goose_viz.cpu.lanes import flush_denormals, lent, restore, scale_of, widen
 from goose_viz.cpu.tickets import draw, finish, wait_for_all
 

@@ -148,7 +148,8 @@ def identity(source: Path) -> list[tuple[str, int, int]]:
         return []
     place = source if source.is_dir() else source.parent
     files = {source} if source.is_file() else set()
-    if source.is_dir() or (place / "config.json").exists():  # a Hugging Face folder, maybe sharded
+    sharded = source.name.endswith(".index.json")
+    if source.is_dir() or sharded or (place / "config.json").exists():
         for pattern in ("*.safetensors", "*.pth", "*.json"):
             files |= set(place.glob(pattern))
     found = []

@@ -26,6 +26,9 @@ class Tokenizer(Protocol):
         One more than the largest id.
     start_token : int or None
         The token that begins a fresh session, if the model was trained with one.
+    end_token : int or None
+        The token that ends a document, if the vocabulary has one: id 0, where it stands for no
+        text.
     name : str
         What to call it in the window.
     """
@@ -33,6 +36,10 @@ class Tokenizer(Protocol):
     vocab_size: int
     start_token: int | None
     name: str
+
+    @property
+    def end_token(self) -> int | None:
+        """The token that ends a document."""
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text; nothing is added."""
@@ -51,12 +58,12 @@ class BytesDecoder:
     """Streams tokens that stand for byte strings, as UTF-8."""
 
     def __init__(self, table: list[bytes]) -> None:
-        self._table = table
+        self.table = table
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def push(self, token: int) -> str:
         """The text that this token completes."""
-        return self._decoder.decode(_piece(self._table, token))
+        return self._decoder.decode(_piece(self.table, token))
 
     def flush(self) -> str:
         """What is left of an unfinished character, as U+FFFD."""
@@ -78,24 +85,37 @@ class BytesTokenizer:
     name = "bytes"
 
     def __init__(self, table: list[bytes]) -> None:
-        self._table = table
+        self.table = table
         self.vocab_size = len(table)
+
+    @property
+    def end_token(self) -> int | None:
+        """Id 0, if it stands for no text."""
+        return 0 if self.table and not self.table[0] else None
 
     def encode(self, text: str) -> list[int]:
         """One token per UTF-8 byte."""
-        return list(text.encode("utf-8", "surrogatepass"))
+        return list(utf8(text))
 
     def decode(self, tokens: Iterable[int]) -> str:
         """The text of tokens."""
-        return b"".join(_piece(self._table, t) for t in tokens).decode("utf-8", "replace")
+        return b"".join(_piece(self.table, t) for t in tokens).decode("utf-8", "replace")
 
     def stream(self) -> StreamDecoder:
         """A decoder for tokens that arrive one at a time."""
-        return BytesDecoder(self._table)
+        return BytesDecoder(self.table)
 
     def label(self, token: int) -> str:
         """One token for people."""
-        return bytes_label(_piece(self._table, token)) or f"⟨{token}⟩"
+        return bytes_label(_piece(self.table, token)) or f"⟨{token}⟩"
+
+
+def utf8(text: str) -> bytes:
+    """A text's bytes; what Python read as no UTF-8 (a file, a terminal) is what it was."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # half a surrogate pair from elsewhere
+        return text.encode("utf-8", "surrogatepass")
 
 
 def _piece(table: list[bytes], token: int) -> bytes:

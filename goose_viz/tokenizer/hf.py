@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import tokenizers
 from tokenizers.decoders import DecodeStream
@@ -13,12 +14,49 @@ from goose_viz.errors import TokenizerError
 from goose_viz.tokenizer.base import BytesDecoder, StreamDecoder, bytes_label
 
 
-def _byte_alphabet() -> dict[str, int]:
+def byte_alphabet() -> dict[str, int]:
     """The characters that byte-level BPE writes for the 256 bytes (GPT-2's table)."""
     shown = [*range(33, 127), *range(161, 173), *range(174, 256)]
     hidden = [b for b in range(256) if b not in shown]
     alphabet = {chr(b): b for b in shown}
     return alphabet | {chr(256 + i): b for i, b in enumerate(hidden)}
+
+
+def greedy_of(description: dict[str, Any]) -> tuple[list[bytes], dict[str, int]] | None:
+    """(bytes of each token, special texts) of a vocabulary that is longest match over bytes.
+
+    World is published so: a WordPiece without a prefix over the byte alphabet, nothing split
+    before.  The library would take minutes for a page of it.  None for any other tokenizer.json.
+    """
+    model, before = description.get("model"), description.get("pre_tokenizer")
+    if not isinstance(model, dict) or not isinstance(model.get("vocab"), dict):
+        return None
+    steps = (before.get("pretokenizers") or [before]) if isinstance(before, dict) else []
+    plain = len(steps) == 1 and (
+        steps[0].get("type") == "ByteLevel"
+        and steps[0].get("use_regex") is False
+        and not steps[0].get("add_prefix_space")
+    )
+    decoder = description.get("decoder") or {}
+    added = description.get("added_tokens") or []
+    if (
+        model.get("type") != "WordPiece"
+        or model.get("continuing_subword_prefix") != ""
+        or not plain
+        or decoder.get("type") != "ByteLevel"
+        or description.get("normalizer") is not None
+        or any(t.get("single_word") or t.get("lstrip") or t.get("rstrip") for t in added)
+    ):
+        return None
+    numbers = [*model["vocab"].values(), *(t["id"] for t in added)]
+    alphabet = byte_alphabet()
+    table = [b""] * (max(numbers, default=-1) + 1)
+    for piece, i in model["vocab"].items():
+        if all(ch in alphabet for ch in piece):  # the others stand for ids that mean nothing
+            table[i] = bytes(alphabet[ch] for ch in piece)
+    for t in added:
+        table[t["id"]] = b"" if t.get("special") else t["content"].encode()
+    return table, {t["content"]: t["id"] for t in added}
 
 
 class _LibraryDecoder:
@@ -47,6 +85,8 @@ class HfTokenizer:
         The file.
     start_token : int, optional
         The token that begins a fresh session.
+    content : str, optional
+        What would be in the file, if it is not there.
 
     Raises
     ------
@@ -56,11 +96,14 @@ class HfTokenizer:
 
     name = "tokenizer.json"
 
-    def __init__(self, path: Path, start_token: int | None = None) -> None:
+    def __init__(
+        self, path: Path, start_token: int | None = None, content: str | None = None
+    ) -> None:
         self.start_token = start_token
         try:
-            self._tokenizer = tokenizers.Tokenizer.from_file(str(path))
-            description = json.loads(path.read_text(encoding="utf-8"))
+            self.content = path.read_text(encoding="utf-8") if content is None else content
+            self._tokenizer = tokenizers.Tokenizer.from_str(self.content)
+            description = json.loads(self.content)
         except Exception as error:  # the library raises bare Exception
             raise TokenizerError(
                 f"{path.name}: the tokenizers library cannot read it ({error})"
@@ -70,14 +113,19 @@ class HfTokenizer:
         decoder = description.get("decoder") or {}
         self._table: list[bytes] | None = None
         if decoder.get("type") == "ByteLevel":
-            alphabet = _byte_alphabet()
+            alphabet = byte_alphabet()
             added = {t["id"]: t for t in description.get("added_tokens", [])}
             self._table = [b""] * self.vocab_size
             for piece, i in vocabulary.items():
                 if i in added:
                     self._table[i] = b"" if added[i].get("special") else piece.encode()
-                else:
+                elif all(ch in alphabet for ch in piece):  # others stand for nothing
                     self._table[i] = bytes(alphabet[ch] for ch in piece)
+
+    @property
+    def end_token(self) -> int | None:
+        """Id 0, if it stands for no text."""
+        return 0 if self._table and not self._table[0] else None
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text; nothing is added."""

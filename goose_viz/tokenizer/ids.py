@@ -27,6 +27,7 @@ class IdsTokenizer:
     """
 
     start_token: int | None = None
+    end_token: int | None = None
     name = "token ids"
 
     def __init__(self, vocab_size: int) -> None:

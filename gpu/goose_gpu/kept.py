@@ -52,7 +52,7 @@ def kept(compile_later: Callable[..., Any], function: Any) -> Any:
 
 
 class _Files:
-    """A file for each key under which numba keeps a function: types, processor, what it closes over."""
+    """A file for each key: the types, the processor, what the function closes over."""
 
     def __init__(
         self, folder: Path, function: Any, stamp: object, dump: Callable[[Any], bytes]

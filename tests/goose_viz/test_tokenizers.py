@@ -1,3 +1,4 @@
+import json
 import random
 import time
 from importlib.util import find_spec
@@ -6,8 +7,16 @@ from pathlib import Path
 import pytest
 
 import goose_viz as gv
-from goose_viz.tokenizer import IdsTokenizer, WorldTokenizer, choose_tokenizer, named_tokenizer
+from goose_viz.tokenizer import (
+    GreedyTokenizer,
+    IdsTokenizer,
+    WorldTokenizer,
+    choose_tokenizer,
+    named_tokenizer,
+    read_tokenizer,
+)
 from goose_viz.tokenizer.base import byte_tokenizer
+from goose_viz.writing.vocabulary_out import tokenizer_json
 
 ROOT = Path(__file__).parents[2]
 
@@ -53,7 +62,7 @@ def test_world_equals_the_official_package(world):
     rate = len(data) / (time.perf_counter() - begin) / 1e6
     assert tokens == official.encodeBytes(data)
     assert rate >= 1.0, f"{rate:.2f} MB/s"
-    assert b"".join(world._table[t] for t in tokens) == data
+    assert b"".join(world.table[t] for t in tokens) == data
 
 
 def test_world_published_example(world):
@@ -141,5 +150,152 @@ def test_which_tokenizer_a_model_gets(tmp_path):
     with pytest.raises(gv.TokenizerError, match="do not belong together"):
         choose_tokenizer(tmp_path, 256)
     (tmp_path / "tokenizer.json").write_text("{}")
+    said = []  # a broken one beside a good model is worth a sentence, not the model
+    assert choose_tokenizer(model, 4096, notes=said).name == "token ids"
+    assert len(said) == 1
+    assert "is not used" in said[0]
+    assert "\n" not in said[0]
+    assert named_tokenizer("world", 65536).name == "World"
     with pytest.raises(gv.TokenizerError, match="cannot read it"):
-        choose_tokenizer(model, 4096)
+        named_tokenizer(str(tmp_path), 4096)
+    (tmp_path / "tokenizer.json").write_text("{ not json")
+    assert choose_tokenizer(model, 65536, notes=said).name == "World"
+    assert "not readable as JSON" in said[1]
+
+
+def test_another_vocabulary_beside_a_world_model_is_not_taken_in_silence(tmp_path, demo):
+    (tmp_path / "tokenizer.json").write_text(demo.tokenizer.content)
+    said = []
+    assert choose_tokenizer(tmp_path / "m.pth", 65536, notes=said).name == "World"
+    assert "another vocabulary than World" in said[0]
+    (tmp_path / "tokenizer.json").write_text(tokenizer_json(WorldTokenizer()))
+    said = []
+    chosen = choose_tokenizer(tmp_path / "m.pth", 65536, notes=said)
+    assert chosen.name == "World"
+    assert chosen.encode("<|endoftext|>") == [0]
+    assert not said
+
+
+def test_pile_models(tmp_path, demo):
+    said = []
+    assert choose_tokenizer(tmp_path / "m.pth", 50304, notes=said).name == "token ids"
+    assert "put 20B_tokenizer.json beside it" in said[0]
+    (tmp_path / "20B_tokenizer.json").write_text(demo.tokenizer.content)
+    chosen = choose_tokenizer(tmp_path / "m.pth", 50304, notes=said)
+    assert chosen.encode("Once") == demo.tokenizer.encode("Once")
+    assert len(said) == 1
+    assert choose_tokenizer(tmp_path / "m.pth", 61).name == "token ids"
+
+
+# -- Transformers' tokenizer.json: longest match, written as a WordPiece -----------------------
+
+
+def test_world_as_word_piece(tmp_path, world):
+    """What Transformers' RWKV-7 models bring: same ids as World, at our own speed."""
+    (tmp_path / "tokenizer.json").write_text(tokenizer_json(world), encoding="utf-8")
+    ours = read_tokenizer(tmp_path / "tokenizer.json")
+    assert ours.name == "World"
+    assert ours.end_token == 0
+    assert ours.label(65535) == "⟨65535⟩"
+    data = mixed_text(3_000_000).decode("utf-8", "ignore").replace("<|endoftext|>", "")
+    ours.encode("warm")
+    begin = time.perf_counter()
+    tokens = ours.encode(data)
+    rate = len(data.encode()) / (time.perf_counter() - begin) / 1e6
+    assert tokens == world.encode(data)
+    assert rate >= 1.0, f"{rate:.2f} MB/s"
+
+
+def test_word_piece_has_the_ids_of_the_library(tmp_path):
+    from tokenizers import Tokenizer
+
+    pieces = [b"", *(bytes([b]) for b in range(256)), b"the", b"th", b" the", "é".encode(), b"\n\n"]
+    ours = GreedyTokenizer([*pieces, b"", b"ther"], "small")
+    (tmp_path / "tokenizer.json").write_text(tokenizer_json(ours), encoding="utf-8")
+    library = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    read = read_tokenizer(tmp_path / "tokenizer.json")
+    assert read.table == ours.table
+    for text in ("the other there the\n\n\n é", "a<|endoftext|>b", "好 ther the ", "x" * 300):
+        text = text.replace("\\n", "\n")
+        expected = library.encode(text, add_special_tokens=False).ids
+        assert read.encode(text) == expected
+        assert read.decode(expected) == text.replace("<|endoftext|>", "")
+
+
+# -- vocabularies in RWKV's form ---------------------------------------------------------------
+
+
+def lines(pieces, end="\n"):
+    rows = []
+    for i, piece in pieces.items():
+        try:
+            literal = repr(piece.decode())
+        except UnicodeDecodeError:
+            literal = repr(piece)
+        rows.append(f"{i} {literal} {len(piece)}")
+    return end.join(rows) + end
+
+
+SMALL = {1: b"a", 2: b" ", 3: b"\n\n", 4: b"\xff\xfe", 7: "好 x".encode(), 9: b"'\"", 10: b"\r"}
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("bom", [b"", b"\xef\xbb\xbf"])
+def test_vocabulary_text_files(tmp_path, end, bom):
+    path = tmp_path / "vocab.txt"
+    path.write_bytes(bom + lines(SMALL, end).encode())
+    t = named_tokenizer(str(path), 61)
+    assert {i: p for i, p in enumerate(t.table) if p} == SMALL
+    assert t.encode("a 好 x\n\n'\"") == [1, 2, 7, 3, 9]
+    assert t.decode([1, 7, 10]) == "a好 x\r"
+    for wrong, byte in (("b", "0x62"), ("a é", "0xc3"), ("a\n", "0x0a")):
+        with pytest.raises(gv.TokenizerError, match=f"cannot say .*{byte}") as caught:
+            t.encode(wrong)
+        assert repr(wrong[-1]) in str(caught.value)
+    with pytest.raises(gv.TokenizerError, match="knows 11 tokens, the model 10"):
+        named_tokenizer(str(path), 10)
+
+
+def test_the_official_text_file(world):
+    folder = Path(find_spec("rwkv").submodule_search_locations[0])
+    t = named_tokenizer(str(folder / "rwkv_vocab_v20230424.txt"), 65536)
+    assert t.table == world.table[: len(t.table)]
+
+
+def test_vocabularies_of_web_rwkv(tmp_path):
+    content = {"1": "a", "2": "\n", "5": [255, 254], "6": "é"}
+    path = tmp_path / "vocab.json"
+    path.write_text(json.dumps(content), encoding="utf-8")
+    t = named_tokenizer(str(path), 61)
+    assert t.table == [b"", b"a", b"\n", b"", b"", b"\xff\xfe", "é".encode()]
+    assert t.encode("aé\n") == [1, 6, 2]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("v.txt", "1 'a' 1\n2 'b'\n", "line 2 is no token"),
+        ("v.txt", "1 'a' 2\n", "line 1 is no token"),
+        ("v.txt", "1 __import__('os') 1\n", "line 1 is no token"),
+        ("v.txt", "-1 'a' 1\n", "line 1 is no token"),
+        ("v.txt", "", "no token inside"),
+        ("v.json", '{"1": {"a": 1}}', "is no token"),
+        ("v.json", '{"1": [300]}', "is no token"),
+        ("v.json", "[1]", "expected an object"),
+        ("v.json", '{"1": "a"', "not readable as JSON"),
+        ("v.json", '{"hello": "a"}', "cannot read it"),
+    ],
+)
+def test_vocabularies_that_will_not_do(tmp_path, name, content, words):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(gv.TokenizerError, match=words) as caught:
+        named_tokenizer(str(tmp_path / name), 61)
+    assert "\n" not in str(caught.value)
+
+
+def test_bytes_that_are_no_text(world):
+    """As a file or a terminal in another encoding gives them: they are what they were."""
+    text = b"a\xff\xfe \x80b".decode("utf-8", "surrogateescape")
+    assert world.encode(text) == world.encode_bytes(b"a\xff\xfe \x80b")
+    assert byte_tokenizer().encode(text) == list(b"a\xff\xfe \x80b")
+    assert byte_tokenizer().encode("\ud83d") == list(b"\xed\xa0\xbd")

@@ -39,7 +39,9 @@ def _identity(thing) -> str:
     if not hasattr(function, "__code__"):
         return repr(thing)
     held = ",".join(_identity(c.cell_contents) for c in function.__closure__ or ())
-    return f"{function.__module__}.{function.__qualname__}:{function.__code__.co_firstlineno}({held})"
+    return (
+        f"{function.__module__}.{function.__qualname__}:{function.__code__.co_firstlineno}({held})"
+    )
 
 
 def cached(kernel, *parts, compile_now) -> str:

@@ -1,0 +1,122 @@
+"""A model's folder: config.json beside one or more files, or Hugging Face's cache around it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from goose_viz.checkpoint import safetensors_file
+from goose_viz.checkpoint.tensor import Tensor
+from goose_viz.errors import CheckpointError
+
+_INDEX = "model.safetensors.index.json"
+_WHOLE = "model.safetensors"
+
+#: Endings of the files that a model may be.
+ENDINGS = (".pth", ".pt", ".safetensors", ".st", ".gguf")
+
+#: Config attribute -> the keys under which the dialects of config.json name it.
+_KEYS = {
+    "n_embd": ("hidden_size",),
+    "n_layer": ("num_hidden_layers",),
+    "head_size": ("head_dim", "head_size"),
+    "n_ffn": ("intermediate_size",),
+    "vocab_size": ("vocab_size",),
+    "rank_decay": ("decay_low_rank_dim", "lora_rank_decay"),
+    "rank_iclr": ("a_low_rank_dim", "lora_rank_iclr"),
+    "rank_value": ("v_low_rank_dim", "lora_rank_value_residual_mix"),
+    "rank_gate": ("gate_low_rank_dim", "lora_rank_gate"),
+    "layer_norm_eps": ("norm_eps", "layer_norm_epsilon"),
+    "group_norm_eps": ("group_norm_eps",),  # ours: the layouts compute it
+}
+
+
+def model_file(folder: Path) -> Path:
+    """The file that a folder's model lies in; the index if it is in several.
+
+    Raises
+    ------
+    CheckpointError
+        If there is none, or there are several and nothing says which.
+    """
+    whole, index = folder / _WHOLE, folder / _INDEX
+    if index.exists() and not (whole.exists() and _missing(index)):
+        return index
+    if whole.exists():
+        return whole
+    found = sorted(p for p in folder.iterdir() if p.suffix in ENDINGS and p.is_file())
+    if len(found) == 1:
+        return found[0]
+    names = ", ".join(p.name for p in found) or "no model file"
+    raise CheckpointError(
+        f"{folder}: found {names}; expected one .pth, .safetensors, .st or .gguf, a {_WHOLE}, or "
+        f"several with the {_INDEX} that joins them"
+    )
+
+
+def newest_snapshot(folder: Path) -> Path | None:
+    """The newest snapshot of a ``models--x--y`` folder, as Hugging Face's cache has; or None."""
+    if not (folder / "snapshots").is_dir():
+        return None
+    holds_a_model = [
+        p for p in (folder / "snapshots").iterdir()
+        if p.is_dir() and any(f.suffix in ENDINGS and f.exists() for f in p.iterdir())
+    ]  # fmt: skip
+    if not holds_a_model:
+        raise CheckpointError(
+            f"{folder.name}: none of its snapshots holds a model file; download it again"
+        )
+    return max(holds_a_model, key=lambda p: p.stat().st_mtime_ns)
+
+
+def read_shards(index: Path) -> dict[str, Tensor]:
+    """All tensors of the files that an index joins, under the names in the files."""
+    shards = _shards(index)
+    if gone := _missing(index):
+        raise CheckpointError(
+            f"{index.parent.name}: the index names {gone[0]}, which is missing; download it too"
+        )
+    tensors: dict[str, Tensor] = {}
+    for shard in shards:
+        tensors |= safetensors_file.read(index.parent / shard)[0]
+    return tensors
+
+
+def index_of(file: Path) -> Path | None:
+    """The index that a file is one of several of; None if it stands for itself."""
+    index = file.parent / _INDEX
+    return index if index.exists() and file.name in _shards(index) else None
+
+
+def _shards(index: Path) -> list[str]:
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict):
+        raise CheckpointError(f"{index.name}: no weight_map inside; download the folder again")
+    return sorted({Path(str(shard)).name for shard in weight_map.values()})
+
+
+def _missing(index: Path) -> list[str]:
+    return [shard for shard in _shards(index) if not (index.parent / shard).exists()]
+
+
+def claims(config: dict[str, Any]) -> dict[str, float]:
+    """What config.json says of the sizes, under our names; silent keys are left out."""
+    found: dict[str, float] = {}
+    for attribute, keys in _KEYS.items():
+        numbers = (config[k] for k in keys if isinstance(config.get(k), int | float))
+        value = next(numbers, None)
+        if value is not None:
+            found[attribute] = value
+    return found
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file, or a CheckpointError that names the file."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path.name}: not readable as JSON ({error})") from None
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path.name}: holds a {type(content).__name__}, expected an object")
+    return content

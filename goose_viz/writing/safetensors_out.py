@@ -1,0 +1,90 @@
+"""Safetensors written tensor by tensor: the library would hold a second copy of the whole model."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from goose_viz.checkpoint.tensor import STORAGE, Tensor
+from goose_viz.convert import Progress, convert
+from goose_viz.weights import Weights
+
+_TYPES = {"fp64": "F64", "fp32": "F32", "fp16": "F16", "bf16": "BF16"}
+
+
+def write_safetensors(weights: Weights, path: Path, dtype: str, progress: Progress) -> None:
+    """A model under BlinkDL's names in one file."""
+    write_tensors(weights.tensors, weights.kind, path, dtype, progress)
+
+
+def write_tensors(
+    tensors: Mapping[str, Tensor], kind: str, path: Path, dtype: str, progress: Progress
+) -> None:
+    """Named tensors in one file.
+
+    Parameters
+    ----------
+    tensors : mapping of str to Tensor
+    kind : str
+        What quantised matrices become when ``dtype`` is ``"auto"``.
+    path : Path
+    dtype : str
+        ``"auto"``, ``"fp32"``, ``"bf16"`` or ``"fp16"``.
+    progress : callable (float, str)
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written; an older one of the name is untouched then.
+    """
+    kinds = {name: kind_of(tensor, kind) if dtype == "auto" else dtype
+             for name, tensor in tensors.items()}  # fmt: skip
+    header: dict[str, object] = {"__metadata__": {"format": "pt"}}  # as Transformers wants it
+    at = 0
+    for name, tensor in tensors.items():
+        size = STORAGE[kinds[name]].itemsize
+        for n in tensor.shape:
+            size *= n
+        header[name] = {
+            "dtype": _TYPES[kinds[name]], "shape": tensor.shape, "data_offsets": [at, at + size],
+        }  # fmt: skip
+        at += size
+    head = json.dumps(header).encode()
+    head += b" " * (-len(head) % 8)
+    with whole_file(path) as file:
+        file.write(struct.pack("<Q", len(head)) + head)
+        for i, (name, tensor) in enumerate(tensors.items()):
+            progress(i / len(tensors), f"writing {name}")
+            file.write(as_kind(tensor, kinds[name]))
+
+
+def kind_of(tensor: Tensor, quantised: str) -> str:
+    """The float type that a tensor is stored in; another for one of quantised blocks."""
+    return tensor.kind if type(tensor) is Tensor else quantised
+
+
+def as_kind(tensor: Tensor, kind: str) -> bytes:
+    """A tensor's numbers in a float type, as bytes."""
+    if kind == "fp64":
+        return tensor.float64().tobytes()
+    return convert(tensor, kind).tobytes()
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write into that takes its name only when it is whole and on the disk."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import os
+import functools
 import sys
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from json import dumps
@@ -23,7 +22,7 @@ from goose_viz import __version__
 from goose_viz.check import ALLOWED, compare
 from goose_viz.describe import describe
 from goose_viz.errors import GooseError
-from goose_viz.files import state_folder
+from goose_viz.faults import report_fault
 from goose_viz.model import Model, load_model
 from goose_viz.observables import OBSERVABLES
 from goose_viz.probe import Probe
@@ -46,6 +45,30 @@ app = typer.Typer(
     help="Watch RWKV-7 think.  `goose-viz [MODEL]` opens the window; the commands below need none.",
     pretty_exceptions_enable=False,
 )
+
+
+class _Ended(BaseException):
+    """What ended a command, on its way past typer: it has opinions of its own on some errors."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+def _command(function: Callable[..., None]) -> Callable[..., None]:
+    """Make a command of a function; what it raises arrives in `run` as it is."""
+
+    @functools.wraps(function)
+    def work(*args: object, **options: object) -> None:
+        try:
+            function(*args, **options)
+        except typer.Exit:
+            raise
+        except BaseException as error:
+            raise _Ended(error) from None
+
+    app.command()(work)
+    return function
+
 
 ModelArgument = Annotated[
     str | None,
@@ -71,7 +94,7 @@ TemperatureOption = Annotated[float, typer.Option(help="0 takes the likeliest to
 TopPOption = Annotated[float, typer.Option(help="Keep the likeliest tokens up to this sum.")]
 
 
-@app.command()
+@_command
 def generate(
     model: ModelArgument = None,
     prompt: PromptOption = None,
@@ -139,7 +162,7 @@ def stream(session: Session, prompt: str, n_tokens: int) -> None:
     )
 
 
-@app.command()
+@_command
 def export(
     out: Annotated[Path, typer.Argument(help="A .safetensors or .npz file to write.")],
     model: ModelArgument = None,
@@ -175,7 +198,7 @@ def export(
     print(f"{out}: {session.position} tokens, {out.stat().st_size / 1e6:.1f} MB")
 
 
-@app.command()
+@_command
 def info(
     model: ModelArgument = None,
     tokenizer: TokenizerOption = None,
@@ -189,7 +212,7 @@ def info(
     _console().print(table)
 
 
-@app.command()
+@_command
 def convert(
     model: Annotated[str, typer.Argument(help="What to read: all that the other commands take.")],
     out: Annotated[Path, typer.Argument(help="A .safetensors or .gguf file, or a folder.")],
@@ -209,7 +232,7 @@ def convert(
     print(written)
 
 
-@app.command()
+@_command
 def check(model: ModelArgument = None, device: DeviceOption = "auto") -> None:
     """Compare this machine's engine with the float64 reference, number by number."""
     reference = _load(model, "reference", "auto", None)
@@ -234,7 +257,7 @@ def check(model: ModelArgument = None, device: DeviceOption = "auto") -> None:
     print(f"all {table.row_count} comparisons are within the error allowed")
 
 
-@app.command()
+@_command
 def bench(
     model: ModelArgument = None,
     shape: Annotated[
@@ -331,10 +354,24 @@ def run(arguments: list[str]) -> int:
     What is a fault of the program is 1, with its traceback in a file that the line names.
     """
     print_whatever_comes()
-    try:
-        status = app(arguments, prog_name="goose-viz", standalone_mode=False)
-        sys.stdout.flush()
+
+    def work() -> int:
+        try:
+            status = app(arguments, prog_name="goose-viz", standalone_mode=False)
+        except _Ended as ended:
+            raise ended.error from None
         return status if isinstance(status, int) else 0
+
+    return guarded(work)
+
+
+def guarded(work: Callable[[], int]) -> int:
+    """What the work answers, or the status of what ended it; never a traceback."""
+    try:
+        status = work()
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return status
     except typer.Exit as exit_:
         return exit_.exit_code
     except BrokenPipeError:
@@ -344,32 +381,14 @@ def run(arguments: list[str]) -> int:
         return _say(str(error), 2)
     except MemoryError:
         return _say("there is not enough free memory for that", 2)
-    except (KeyboardInterrupt, Exception) as error:
-        cause = error.__cause__ or error.__context__ if isinstance(error, typer.Abort) else error
-        if isinstance(cause, KeyboardInterrupt):  # typer takes the end of a file for one, too
-            return _say("interrupted", 130)
+    except KeyboardInterrupt:
+        return _say("interrupted", 130)
+    except Exception as error:
         show = getattr(error, "show", None)  # click's own usage errors
         if show is not None:
             show()
             return 2
-        return _say(report(cause or error), 1)
-
-
-def report(error: BaseException) -> str:
-    """Keep a fault's traceback in a file; a sentence that names it."""
-    what = f"{type(error).__name__}: {error}".partition("\n")[0]
-    sentence = f"internal error ({what})"
-    try:
-        folder = state_folder()
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"fault-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
-        lines = traceback.format_exception(error)
-        head = f"goose-viz {__version__}, Python {sys.version}\n{sys.argv}\n\n"
-        path.write_text(head + "".join(lines), encoding="utf-8", errors="replace")
-    except OSError:
-        traceback.print_exception(error)
-        return f"{sentence}; please report it with the lines above"
-    return f"{sentence}; please report it with the file {path}"
+        return _say(report_fault(error), 1)
 
 
 def _say(sentence: str, status: int) -> int:

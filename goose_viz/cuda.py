@@ -1,7 +1,7 @@
 """The CUDA engine as goose_viz sees it: a thin adapter over `goose_gpu`.
 
 The state lives on the card.  It is copied to the host when somebody looks at it, and back when
-somebody who looked may have changed it.
+somebody asked for arrays to write into.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ _FLOAT32 = np.dtype(np.float32)
 class CudaState(State):
     """A state on a card.
 
-    ``wkv``, ``att_shift`` and ``ffn_shift`` are host arrays that are brought up to date whenever
-    they are asked for; a change to them counts if it is made between that and the next `forward`.
+    ``wkv``, ``att_shift`` and ``ffn_shift`` are host arrays, read-only, that are brought up to date
+    whenever they are asked for.  `edit` gives arrays to write into; a change counts if it is made
+    between that and the next `forward`.
     """
 
     def __init__(self, engine: Engine, config: Config) -> None:
@@ -40,6 +41,18 @@ class CudaState(State):
         self._host: State | None = None
         self._up_to_date = False  # the host arrays say what the card says
         self._lent = False  # somebody may be changing the host arrays
+
+    def edit(self) -> State:
+        """Arrays on the host to write into; they go to the card before the next token."""
+        with self._engine.lock:
+            host = self._arrays()
+            self._lent = True
+            return host
+
+    def _look(self, name: str) -> NDArray[Any]:
+        view: NDArray[Any] = getattr(self._arrays(), name).view()
+        view.flags.writeable = False
+        return view
 
     def _arrays(self) -> State:
         with self._engine.lock:
@@ -51,7 +64,6 @@ class CudaState(State):
                     array[...] = words[: array.size].reshape(array.shape)
                     words = words[array.size :]
                 self._up_to_date = True
-            self._lent = True
             return self._host
 
     def to_card(self) -> Slot:
@@ -73,29 +85,29 @@ class CudaState(State):
     @property
     def wkv(self) -> NDArray[Any]:
         """(L, H, N, N) = [value, key]."""
-        return self._arrays().wkv
+        return self._look("wkv")
 
     @wkv.setter
     def wkv(self, value: NDArray[Any]) -> None:
-        self._arrays().wkv[...] = value
+        self.edit().wkv[...] = value
 
     @property
     def att_shift(self) -> NDArray[Any]:
         """(L, D)."""
-        return self._arrays().att_shift
+        return self._look("att_shift")
 
     @att_shift.setter
     def att_shift(self, value: NDArray[Any]) -> None:
-        self._arrays().att_shift[...] = value
+        self.edit().att_shift[...] = value
 
     @property
     def ffn_shift(self) -> NDArray[Any]:
         """(L, D)."""
-        return self._arrays().ffn_shift
+        return self._look("ffn_shift")
 
     @ffn_shift.setter
     def ffn_shift(self, value: NDArray[Any]) -> None:
-        self._arrays().ffn_shift[...] = value
+        self.edit().ffn_shift[...] = value
 
     @property
     def nbytes(self) -> int:
@@ -107,10 +119,7 @@ class CudaState(State):
         try:
             other = CudaState(self._engine, self._config)
         except CardError:
-            lent = self._lent
-            host = self._arrays().copy()
-            self._lent = lent  # what was looked at now, nobody else has seen
-            return host
+            return self._arrays().copy()
         self._engine.copy(self.to_card(), other._slot)
         return other
 

@@ -122,8 +122,13 @@ class Recorder:
                 target[t] = value
 
     def frames(self) -> list[Frame]:
-        """The recorded tokens, one frame each (views of the arrays)."""
+        """The recorded tokens, one frame each.
+
+        A frame owns its numbers: one that is kept must not hold a whole prompt's.
+        """
+        if self._n_tokens == 1:
+            return [Frame({name: a[0] for name, a in self.arrays.items()}, self.layers)]
         return [
-            Frame({name: a[t] for name, a in self.arrays.items()}, self.layers)
+            Frame({name: a[t].copy() for name, a in self.arrays.items()}, self.layers)
             for t in range(self._n_tokens)
         ]

@@ -53,7 +53,7 @@ def _sharpen(p, cutoff, temperature):  # type: ignore[no-untyped-def]
     """Drop what lies below the cutoff, raise the rest to 1/T, sum to 1 again; in place."""
     largest, total = p.max(), 0.0
     for i in range(p.size):
-        if p[i] < cutoff:
+        if p[i] < cutoff or p[i] == 0:  # what was cut stays cut: 0 to the power 0 would be 1
             p[i] = 0
         elif temperature != 1:  # relative to the largest: a low temperature must not underflow
             p[i] = (p[i] / largest) ** (1 / temperature)
@@ -135,17 +135,23 @@ class Sampler:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise ValueError(f"{name} is {value}; expected a number from {low} to {high}")
+        for name in ("temperature", "top_p", "presence", "frequency", "penalty_decay"):
+            object.__setattr__(self, name, float(getattr(self, name)))
+        object.__setattr__(self, "top_k", int(self.top_k))
         for name in ("presence", "frequency"):
             if not math.isfinite(getattr(self, name)):
                 raise ValueError(f"{name} is {getattr(self, name)}; expected a finite number")
         object.__setattr__(self, "banned", tuple(int(t) for t in self.banned))
-        object.__setattr__(self, "stop", tuple(self.stop))
+        stop = tuple(s if isinstance(s, str) else int(s) for s in self.stop)
+        object.__setattr__(self, "stop", stop)
         if "" in self.stop:
             raise ValueError("an empty stop text would stop at once; leave it out")
         if self.seed is None:
             object.__setattr__(self, "seed", secrets.randbits(31))
         elif not 0 <= self.seed < 2**64:
             raise ValueError(f"seed is {self.seed}; expected 0 to 2^64 - 1")
+        else:
+            object.__setattr__(self, "seed", int(self.seed))
 
     def distribution(self, logits: NDArray[np.floating], counts: Counts) -> NDArray[np.float64]:
         """The probabilities that the draw is made from: (V,), summing to 1.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -162,19 +163,23 @@ class Session:
         """
         tokenizer = self.model.tokenizer
         tokens = tokenizer.encode(prompt) if isinstance(prompt, str) else [int(t) for t in prompt]
-        V = self.model.config.vocab_size
-        wrong = next((t for t in tokens if not 0 <= t < V), None)
-        if wrong is not None:
-            raise GooseError(
-                f"token {wrong} is outside the model's vocabulary of {V}; use the tokenizer that "
-                "belongs to the model"
-            )
+        self.check_tokens(tokens)
         start = tokenizer.start_token
         if self.position == 0 and start is not None and tokens[:1] != [start]:
             tokens = [start, *tokens]
-        if self.position < self.recorded:
-            self._open_line(self.position)
+        if not tokens:
+            return []
         steps: list[Step] = []
+        with self._on_a_line_of_its_own():
+            self._feed_portions(tokens, steps, keep_going)
+        return steps
+
+    def _feed_portions(
+        self,
+        tokens: list[int],
+        steps: list[Step],
+        keep_going: Callable[[float], bool] | None,
+    ) -> None:
         for i in range(0, len(tokens), _PORTION):
             portion = tokens[i : i + _PORTION]
 
@@ -187,7 +192,16 @@ class Session:
                 steps += self._append(portion, generated=False, report=report)
             except _Stopped:
                 break
-        return steps
+
+    def check_tokens(self, tokens: Sequence[int]) -> None:
+        """Raise GooseError if one lies outside the vocabulary."""
+        V = self.model.config.vocab_size
+        wrong = next((t for t in tokens if not 0 <= t < V), None)
+        if wrong is not None:
+            raise GooseError(
+                f"token {wrong} is outside the model's vocabulary of {V}, expected 0 to {V - 1}; "
+                "use the tokenizer that belongs to the model"
+            )
 
     def step(self) -> Step:
         """One token on: the recorded one if there is one, else a new one.
@@ -237,11 +251,18 @@ class Session:
         """N tokens back; what `goto` returns."""
         return self.goto(self.position - n_tokens)
 
-    def goto(self, position: int) -> Step | None:
+    def goto(self, position: int, keep_going: Callable[[], bool] | None = None) -> Step | None:
         """Put the cursor behind the first ``position`` tokens of the current line.
 
         The state is bit for bit the one of the first time.  Inside a prompt, which was fed many
         tokens at once, it is that of feeding token by token.
+
+        Parameters
+        ----------
+        position : int
+        keep_going : callable, optional
+            Asked before every token that has to be replayed, and once a layer within a long call;
+            False leaves the cursor where it was.  It must not use a model itself.
 
         Returns
         -------
@@ -258,33 +279,33 @@ class Session:
                 f"position {position} is not on this line; it has 0 to {self.recorded}"
             )
         if position != self.position or self.frame is None:
-            self._restore(position)
-        return self._step_at(position, self.frame) if position > 0 else None
+            with self._or_stay(keep_going):
+                self._restore(position, keep_going)
+        return self._step_at(self.position, self.frame) if self.position > 0 else None
 
     def branch(self, position: int, token: int) -> Step:
         """Keep the first ``position`` tokens and put another behind them, on a new line.
+
+        If that fails, no line is opened.
 
         Raises
         ------
         GooseError
             If the line has no such position, or the vocabulary no such token.
         """
-        if not 0 <= token < self.model.config.vocab_size:
-            raise GooseError(
-                f"token {token} is outside the vocabulary; expected 0 to "
-                f"{self.model.config.vocab_size - 1}"
-            )
+        self.check_tokens([token])
         self.goto(position)
-        self._open_line(position)
-        return self._append([token], generated=False)[0]
+        with self._on_a_line_of_its_own(always=True):
+            return self._append([token], generated=False)[0]
 
-    def switch(self, line: int) -> None:
-        """Return to another line, at its end."""
+    def switch(self, line: int, keep_going: Callable[[], bool] | None = None) -> None:
+        """Return to another line, at its end; or, if ``keep_going`` ends it, stay where one is."""
         if not 0 <= line < len(self.lines):
             raise GooseError(f"there is no line {line}; there are {len(self.lines)}")
-        self.line = line
-        self._rewind()
-        self._restore(self.recorded)
+        with self._or_stay(keep_going):
+            self.line = line
+            self._rewind()
+            self._restore(self.recorded, keep_going)
 
     # -- inside ----------------------------------------------------------------------------------
 
@@ -339,7 +360,7 @@ class Session:
             pairs(line.tops[i]), line.generated[i], frame,
         )  # fmt: skip
 
-    def _restore(self, position: int) -> None:
+    def _restore(self, position: int, keep_going: Callable[[], bool] | None = None) -> None:
         """State, logits and frame at a position, by replaying the calls that first made them."""
         kept = self._line.checkpoints.get(position)
         if kept is not None and (kept.frame is not None or self.probe is None):
@@ -348,13 +369,34 @@ class Session:
             self._forget_derived()
             return
         try:
-            self._replay(position)
+            self._replay(position, keep_going)
         except BaseException:  # half way there is nowhere
             self._rewind()
             raise
 
-    def _replay(self, position: int) -> None:
+    @contextlib.contextmanager
+    def _or_stay(self, keep_going: Callable[[], bool] | None) -> Iterator[None]:
+        """If a replay within is ended, everything is as it was before."""
+        if keep_going is None:
+            yield
+            return
+        state, line = self.state.copy(), self.line
+        before = self.logits, self.frame, self.position
+        try:
+            yield
+        except _Stopped:
+            self.state.assign(state)
+            self.line = line
+            self.logits, self.frame, self.position = before
+            self._forget_derived()
+
+    def _replay(self, position: int, keep_going: Callable[[], bool] | None) -> None:
         line = self._line
+
+        def report(_share: float = 0.0) -> None:
+            if keep_going is not None and not keep_going():
+                raise _Stopped
+
         starts = {p: c for p, c in line.checkpoints.items() if p <= position}
         if self.logits is not None and self.position <= position:
             starts[self.position] = Checkpoint(self.state, self.logits)
@@ -369,10 +411,11 @@ class Session:
             self.state.assign(state)
         frame = None
         for i, (begin, end) in enumerate(calls):
+            report()
             last = i == len(calls) - 1
             probe = self.probe.twin() if last and self.probe is not None else None
             # all logits of the last call: its last row must have the bits of the first time
-            rows = self.model.forward(line.tokens[begin:end], self.state, last, probe)
+            rows = self.model.forward(line.tokens[begin:end], self.state, last, probe, report)
             logits = np.array(rows[-1]) if last else rows
             frame = probe.frames[-1] if probe is not None else None
             if last or end - begin == 1:  # a long call's last logits have their bits only if last
@@ -400,10 +443,25 @@ class Session:
         if self._kept_bytes > self.history_bytes:
             self._interval, self._kept_bytes = thin(self.lines, self.history_bytes, self._interval)
 
-    def _open_line(self, position: int) -> None:
-        self.lines.append(self._line.cut(position))
-        self.line = len(self.lines) - 1
-        self._forget_derived()
+    @contextlib.contextmanager
+    def _on_a_line_of_its_own(self, always: bool = False) -> Iterator[None]:
+        """What is appended within goes on a new line, if the cursor is not at the current's end.
+
+        A line that nothing came onto, because it failed or was ended, is closed again.
+        """
+        position, former = self.position, self.line
+        opened = always or position < self.recorded
+        if opened:
+            self.lines.append(self._line.cut(position))
+            self.line = len(self.lines) - 1
+            self._forget_derived()
+        try:
+            yield
+        finally:
+            if opened and self.recorded == position:
+                self.lines.pop()
+                self.line = former
+                self._forget_derived()
 
     def _forget_derived(self) -> None:
         """The decoder and the penalty counts follow the cursor; after a jump they start over."""

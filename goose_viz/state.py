@@ -56,6 +56,14 @@ class State:
         for name in _FIELDS:
             getattr(self, name)[:] = getattr(other, name)
 
+    def edit(self) -> State:
+        """The same state with arrays to write into; changes count from the next `forward` on.
+
+        On the CPU that is the state itself.  On a card the arrays of a state are for looking at,
+        since whatever may have been written has to be sent back before the next token.
+        """
+        return self
+
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The three arrays by name."""
         return {name: getattr(self, name) for name in _FIELDS}

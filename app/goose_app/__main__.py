@@ -17,13 +17,21 @@ _SERVER_TOKENS = 120
 
 def main(arguments: list[str] | None = None) -> None:
     """Decide by the first word: a command's name, or else a model for the window."""
+    try:
+        _main(arguments)
+    except KeyboardInterrupt:  # while all that is imported is
+        sys.exit(130)
+
+
+def _main(arguments: list[str] | None) -> None:
     words = sys.argv[1:] if arguments is None else arguments
     gc.disable()  # nothing of what an import makes is garbage
     from goose_viz import cli
+    from goose_viz.stdio import print_whatever_comes
 
     gc.freeze()
     gc.enable()
-
+    print_whatever_comes()
     if words and words[0] in cli.COMMANDS:
         sys.exit(cli.run(words))
     if words and not Path(words[0]).exists():
@@ -33,11 +41,12 @@ def main(arguments: list[str] | None = None) -> None:
                 file=sys.stderr,
             )
             sys.exit(2)
-    sys.exit(_window(words))
+    sys.exit(cli.guarded(lambda: _window(words)))
 
 
 def _window(words: list[str]) -> int:
     from goose_viz import __version__, cli
+    from goose_viz.stdio import read_prompt
 
     parser = argparse.ArgumentParser(
         prog="goose-viz",
@@ -45,12 +54,15 @@ def _window(words: list[str]) -> int:
         epilog="Without a window: " + ", ".join(f"goose-viz {c}" for c in cli.COMMANDS)
         + "; each has --help.",
     )  # fmt: skip
-    parser.add_argument("model", nargs="?", help="a .pth or .safetensors file, a folder, or the "
-                        "name of an embedded model; the demo model when left out")  # fmt: skip
-    parser.add_argument("--prompt", default=cli.DEFAULT_PROMPT, help="the text to go on from")
+    parser.add_argument("model", nargs="?", help="a .pth, .safetensors, .st or .gguf file, a "
+                        "folder, or the name of an embedded model; the demo model "
+                        "when left out")  # fmt: skip
+    parser.add_argument("--prompt", help="the text to go on from; - reads standard input")
+    parser.add_argument("--prompt-file", help="a file with the text to go on from")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 … or reference")
     parser.add_argument("--dtype", default="auto", help="auto, fp32, bf16, fp16 or int8")
-    parser.add_argument("--tokenizer", help="world, bytes, ids or a tokenizer.json")
+    parser.add_argument("--tokenizer", help="world, bytes, ids, a tokenizer.json or a vocabulary "
+                        "in RWKV's form")  # fmt: skip
     parser.add_argument("--theme", default="system", choices=("system", "dark", "light"))
     parser.add_argument("--screenshot", type=Path, metavar="OUT.png",
                         help="render the window without a display, save it and exit")  # fmt: skip
@@ -59,7 +71,8 @@ def _window(words: list[str]) -> int:
     parser.add_argument("--size", default="1600x1000", help="of the window, for --screenshot")
     parser.add_argument("--version", action="version", version=f"goose-viz {__version__}")
     options = parser.parse_args(words)
-
+    prompt = read_prompt(options.prompt, options.prompt_file)
+    options.prompt = cli.DEFAULT_PROMPT if prompt is None else prompt
     if options.screenshot is not None:
         return _picture(options, options.screenshot, 100 if options.run is None else options.run)
     reason = why_no_screen()

@@ -30,7 +30,7 @@ class Action:
 
 
 ACTIONS = (
-    Action("open_file", "File", "Open model…", ("Ctrl+O",), "Open a .pth or .safetensors file"),
+    Action("open_file", "File", "Open model…", ("Ctrl+O",), "Open a .pth, .safetensors or .gguf"),
     Action("open_folder", "File", "Open folder…", ("Ctrl+Shift+O",), "Open a Hugging Face folder"),
     Action("open_embedded", "File", "Open the demo model", (), "Open the model that ships inside"),
     Action("open_snapshot", "File", "Resume snapshot…", ("Ctrl+Shift+E",),

@@ -343,7 +343,10 @@ class Window(QMainWindow):
     def open_file(self) -> None:
         """Ask for a model file."""
         path, _ = QFileDialog.getOpenFileName(
-            self, "Open model", self.settings["folder"], "RWKV-7 models (*.pth *.pt *.safetensors)"
+            self,
+            "Open model",
+            self.settings["folder"],
+            "RWKV-7 models (*.pth *.pt *.safetensors *.st *.gguf)",
         )
         if path:
             self.open_model(path)
@@ -494,8 +497,9 @@ class Window(QMainWindow):
 
     def _remember(self, source: Path) -> None:
         if self._requested_source is not None:
-            self.settings.remember_model(str(source.resolve()))
-            self.settings["folder"] = str(source.resolve().parent)
+            # not where a link leads: config and tokenizer lie beside the link
+            self.settings.remember_model(str(source.absolute()))
+            self.settings["folder"] = str(source.absolute().parent)
 
     def _fill_recent(self) -> None:
         self.recent_menu.clear()

@@ -16,9 +16,11 @@ from typing import Any, ClassVar
 import goose_viz as gv
 from goose_app import messages as m
 from goose_app.series import Series
+from goose_viz.faults import report_fault
 from goose_viz.session import PREPARING, prepare
 
 _OBSERVED = ("decay", "iclr", "removed_norm", "written_norm")
+_LONG = (m.Load, m.Restart, m.Resume, m.Run)  # what a cancel that came later takes back
 _NEXT = 12
 _SLOW_TOKEN = 0.05  # seconds a token from which the window does not wait for its end
 _LONGEST_PAINT = 0.25  # seconds after which the model goes on, painted or not
@@ -42,9 +44,11 @@ class Worker:
     def __init__(self) -> None:
         self.events: deque[m.Event] = deque()
         self.delay = 0.0
-        self._commands: queue.SimpleQueue[m.Command | None] = queue.SimpleQueue()
+        self._commands: queue.SimpleQueue[tuple[int, m.Command] | None] = queue.SimpleQueue()
+        self._serial = 0  # of the last command that was sent
+        self._cancelled = 0  # commands up to this one are not to take long
+        self._current = 0  # the one that is obeyed
         self._picture: m.Picture | None = None
-        self._cancel = threading.Event()
         self._free = threading.Event()  # not set while the window paints
         self._free.set()
         self.idle = False  # waiting between two tokens, as `hold` asked, with a fresh picture
@@ -67,12 +71,13 @@ class Worker:
 
     def send(self, command: m.Command) -> None:
         """Queue a command."""
-        self._commands.put(command)
+        self._serial += 1
+        self._commands.put((self._serial, command))
 
     def cancel(self) -> None:
-        """Stop what takes long: a load, a long prompt, a run."""
-        self._cancel.set()
-        self._commands.put(m.Pause())
+        """Stop what takes long, begun or still queued: a load, a long prompt, a replay, a run."""
+        self._cancelled = self._serial
+        self.send(m.Pause())
 
     def take_picture(self) -> m.Picture | None:
         """The newest picture, once."""
@@ -95,7 +100,6 @@ class Worker:
     def close(self) -> None:
         """End the thread and wait for it."""
         self._closing = True
-        self._cancel.set()
         self._commands.put(None)
         self._thread.join()
 
@@ -105,16 +109,20 @@ class Worker:
         while not self._closing:
             command = self._next_command()
             if command is not None:
-                self._obey(command)
+                self._obey(*command)
             elif self._running:
-                if not self._free.is_set():
-                    self._take()
-                    self.idle = True
-                    self._free.wait(_LONGEST_PAINT)
-                    self.idle = False
-                self._guard(self._advance)
+                self._guard(self._go_on)
 
-    def _next_command(self) -> m.Command | None:
+    def _go_on(self) -> None:
+        """One more token, after the window has painted if it wants to."""
+        if not self._free.is_set():
+            self._take()
+            self.idle = True
+            self._free.wait(_LONGEST_PAINT)
+            self.idle = False
+        self._advance()
+
+    def _next_command(self) -> tuple[int, m.Command] | None:
         if not self._running:
             return self._commands.get()
         try:
@@ -124,8 +132,11 @@ class Worker:
         except queue.Empty:
             return None
 
-    def _obey(self, command: m.Command) -> None:
-        self._cancel.clear()
+    def _obey(self, serial: int, command: m.Command) -> None:
+        self._current = serial
+        if serial <= self._cancelled and isinstance(command, _LONG):
+            self.events.append(m.Told("cancelled"))
+            return
         handler: Callable[[Any], None] = self._HANDLERS[type(command)].__get__(self)
         self._guard(lambda: handler(command))
 
@@ -135,7 +146,7 @@ class Worker:
             work()
         except _Cancelled:
             self.events.append(m.Told("cancelled"))
-        except (gv.GooseError, OSError, ValueError) as error:
+        except (gv.GooseError, OSError) as error:
             self._set_running(False)
             self.events.append(m.Failed(str(error)))
         except MemoryError:
@@ -143,16 +154,20 @@ class Worker:
             self.events.append(m.Failed("there is not enough free memory for that"))
         except Exception as error:  # a bug: say so rather than freeze
             self._set_running(False)
-            self.events.append(m.Failed(f"internal error, please report it: {error!r}"))
+            self.events.append(m.Failed(report_fault(error)))
         finally:
             if self._loading:
                 self._loading = False
                 self.events.append(m.Loading(1.0, ""))
 
     def _progress(self, fraction: float, words: str) -> None:
-        if self._cancel.is_set():
+        if not self._wanted():
             raise _Cancelled
         self._report(fraction, words)
+
+    def _wanted(self) -> bool:
+        """Whether what is being done is still to be done."""
+        return not self._closing and self._current > self._cancelled
 
     def _report(self, fraction: float, words: str) -> None:
         self._loading = True
@@ -169,6 +184,8 @@ class Worker:
         prepare(model)
         self._model, self._session, self._picture = model, None, None
         self.events.append(m.Loaded(model))
+        if model.notes:
+            self.events.append(m.Told("; ".join(model.notes)))
 
     def _restart(self, command: m.Restart) -> None:
         if self._model is None:
@@ -193,10 +210,10 @@ class Worker:
         def keep_going(share: float) -> bool:
             if long:
                 self._report(share, "reading the prompt")
-            return not self._cancel.is_set()
+            return self._wanted()
 
         self._enter(session.feed(tokens, keep_going) if tokens else [session.step()])
-        if self._cancel.is_set():
+        if not self._wanted():
             self.events.append(m.Told(f"cancelled: the prompt is read up to {session.position}"))
 
     def _resume(self, command: m.Resume) -> None:
@@ -235,16 +252,25 @@ class Worker:
     def _goto(self, command: m.Goto) -> None:
         self._set_running(False)
         session = self._need_session()
-        session.goto(min(max(command.position, 0), session.recorded))
+        self._replay(min(max(command.position, 0), session.recorded))
         self._take()
+
+    def _replay(self, position: int) -> None:
+        """Go to a position, unless somebody gives up on it: then the cursor stays where it was."""
+        session = self._need_session()
+        session.goto(position, self._wanted)
+        if session.position != position:
+            raise _Cancelled
 
     def _branch(self, command: m.Branch) -> None:
         self._set_running(False)
         session, at = self._need_session(), command.position
+        session.check_tokens([command.token])  # fails before anything moves
         tokens = session.lines[session.line].tokens
         if tokens[at : at + 1] == [command.token]:  # that is what came anyway
-            session.goto(at + 1)
+            self._replay(at + 1)
         else:
+            self._replay(at)
             known = self._series[session.line]
             step = session.branch(at, command.token)
             self._chart(known.fork(at))
@@ -257,7 +283,10 @@ class Worker:
         if len(session.lines) == 1:
             self.events.append(m.Told("there is one course only: click a next token for another"))
             return
-        session.switch((session.line + command.by) % len(session.lines))
+        line = (session.line + command.by) % len(session.lines)
+        session.switch(line, self._wanted)
+        if session.line != line:
+            raise _Cancelled
         self._chart(self._series[session.line])
         self._show_line(session)
         self._take()
@@ -283,7 +312,10 @@ class Worker:
 
     def _export(self, command: m.Export) -> None:
         session = self._need_session()
-        gv.save_snapshot(command.path, session)
+        try:
+            gv.save_snapshot(command.path, session)
+        except ValueError as error:  # a name that says no format
+            raise gv.GooseError(str(error)) from None
         self.events.append(m.Told(f"saved token {session.position} to {command.path}"))
 
     _HANDLERS: ClassVar[dict[type, Callable[..., None]]] = {

@@ -12,6 +12,7 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable, Hashable
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -20,12 +21,48 @@ Job = tuple[Callable[..., None], tuple[Any, ...]]
 
 
 def cores() -> int:
-    """Physical cores that this process may use; GOOSE_VIZ_THREADS overrules."""
+    """Physical cores that this process may use; GOOSE_VIZ_THREADS overrules.
+
+    A container's share of the processor counts: threads beyond it are halted for most of the time,
+    and the others wait for them.
+    """
     chosen = os.environ.get("GOOSE_VIZ_THREADS", "")
     if chosen.isdecimal() and int(chosen) > 0:
         return int(chosen)
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, min(psutil.cpu_count(logical=False) or 1, allowed or 1))
+    return max(1, min(psutil.cpu_count(logical=False) or 1, allowed or 1, quota()))
+
+
+def quota(root: Path = Path("/")) -> int:
+    """Whole processors that a control group leaves this process; very many if none is set.
+
+    Source: the kernel's documentation of cgroup v2 (``cpu.max``) and v1 (``cpu.cfs_quota_us``).
+    """
+    shares = [float("inf")]
+    groups = root / "sys/fs/cgroup"
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:  # no such thing on this system
+        lines = []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        version_2 = not controllers
+        if not version_2 and "cpu" not in controllers.split(","):
+            continue
+        top = groups if version_2 else groups / controllers
+        place = top / path.strip("/")
+        for folder in (place, *place.parents):  # the strictest of all above counts
+            with contextlib.suppress(OSError, ValueError):
+                if version_2:
+                    most, period = (folder / "cpu.max").read_text().split()
+                else:
+                    most = (folder / "cpu.cfs_quota_us").read_text()
+                    period = (folder / "cpu.cfs_period_us").read_text()
+                if float(most) > 0:
+                    shares.append(float(most) / float(period))
+            if folder == top:
+                break
+    return int(min(*shares, 1 << 20))
 
 
 class _Helper:

@@ -1,5 +1,7 @@
 """What the window knows, tested without a window."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -251,3 +253,111 @@ def test_a_load_can_be_cancelled(running, tmp_path):
     seen = running.until(lambda e: isinstance(e, m.Told | m.Loaded))
     if isinstance(seen, m.Told):
         assert seen.words == "cancelled"
+
+
+# -- the worker cannot die, and gives up when it is told to ------------------------------------
+
+
+def test_a_full_memory_while_it_writes_ends_the_run_not_the_worker(running, monkeypatch):
+    w = running.worker
+    w.send(m.Load(None))
+    w.send(m.Restart("Once", gv.Sampler(seed=3)))
+    running.until(lambda e: isinstance(e, m.Cells))
+
+    def full():
+        raise MemoryError
+
+    w.send(m.Run())
+    running.until(lambda e: e == m.Running(True))
+    monkeypatch.setattr(w, "_take", full)
+    w.hold()
+    assert "not enough free memory" in running.until(lambda e: isinstance(e, m.Failed)).words
+    assert m.Running(False) in running.seen
+    monkeypatch.undo()
+    w.release()
+    w.send(m.Step())
+    running.until(lambda e: isinstance(e, m.Cells))
+
+
+def test_a_fault_names_its_file(running, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    w = running.worker
+    w.send(m.Load(None))
+    running.until(lambda e: isinstance(e, m.Loaded))
+    monkeypatch.setattr(gv, "Session", lambda *_: [][0])
+    w.send(m.Restart("Once", gv.Sampler(seed=3)))
+    words = running.until(lambda e: isinstance(e, m.Failed)).words
+    assert "internal error (IndexError" in words
+    assert "Traceback" in Path(words.rpartition("the file ")[2]).read_text()
+
+
+def test_a_load_that_still_waits_is_cancelled_too(running):
+    w = running.worker
+    w.send(m.Load(None))
+    w.send(m.Restart("Once", gv.Sampler(seed=3)))
+    running.until(lambda e: isinstance(e, m.Cells))
+    w._session.model.forward = slow(w._session.model.forward)
+    w.send(m.Restart("Once upon a time " * 400, gv.Sampler(seed=3)))
+    running.until(lambda e: isinstance(e, m.Loading) and "prompt" in e.words)
+    w.send(m.Load(None))  # behind a prompt that is being read
+    w.send(m.Load(None))
+    w.cancel()
+    for _ in range(3):
+        running.until(lambda e: isinstance(e, m.Told) and "cancelled" in e.words)
+    running.seen.clear()
+    w.send(m.Load(None))  # what comes after is wanted
+    running.until(lambda e: isinstance(e, m.Loaded))
+
+
+def slow(forward):
+    import time
+
+    def slowly(tokens, state, all_logits=False, probe=None, progress=None):
+        time.sleep(0.01 * len(tokens))
+        return forward(tokens, state, all_logits, probe, progress)
+
+    return slowly
+
+
+@pytest.fixture
+def replaying(running):
+    """A run of 300 tokens that keeps no states, on a model that takes its time."""
+    w = running.worker
+    w.send(m.Load(None))
+    w.send(m.Restart("Once", gv.Sampler(seed=3)))
+    w.send(m.Run(300))
+    running.until(lambda e: isinstance(e, m.Cells) and e.start > 290)
+    running.until(lambda e: e == m.Running(False))
+    session = w._session
+    session.lines[0].checkpoints.clear()
+    session.history_bytes = 0
+    session.model.forward = slow(session.model.forward)
+    w.take_picture()
+    return running
+
+
+def test_a_replay_can_be_cancelled(replaying):
+    import time
+
+    w = replaying.worker
+    before = w._session.position, w._session.state.wkv.copy()
+    w.send(m.Goto(250))
+    time.sleep(0.3)
+    begin = time.monotonic()
+    w.cancel()
+    replaying.until(lambda e: isinstance(e, m.Told) and "cancelled" in e.words)
+    assert time.monotonic() - begin < 1
+    assert w._session.position == before[0]
+    assert (w._session.state.wkv == before[1]).all()
+
+
+def test_closing_during_a_replay_is_immediate(replaying):
+    import time
+
+    w = replaying.worker
+    w.send(m.Goto(250))
+    time.sleep(0.3)
+    begin = time.monotonic()
+    w.close()
+    assert time.monotonic() - begin < 1
+    assert not w._thread.is_alive()

@@ -532,3 +532,28 @@ def test_sorting_outlives_another_model(driver):
     w.open_model(str(DATA / "random-L3-D128-N64.bf16.pth"))
     driver.wait(lambda: w.picture.wkv.shape[0] == 3 and w.picture.position == 1)
     assert (np.diff(w.decay.map._indices.astype(int), axis=1) <= 0).all()
+
+
+def test_a_link_is_remembered_as_a_link(driver, tmp_path):
+    """Hugging Face's cache keeps files as links into a folder of blobs without names."""
+    import json
+
+    from safetensors.numpy import save_file
+
+    from goose_viz.checkpoint import read_checkpoint
+
+    snapshot = tmp_path / "models--a--goose" / "snapshots" / "1"
+    snapshot.mkdir(parents=True)
+    (tmp_path / "blobs").mkdir()
+    tensors = read_checkpoint(DATA / "random-L2-D96-N16.bf16.pth").tensors
+    named = {n if n == "head.weight" else f"rwkv7.{n}": t.float32() for n, t in tensors.items()}
+    save_file(named, tmp_path / "blobs" / "sha")
+    (snapshot / "config.json").write_text(json.dumps({"norm_eps": 4e-5, "head_dim": 16}))
+    (snapshot / "model.safetensors").symlink_to(tmp_path / "blobs" / "sha")
+    w = driver.window
+    w.open_model(str(snapshot / "model.safetensors"))
+    driver.wait(lambda: w.picture.wkv.shape == (2, 6, 16, 16))
+    assert w.settings["recent"][0] == str(snapshot / "model.safetensors")
+    assert w.settings["folder"] == str(snapshot)
+    assert w.windowTitle().startswith("goose")
+    assert "Transformers" in w.model_panel.values["file"].text()

@@ -22,7 +22,7 @@ from goose_viz.cpu import decode, engine, store
 from goose_viz.cpu.arithmetic import exp, sigmoid
 from goose_viz.cpu.pack import allocate
 from goose_viz.cpu.reading import ReadRate
-from goose_viz.cpu.team import TEAM, cores
+from goose_viz.cpu.team import TEAM, cores, quota
 
 DATA = Path(__file__).parents[1] / "data"
 PTH = DATA / "random-L3-D128-N64.bf16.pth"
@@ -418,3 +418,42 @@ def test_int8_keeps_the_demo_models_opinions(source):
     p, q = (log_softmax(m.forward(ids, m.new_state(), all_logits=True)) for m in (exact, rough))
     assert (np.exp(p) * (p - q)).sum(1).mean() <= 0.0005
     assert (p.argmax(1) == q.argmax(1)).mean() >= 0.99
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, 1 << 20),
+        ({"proc/self/cgroup": "0::/\n"}, 1 << 20),
+        ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "max 100000"}, 1 << 20),
+        ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "250000 100000"}, 2),
+        ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "50000 100000"}, 0),
+        (
+            {
+                "proc/self/cgroup": "0::/a/b\n",
+                "sys/fs/cgroup/a/b/cpu.max": "max 100000",
+                "sys/fs/cgroup/a/cpu.max": "300000 100000",
+                "sys/fs/cgroup/cpu.max": "900000 100000",
+            },
+            3,
+        ),
+        (
+            {
+                "proc/self/cgroup": "3:memory:/m\n4:cpu,cpuacct:/c\n",
+                "sys/fs/cgroup/cpu,cpuacct/c/cpu.cfs_quota_us": "400000",
+                "sys/fs/cgroup/cpu,cpuacct/c/cpu.cfs_period_us": "100000",
+                "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us": "-1",
+                "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us": "100000",
+            },
+            4,
+        ),
+    ],
+)
+def test_a_containers_share_of_the_processor(tmp_path, monkeypatch, files, expected):
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content)
+    assert quota(tmp_path) == expected
+    monkeypatch.setattr("goose_viz.cpu.team.quota", lambda: expected)
+    monkeypatch.delenv("GOOSE_VIZ_THREADS", raising=False)
+    assert 1 <= cores() <= max(1, expected)

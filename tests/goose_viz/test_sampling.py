@@ -1,3 +1,6 @@
+import json
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 
@@ -112,3 +115,29 @@ def test_stops():
 def test_numbers_out_of_range(bad):
     with pytest.raises(ValueError, match="expected"):
         gv.Sampler(**bad)
+
+
+def test_cuts_hold_whatever_the_temperature():
+    logits = np.log(np.array([0.4, 0.3, 0.2, 0.1]))
+    counts = gv.Sampler().new_counts(4)
+    for temperature in (np.inf, 1e30, 1e-30, 3.0):
+        for options, kept in (({"top_k": 1}, 1), ({"top_p": 0.5}, 2), ({"top_k": 3}, 3)):
+            sampler = gv.Sampler(**{"temperature": temperature, "top_p": 1.0, **options}, seed=1)
+            p = sampler.distribution(logits, counts)
+            assert p.sum() == pytest.approx(1)
+            assert not p[kept:].any(), (temperature, options)
+            if temperature > 1e9:
+                np.testing.assert_allclose(p[:kept], 1 / kept)
+    logits[2] = -np.inf  # what a model gives no chance at all has none at any temperature
+    assert gv.Sampler(temperature=np.inf, top_p=1.0).distribution(logits, counts)[2] == 0
+
+
+def test_numbers_of_numpy():
+    sampler = gv.Sampler(
+        temperature=np.float32(0.5), top_k=np.int64(3), seed=np.uint32(7), stop=(np.int64(4), "x"),
+        banned=np.array([1, 2]), presence=np.float16(0.5),
+    )  # fmt: skip
+    plain = gv.Sampler(temperature=0.5, top_k=3, seed=7, stop=(4, "x"), banned=(1, 2), presence=0.5)
+    assert sampler == plain
+    assert json.loads(json.dumps(asdict(sampler))) == json.loads(json.dumps(asdict(plain)))
+    assert sampler.stops(4, "", 0)

@@ -351,3 +351,81 @@ def test_replays_keep_states_so_the_next_is_short(demo, tmp_path):
     assert len(calls) <= 16
     session.goto(resumed.position)
     assert (resumed.state.wkv == session.state.wkv).all()
+
+
+# -- what fails or is ended leaves nothing behind ----------------------------------------------
+
+
+def no_memory(*_, **__):
+    raise MemoryError
+
+
+def test_a_failed_branch_or_feed_leaves_no_line(written, monkeypatch):
+    session, moments = written
+    session.goto(20)
+    forward = session.model.forward
+    for act in (
+        lambda: session.branch(20, 5),
+        lambda: session.feed([1, 2, 3]),
+    ):
+        monkeypatch.setattr(session.model, "forward", no_memory)
+        with pytest.raises(MemoryError):
+            act()
+        monkeypatch.setattr(session.model, "forward", forward)
+        assert len(session.lines) == 1
+        assert session.line == 0
+        session.goto(20)
+        assert same(moment(session), moments[20])
+        assert session.recorded == max(moments)
+    assert session.feed([1] * 300, lambda share: False) == []
+    assert len(session.lines) == 1
+    session.goto(max(moments))
+    assert same(moment(session), moments[max(moments)])
+
+
+def test_feeding_nothing_opens_no_line(written):
+    session, moments = written
+    session.goto(20)
+    assert session.feed("") == []
+    assert session.feed([]) == []
+    assert len(session.lines) == 1
+    assert same(moment(session), moments[20])
+    session.branch(20, 5)
+    assert [len(line.tokens) for line in session.lines] == [max(moments), 21]
+
+
+def test_a_replay_can_be_ended(demo):
+    session = make(demo, history_bytes=0)  # nothing is kept: going back replays everything
+    session.feed(PROMPT)
+    list(session.run(40))
+    end = moment(session)
+    asked = []
+
+    def twice():
+        asked.append(1)
+        return len(asked) < 3
+
+    step = session.goto(session.position - 1, twice)
+    assert step.position == session.position == len(end[0])
+    assert same(moment(session), end)
+    assert len(asked) == 3
+    session.goto(session.position - 1, lambda: True)
+    assert session.position == len(end[0]) - 1
+    session.branch(20, 5)
+    there = moment(session)
+    session.switch(0, lambda: False)
+    assert session.line == 1
+    assert same(moment(session), there)
+    session.switch(0, lambda: True)
+    assert same(moment(session), end)
+
+
+def test_a_frame_holds_its_own_numbers_only(demo):
+    """Not the whole portion of the prompt that it came from."""
+    session = gv.Session(demo, gv.Sampler(seed=1), gv.Probe({"wkv"}))
+    steps = session.feed([5] * 128)
+    for frame in (session.frame, steps[-1].frame, session.probe.frames[3]):
+        base = frame.wkv
+        while base.base is not None:
+            base = base.base
+        assert base.nbytes == frame.wkv.nbytes

@@ -205,7 +205,7 @@ def test_probing_changes_no_bit(cuda, tiny):
 
 
 @only("sm_90", "driver")
-def test_states_on_the_card(cuda, tiny):
+def test_states_on_the_card(cuda, tiny, monkeypatch):
     model = cuda(tiny)
     assert model.new_state().nbytes == gv.State.zeros(model.config).nbytes
     first, second = model.new_state(), model.new_state()
@@ -220,9 +220,21 @@ def test_states_on_the_card(cuda, tiny):
     second.assign(first)
     np.testing.assert_array_equal(model.forward([3], second), model.forward([3], first))
 
+    # looking and editing are two calls: what was only looked at costs no way back to the card
+    sent = []
+    engine = model._engine.engine
+    write = engine.write
+    monkeypatch.setattr(engine, "write", lambda *a: (sent.append(1), write(*a)))
+    assert np.isfinite(first.wkv).all()
+    model.forward([3], first.copy())
+    model.forward([3], first)
+    model.forward([3], second)
+    assert not sent
+    with pytest.raises(ValueError, match="read-only"):
+        first.wkv[0, 0] = 0
+
     # the host's arrays may be changed, and are brought up to date when they are asked for
-    view = first.wkv
-    view[0, 0] = 0
+    first.edit().wkv[0, 0] = 0
     first.ffn_shift = np.ones_like(first.ffn_shift)
     host = gv.State(first.wkv.copy(), first.att_shift.copy(), first.ffn_shift.copy())
     assert not host.wkv[0, 0].any()
@@ -232,7 +244,7 @@ def test_states_on_the_card(cuda, tiny):
     assert np.abs(changed - model.forward([3], second)).max() > 1e-4
 
     # neither looking, copying nor taking over from oneself loses anything
-    view = first.wkv
+    view = first.edit().wkv
     copied = first.copy()
     view[...] = 0
     first.assign(first)

@@ -9,10 +9,11 @@ from goose_app.messages import Picture
 from goose_app.panels.panel import Panel
 from goose_app.selection import Selection
 from goose_viz import Model
+from goose_viz.checkpoint import FORMATS
 
 _ROWS = (
-    "model", "shape", "parameters", "vocabulary", "low ranks", "file", "device", "weights", "state",
-    "speed",
+    "model", "shape", "parameters", "vocabulary", "low ranks", "file", "note", "device", "weights",
+    "state", "speed",
 )  # fmt: skip
 
 
@@ -45,7 +46,8 @@ class ModelPanel(Panel):
             "vocabulary": f"{c.vocab_size:,} tokens ({model.tokenizer.name})",
             "low ranks": f"decay {c.rank_decay}, rate {c.rank_iclr}, value {c.rank_value}, "
             f"gate {c.rank_gate}",
-            "file": f"{model.source} ({c.source_format})",
+            "file": f"{model.source} ({FORMATS[c.source_format]})",
+            "note": "; ".join(model.notes) or "—",
             "device": model.device + (f" · {model.device_words}" if model.device_words else ""),
             "weights": f"{model.dtype}, {model.nbytes / 1e6:.1f} MB",
             "state": f"{model.new_state().nbytes / 1e6:.2f} MB at any length of text",

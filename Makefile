@@ -1,5 +1,6 @@
 # make run    the window on the demo model (text and a picture where there is no display)
 # make test   the whole test suite; a card is simulated
+# make test-python PYTHON=python3.13 VENV=.venv-3.13  what can differ from one Python to another
 # make test-gpu  what needs an NVIDIA card
 # make test-long  what takes minutes
 # make bench  figures of this machine
@@ -16,7 +17,7 @@ DRIVEN := tests/gpu/test_real_card.py tests/gpu/test_engine.py
 # on all cores; the long tests of the kernels come in a row, so whoever is done takes from others
 SPREAD := -n auto --dist worksteal
 
-.PHONY: run test test-gpu test-long check lint bench clean
+.PHONY: run test test-python test-gpu test-long check lint bench clean
 
 run: $(VENV)/.run
 	@$(BIN)/goose-viz $(ARGS)
@@ -28,6 +29,9 @@ test: $(VENV)/.dev
 	$(BIN)/python -m pytest $(SPREAD) -m "not gpu" tests/gpu
 	NUMBA_ENABLE_CUDASIM=1 $(BIN)/python -m pytest $(SPREAD) $(SIMULATED)
 	FAKE_CUDA_DRIVER=1 $(BIN)/python -m pytest $(SPREAD) -m gpu $(DRIVEN)
+
+test-python: $(VENV)/.dev
+	QT_QPA_PLATFORM=offscreen $(BIN)/python -m pytest tests/test_any_python.py
 
 test-gpu: $(VENV)/.dev
 	$(BIN)/python -m pytest -m gpu --timeout 1800 tests/gpu

@@ -13,9 +13,10 @@ from goose_viz.checkpoint import tables
 from goose_viz.checkpoint.tensor import Tensor
 from goose_viz.config import Config
 from goose_viz.convert import Progress
+from goose_viz.files import whole_file
 from goose_viz.tokenizer import Tokenizer
 from goose_viz.weights import Weights
-from goose_viz.writing.safetensors_out import kind_of, whole_file
+from goose_viz.writing.safetensors_out import kind_of
 from goose_viz.writing.vocabulary_out import in_gguf
 
 _TYPES = {"fp64": "F32", "fp32": "F32", "fp16": "F16", "bf16": "BF16"}

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import struct
-import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO
 
 from goose_viz.checkpoint.tensor import STORAGE, Tensor
 from goose_viz.convert import Progress, convert
+from goose_viz.files import whole_file
 from goose_viz.weights import Weights
 
 _TYPES = {"fp64": "F64", "fp32": "F32", "fp16": "F16", "bf16": "BF16"}
@@ -74,17 +71,3 @@ def as_kind(tensor: Tensor, kind: str) -> bytes:
     if kind == "fp64":
         return tensor.float64().tobytes()
     return convert(tensor, kind).tobytes()
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write into that takes its name only when it is whole and on the disk."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
-    try:
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

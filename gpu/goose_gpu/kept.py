@@ -14,6 +14,7 @@ import functools
 import hashlib
 import os
 import pickle
+import sys
 import time
 import uuid
 from collections.abc import Callable
@@ -106,8 +107,8 @@ def _or_none(method: Callable[..., Any], failure: type[Exception]) -> Callable[.
 
 @functools.cache
 def _versions() -> tuple[str, ...]:
-    """Of what compiles."""
-    found = []
+    """Of what compiles, and of the Python whose functions it compiles."""
+    found = [sys.implementation.cache_tag or sys.version]
     for package in ("numba", "llvmlite", "numba-cuda"):
         with contextlib.suppress(PackageNotFoundError):
             found.append(f"{package} {version(package)}")

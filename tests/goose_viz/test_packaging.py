@@ -1,10 +1,15 @@
 """What a wheel and an sdist hold: three packages, the assets, nothing else at the top."""
 
+import json
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
+
+import numpy as np
+import pytest
 
 ROOT = Path(__file__).parents[2]
 
@@ -68,3 +73,36 @@ def test_the_wheel_runs_where_no_checkout_is(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "(4096,)"
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="numba-cuda has no wheels for macOS")
+@pytest.mark.parametrize("extra", ["cuda12", "cuda13"])
+def test_what_an_extra_resolves_to_works_together(tmp_path, extra):
+    """numba-cuda 0.30 dies at the first kernel with NumPy 2.5, which numba itself allows."""
+    report = tmp_path / "report.json"
+    command = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet",
+               "--report", str(report), f"{ROOT}[{extra}]"]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280)
+    if done.returncode and "No matching distribution" in done.stderr + done.stdout:
+        pytest.skip("no package index answers here")
+    assert done.returncode == 0, done.stderr
+    chosen = {
+        item["metadata"]["name"].lower().replace("_", "-"): item["metadata"]["version"]
+        for item in json.loads(report.read_text())["install"]
+    }
+    assert tuple(map(int, chosen["numpy"].split(".")[:2])) < (2, 5)
+    assert chosen["numba-cuda"].startswith(("0.30.", "0.31."))
+    assert any(name.startswith("nvidia-") for name in chosen)
+    assert {"cuda-bindings", "cuda-core", "numba", "llvmlite", "gguf"} <= chosen.keys()
+    major = chosen["cuda-bindings"].split(".")[0]
+    assert major == extra.removeprefix("cuda")
+
+
+def test_every_set_with_the_cuda_target_holds_numpy_back():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    for name, requirements in extras.items():
+        if any(r.startswith("numba-cuda") for r in requirements):
+            assert "numpy<2.5" in requirements, name
+    assert tuple(map(int, np.__version__.split(".")[:2])) < (2, 5), "the dev set is one of them"

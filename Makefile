@@ -25,7 +25,7 @@ run: $(VENV)/.run
 test: $(VENV)/.dev
 	@$(BIN)/python -m goose_app.display
 	$(BIN)/python -m pytest $(SPREAD) tests/goose_viz
-	$(BIN)/python -m pytest tests/app
+	$(BIN)/python -m pytest $(SPREAD) tests/app
 	$(BIN)/python -m pytest $(SPREAD) -m "not gpu" tests/gpu
 	NUMBA_ENABLE_CUDASIM=1 $(BIN)/python -m pytest $(SPREAD) $(SIMULATED)
 	FAKE_CUDA_DRIVER=1 $(BIN)/python -m pytest $(SPREAD) -m gpu $(DRIVEN)

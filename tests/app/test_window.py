@@ -536,19 +536,15 @@ def test_sorting_outlives_another_model(driver):
 
 def test_a_link_is_remembered_as_a_link(driver, tmp_path):
     """Hugging Face's cache keeps files as links into a folder of blobs without names."""
-    import json
-
-    from safetensors.numpy import save_file
-
-    from goose_viz.checkpoint import read_checkpoint
+    from goose_viz.model import open_model
+    from goose_viz.writing import write_folder
 
     snapshot = tmp_path / "models--a--goose" / "snapshots" / "1"
     snapshot.mkdir(parents=True)
     (tmp_path / "blobs").mkdir()
-    tensors = read_checkpoint(DATA / "random-L2-D96-N16.bf16.pth").tensors
-    named = {n if n == "head.weight" else f"rwkv7.{n}": t.float32() for n, t in tensors.items()}
-    save_file(named, tmp_path / "blobs" / "sha")
-    (snapshot / "config.json").write_text(json.dumps({"norm_eps": 4e-5, "head_dim": 16}))
+    opened = open_model(DATA / "random-L2-D96-N16.bf16.pth", None)
+    write_folder(opened.weights, opened.tokenizer, snapshot, "hf", "auto", lambda *_: None)
+    (snapshot / "model.safetensors").rename(tmp_path / "blobs" / "sha")
     (snapshot / "model.safetensors").symlink_to(tmp_path / "blobs" / "sha")
     w = driver.window
     w.open_model(str(snapshot / "model.safetensors"))

@@ -3,6 +3,8 @@
 The kernels and their argument types are those that an engine launches, caught on their way.
 """
 
+import re
+
 import numpy as np
 import pytest
 
@@ -122,3 +124,38 @@ def test_nothing_spills(cc, dtype):
     else:
         expected -= {"_multiply", "_activate"}
     assert seen == expected
+
+
+def body(ptx):
+    """PTX without what names the architecture, the compiler and the kernel."""
+    ptx = re.sub(r"//.*|\.version.*|\.target.*", "", ptx)
+    ptx = re.sub(r"\b_ZN\w+", "kernel", ptx)
+    arrays = dict.fromkeys(re.findall(r"_cudapy_smem_\d+", ptx))  # numbered through all compiled
+    for i, name in enumerate(arrays):
+        ptx = re.sub(rf"{name}\b", f"array {i}", ptx)
+    return re.sub(r"\$?L_*BB\w+", "label", ptx)
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "int8"])
+def test_architectures_of_one_dialect(dtype):
+    """Up to sm_90 the compiler speaks one, from sm_100 on another: what runs on one, runs on all.
+
+    So the PTX machine need not run every kernel for every architecture.
+    """
+    seen = set()
+    for kernel, args, _, _ in launches((9, 0), dtype):
+        old = {body(ptx_of(kernel, args, cc)) for cc in ((7, 5), (9, 0))}
+        new = (
+            {body(ptx_of(kernel, args, cc)) for cc in ((10, 0), (12, 0))}
+            if dtype == "bf16"
+            else {""}
+        )
+        name = kernel.py_func.__name__
+        if name == "_multiply_tensor":  # needs sm_80
+            old = {body(ptx_of(kernel, args, cc)) for cc in ((8, 0), (9, 0))}
+        assert len(old) == len(new) == 1, name
+        seen.add(name)
+    for kernel, args, _, _ in launches((7, 5), dtype):
+        assert body(ptx_of(kernel, args, (7, 5))) == body(ptx_of(kernel, args, (9, 0)))
+        seen.add(kernel.py_func.__name__)
+    assert seen == set(REGISTERS) - ({"_multiply_tensor", "_split"} if dtype == "int8" else set())

@@ -11,6 +11,7 @@ import io
 import math
 import mmap
 import pickle
+import re
 import struct
 import zipfile
 from collections import OrderedDict
@@ -58,11 +59,6 @@ _INERT = {
               "int32", "int64", "uint8", "uint16", "uint32", "uint64", "complex64", "str_"),
     "numpy.core.multiarray": ("scalar", "_reconstruct"),
     "numpy.core.numeric": ("_frombuffer",),
-    "torch": ("Size", "device", "layout", "memory_format", "float16", "bfloat16", "float32",
-              "float64", "half", "float", "double", "int8", "int16", "int32", "int64", "uint8",
-              "bool", "complex64", "complex128", "ComplexFloatStorage", "ComplexDoubleStorage",
-              "QInt8Storage", "QUInt8Storage", "QInt32Storage", "UntypedStorage",
-              "Float8_e4m3fnStorage", "Float8_e5m2Storage"),
     "torch.storage": ("UntypedStorage", "TypedStorage"),
     "torch.serialization": ("_get_layout",),
     "torch._utils": ("_rebuild_sparse_tensor", "_rebuild_sparse_csr_tensor", "_rebuild_qtensor",
@@ -72,6 +68,11 @@ _INERT = {
     "lightning_fabric.utilities.data": ("AttributeDict",),
     "pytorch_lightning.utilities.parsing": ("AttributeDict",),
 }  # fmt: skip
+#: Of ``torch`` itself: its sizes, devices, types of numbers, layouts and storages.
+_INERT_TORCH = re.compile(
+    r"Size|device|dtype|layout|memory_format|half|float|double|short|int|long|bool|strided"
+    r"|(bfloat|float|u?int|qu?int|complex|bits)\d\w*|per_\w+|sparse_\w+|\w+Storage"
+)
 _SAME = {"builtins": "__builtin__", "numpy._core": "numpy.core", "copy_reg": "copyreg"}
 #: What nothing that describes data asks for: whoever loads it the usual way has it run.
 _UNSAFE = (
@@ -191,7 +192,8 @@ class _Unpickler(pickle.Unpickler):
         known = module
         for new, old in _SAME.items():
             known = old + known.removeprefix(new) if known.startswith(new) else known
-        if name in _INERT.get(known, ()) or (known == "numpy.dtypes" and name.isidentifier()):
+        inert = name in _INERT.get(known, ()) or (known == "numpy.dtypes" and name.isidentifier())
+        if inert or (module == "torch" and _INERT_TORCH.fullmatch(name)):
             return _Skipped
         asked = f"its pickle asks for {module}.{name}"
         if module.partition(".")[0] in _UNSAFE:

@@ -200,6 +200,8 @@ def called(name, *arguments):
 INERT = {
     "size": called("torch.Size", b"(K\x02K\x03t"),
     "dtype": b"ctorch\nfloat32\n",
+    "float8": b"ctorch\nfloat8_e4m3fn\n",
+    "qscheme": b"ctorch\nper_tensor_affine\n",
     "device": called("torch.device", text("cuda"), b"K\x00"),
     "scalar": called("numpy._core.multiarray.scalar", called("numpy.dtype", text("f8")), text("a")),
     "sparse": called(

@@ -1,14 +1,14 @@
 """Speed on the CPU beside the official ``rwkv`` package and llama.cpp: same weights, in turns.
 
-    pip install torch==2.13.0 rwkv==0.8.32 xllamacpp gguf    # in an environment of its own
+    pip install torch==2.13.0 rwkv==0.8.32 xllamacpp         # in an environment of its own
     pip install -e .                                         # with goose-viz
     python benchmarks/cpu_peers.py [--json benchmarks/results/cpu_peers.json]
 
 Random weights of a World model's shape.  Every engine has a process of its own, for their threads
 get into each other's way, and one works at a time.  Each round reads memory, lets every engine
 write tokens, and lets every engine read a prompt of 512; the figures are medians over the rounds,
-ratios and shares are taken within a round.  llama.cpp's low-rank matrices are in its own type as
-well, which is less to read than in the files that its converter makes.
+ratios and shares are taken within a round.  llama.cpp's low-rank matrices are F16 beside Q8_0 too,
+as its own quantiser leaves them.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ def describe(source: str | None, device: str, tokenizer: str | None) -> dict[str
         "vocabulary": f"{c.vocab_size} ({opened.tokenizer.name})",
         "low ranks": f"decay {c.rank_decay}, in-context learning rate {c.rank_iclr}, "
         f"value {c.rank_value}, gate {c.rank_gate}",
-        "format": FORMATS[c.source_format],
+        "format": ", ".join(filter(None, (FORMATS[c.source_format], weights.stored))),
         "weights": f"{dtype}, {places(c, dtype)[1] / 1e6:.1f} MB",
         "state": f"{state / 1e6:.2f} MB, at any length of text",
         "device": " · ".join(filter(None, (where, words))),

@@ -78,7 +78,7 @@ class Model:
     source : Path
         Where it was loaded from.
     notes : tuple of str
-        Sentences on what a person should know of how it was read.
+        Sentences on what was not as it should be in its files, and what was made of it.
     """
 
     def __init__(
@@ -249,7 +249,7 @@ class Opened:
     path : Path
         What was asked for: a file, a folder.
     notes : tuple of str
-        Sentences on what a person should know of how it was read.
+        Sentences on what was not as it should be in its files, and what was made of it.
     """
 
     weights: Weights

@@ -29,14 +29,17 @@ class Weights:
         How the file keeps its big matrices: ``"fp32"``, ``"bf16"``, ``"fp16"`` or ``"fp64"``.
     source : Path
         The file or folder that they are read from.
+    stored : str
+        How the file keeps its matrices, where its format leaves that open.
     notes : tuple of str
-        What a person should know of how they were read.
+        What was not as it should be, and what was made of it.
     """
 
     config: Config
     tensors: dict[str, Tensor]
     kind: str
     source: Path
+    stored: str = ""
     notes: tuple[str, ...] = ()
 
     @property
@@ -129,7 +132,7 @@ def check_weights(checkpoint: Checkpoint, source: Path) -> Weights:
                 "from emb.weight to head.weight and no others"
             )
     kind = checkpoint.kind or tensors["blocks.0.att.receptance.weight"].kind
-    return Weights(config, canonical, kind, source, (*checkpoint.notes, *strays))
+    return Weights(config, canonical, kind, source, checkpoint.stored, (*checkpoint.notes, *strays))
 
 
 def _without_strays(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...]]:

@@ -40,8 +40,10 @@ class Checkpoint:
         Who says so.
     kind : str or None
         The float type to compute with that suits quantised matrices; None for others.
+    stored : str
+        How the file keeps its matrices, where its format leaves that open.
     notes : tuple of str
-        What a person should know of how the file was read.
+        What was not as it should be, and what was made of it.
     vocabulary : dict
         The vocabulary inside a GGUF, as it lies there; empty for other files.
     """
@@ -51,6 +53,7 @@ class Checkpoint:
     claims: dict[str, float] = field(default_factory=dict)
     claimed_by: str = "config.json"
     kind: str | None = None
+    stored: str = ""
     notes: tuple[str, ...] = ()
     vocabulary: dict[str, Any] = field(default_factory=dict)
 
@@ -95,7 +98,8 @@ def _canonical(path: Path, tensors: dict[str, Tensor], source: str) -> Checkpoin
     if not tensors:
         raise CheckpointError(f"{path.name}: holds no float tensors; expected RWKV-7 weights")
     config = path.parent / "config.json"
-    notes: tuple[str, ...] = ()
+    stored: str = ""
+    stored, notes = "", list[str]()
     try:
         names.refuse_others(tensors)
         tensors, prefix = names.unwrapped(tensors)
@@ -105,15 +109,15 @@ def _canonical(path: Path, tensors: dict[str, Tensor], source: str) -> Checkpoin
         elif "rwkv7" in prefix.split("."):
             source = "hf"
         else:
-            tensors, words = names.turn_low_rank(tensors, path.suffix)
-            if words:
-                source, notes = "web-rwkv", (words,)
+            tensors, stored, doubt = names.turn_low_rank(tensors, path.suffix)
+            source = "web-rwkv" if stored else source
+            notes += [doubt] if doubt else []
     except CheckpointError as error:
         raise CheckpointError(f"{path.name}: {error}") from None
     says = folder.read_json(config) if source in ("fla", "hf") and config.exists() else {}
     if source == "hf":
         tensors = _as_configured(tensors, says)
-    return Checkpoint(tensors, source, folder.claims(says), notes=notes)
+    return Checkpoint(tensors, source, folder.claims(says), stored=stored, notes=tuple(notes))
 
 
 def _as_configured(tensors: dict[str, Tensor], config: dict[str, object]) -> dict[str, Tensor]:
@@ -138,7 +142,7 @@ def _from_gguf(path: Path) -> Checkpoint:
         file.claims,
         claimed_by="its header",
         kind="fp16" if quantised else None,
-        notes=(f"matrices stored as {', '.join(file.types)}",),
+        stored=f"matrices stored as {', '.join(file.types)}",
         vocabulary=file.vocabulary,
     )
 

@@ -128,8 +128,8 @@ def from_fla(tensors: Tensors) -> Tensors:
     return out
 
 
-def turn_low_rank(tensors: Tensors, ending: str) -> tuple[Tensors, str]:
-    """Low-rank matrices as BlinkDL has them, and in words what was turned for it; often nothing.
+def turn_low_rank(tensors: Tensors, ending: str) -> tuple[Tensors, str, str]:
+    """Low-rank matrices as BlinkDL has them; how they were stored, if otherwise; what is doubtful.
 
     web-rwkv's files keep the eight of a block transposed, (rank, D) and (D, rank).  The shapes
     decide; where a rank equals the width they cannot: then what the file's others say, then the
@@ -151,7 +151,12 @@ def turn_low_rank(tensors: Tensors, ending: str) -> tuple[Tensors, str]:
     if doubtful and (turned or (by_ending and not plain)):
         turned += doubtful
     if not turned:
-        return tensors, ""
-    why = " (its ranks equal its width, so the ending .st says it)" if turned == doubtful else ""
+        return tensors, "", ""
+    doubt = ""
+    if turned == doubtful:
+        doubt = (
+            "ranks that equal the width do not tell how the low-rank matrices lie; the ending .st "
+            "does: transposed, as web-rwkv keeps them"
+        )
     changed = {name: tensors[name].transposed() for name in turned}
-    return tensors | changed, f"low-rank matrices lie transposed, as web-rwkv keeps them{why}"
+    return tensors | changed, "low-rank matrices transposed", doubt

@@ -374,7 +374,8 @@ def test_web_rwkv_files(tmp_path, tensors, ending):
     assert model.config.source_format == "web-rwkv"
     assert model.dtype == "fp16"
     assert (model.forward(TOKENS, model.new_state()) == expected).all()
-    assert "transposed" in notes(tmp_path / f"m.{ending}")
+    assert "transposed" in read_checkpoint(tmp_path / f"m.{ending}").stored
+    assert not model.notes
     save_file(half, tmp_path / "newer.st")  # newer tools write them as BlinkDL has them
     assert gv.load_model(tmp_path / "newer.st").config.source_format == "safetensors"
     assert (logits(tmp_path / "newer.st") == expected).all()
@@ -385,16 +386,17 @@ def test_where_a_rank_equals_the_width():
         return Tensor(np.arange(np.prod(shape), dtype=np.float32).reshape(shape), "fp32")
 
     square = {"emb.weight": tensor(9, 8), "blocks.0.att.w1": tensor(8, 8)}
-    out, words = turn_low_rank(square, ".st")
+    out, _, words = turn_low_rank(square, ".st")
     assert (out["blocks.0.att.w1"].bits == square["blocks.0.att.w1"].bits.T).all()
-    assert "ending .st says it" in words
-    assert turn_low_rank(square, ".safetensors") == (square, "")
+    assert "the ending .st does" in words
+    assert turn_low_rank(square, ".safetensors") == (square, "", "")
     by_others = square | {"blocks.0.att.a1": tensor(8, 4)}  # as BlinkDL has it, so all are
-    assert turn_low_rank(by_others, ".st") == (by_others, "")
+    assert turn_low_rank(by_others, ".st") == (by_others, "", "")
     by_others = square | {"blocks.0.att.a1": tensor(4, 8)}
-    out, words = turn_low_rank(by_others, ".safetensors")
+    out, stored, words = turn_low_rank(by_others, ".safetensors")
     assert (out["blocks.0.att.w1"].bits == square["blocks.0.att.w1"].bits.T).all()
-    assert "ending" not in words
+    assert stored
+    assert not words
 
 
 # -- GGUF --------------------------------------------------------------------------------------
@@ -418,7 +420,9 @@ def test_gguf(tmp_path, name, dtype):
     plain = gv.load_model(source, dtype=dtype)
     found, expected = (m.forward(TOKENS, m.new_state()) for m in (model, plain))
     assert (found == expected).all()
-    assert {"fp32": "F32", "bf16": "BF16", "fp16": "F16"}[dtype] in model.notes[0]
+    stored = read_checkpoint(tmp_path / "m.gguf").stored
+    assert {"fp32": "F32", "bf16": "BF16", "fp16": "F16"}[dtype] in stored
+    assert not model.notes
 
 
 @pytest.mark.parametrize(

@@ -334,8 +334,15 @@ def _default(prompt: str | None, model: Model) -> str:
 
 def _console() -> Console:
     """The terminal, at least as wide as a table needs when it is a pipe."""
-    console = Console()
-    return console if console.is_terminal else Console(width=110)
+    console = _Console()
+    return console if console.is_terminal else _Console(width=110)
+
+
+class _Console(Console):
+    """rich's, but a reader that has gone is told to `guarded`: rich would end with status 1."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
 
 
 @contextlib.contextmanager
@@ -377,6 +384,11 @@ def guarded(work: Callable[[], int]) -> int:
     except BrokenPipeError:
         stop_writing()
         return 0
+    except SystemExit as exit_:  # rich's answer to a reader that has gone, within typer's help
+        if isinstance(exit_.__context__, BrokenPipeError):
+            stop_writing()
+            return 0
+        raise
     except (GooseError, OSError) as error:
         return _say(str(error), 2)
     except MemoryError:

@@ -39,7 +39,18 @@ def write_whole(path: Path, content: bytes) -> None:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write into that takes its name only when it is whole and on the disk."""
+    """A file to write into that takes its name only when it is whole and on the disk.
+
+    A link stays one: what it leads to is written.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written, or the name is a device, a pipe or a folder's.
+    """
+    path = path.resolve() if path.is_symlink() else path
+    if path.exists() and not path.is_file():
+        raise OSError(f"{path}: not a regular file, so it is not written over; choose another name")
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
     try:
         with temporary.open("xb") as file:

@@ -137,6 +137,10 @@ class Sampler:
                 raise ValueError(f"{name} is {value}; expected a number from {low} to {high}")
         for name in ("temperature", "top_p", "presence", "frequency", "penalty_decay"):
             object.__setattr__(self, name, float(getattr(self, name)))
+        for name in ("top_k", "seed"):
+            value = getattr(self, name)
+            if value is not None and (not math.isfinite(value) or value != int(value)):
+                raise ValueError(f"{name} is {value}; expected a whole number")
         object.__setattr__(self, "top_k", int(self.top_k))
         for name in ("presence", "frequency"):
             if not math.isfinite(getattr(self, name)):

@@ -12,6 +12,10 @@ from goose_viz.errors import GooseError
 
 def print_whatever_comes() -> None:
     """From now on, what the output's encoding cannot say becomes a question mark, not an error."""
+    if sys.stdout is None:  # closed by whoever started us
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors != "backslashreplace":
             stream.reconfigure(errors="replace")
@@ -26,6 +30,20 @@ def stop_writing() -> None:
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, stream.fileno())
             os.close(null)
+
+
+def path_of(name: str) -> Path:
+    """A path with its ~ resolved.
+
+    Raises
+    ------
+    GooseError
+        If there is no such home folder.
+    """
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        raise GooseError(f"{name}: there is no such home folder") from None
 
 
 def read_prompt(prompt: str | None, file: str | None) -> str | None:
@@ -45,7 +63,7 @@ def read_prompt(prompt: str | None, file: str | None) -> str | None:
     if prompt == "-" or file == "-":
         data = sys.stdin.buffer.read() if sys.stdin is not None else b""
     elif file is not None:
-        data = Path(file).expanduser().read_bytes()
+        data = path_of(file).read_bytes()
     else:
         return prompt
     return data.decode("utf-8", "surrogateescape")

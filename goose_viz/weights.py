@@ -173,6 +173,8 @@ def _heads(tensors: dict[str, Tensor], claims: dict[str, float]) -> dict[str, Te
     changed = {}
     for name, tensor in tensors.items():
         if name.endswith("att.r_k"):
+            while len(tensor.shape) > 2 and tensor.shape[0] == 1:
+                tensor = changed[name] = tensor.reshaped(tensor.shape[1:])
             (*others, width) = tensor.shape or (0,)
             if math.prod(others) == 1 and size > 0 and width % size == 0:
                 changed[name] = tensor.reshaped((width // size, size))

@@ -56,7 +56,7 @@ def model_file(folder: Path) -> Path:
 
 
 def newest_snapshot(folder: Path) -> Path | None:
-    """The newest snapshot of a ``models--x--y`` folder, as Hugging Face's cache has; or None."""
+    """The snapshot to open of a ``models--x--y`` folder: refs/main's, else the newest; or None."""
     if not (folder / "snapshots").is_dir():
         return None
     holds_a_model = [
@@ -67,6 +67,11 @@ def newest_snapshot(folder: Path) -> Path | None:
         raise CheckpointError(
             f"{folder.name}: none of its snapshots holds a model file; download it again"
         )
+    main = folder / "refs" / "main"  # the one that every tool of Hugging Face's opens
+    if main.is_file():
+        wanted = folder / "snapshots" / main.read_text(errors="replace").strip()
+        if wanted in holds_a_model:
+            return wanted
     return max(holds_a_model, key=lambda p: p.stat().st_mtime_ns)
 
 
@@ -78,8 +83,11 @@ def read_shards(index: Path) -> dict[str, Tensor]:
             f"{index.parent.name}: the index names {gone[0]}, which is missing; download it too"
         )
     tensors: dict[str, Tensor] = {}
+    weight_map = read_json(index)["weight_map"]
     for shard in shards:
-        tensors |= safetensors_file.read(index.parent / shard)[0]
+        for name, tensor in safetensors_file.read(index.parent / shard)[0].items():
+            if Path(str(weight_map.get(name, shard))).name == shard:  # shards may overlap
+                tensors[name] = tensor
     return tensors
 
 
@@ -104,17 +112,22 @@ def claims(config: dict[str, Any]) -> dict[str, float]:
     """What config.json says of the sizes, under our names; silent keys are left out."""
     found: dict[str, float] = {}
     for attribute, keys in _KEYS.items():
-        numbers = (config[k] for k in keys if isinstance(config.get(k), int | float))
-        value = next(numbers, None)
-        if value is not None:
-            found[attribute] = value
+        key = next((k for k in keys if config.get(k) is not None), None)
+        if key is None:
+            continue
+        value = config[key]
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e12:
+            raise CheckpointError(
+                f"config.json says {key} {value!r}; expected a number above 0, as the model's"
+            )
+        found[attribute] = value
     return found
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file, or a CheckpointError that names the file."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path.name}: not readable as JSON ({error})") from None
     if not isinstance(content, dict):

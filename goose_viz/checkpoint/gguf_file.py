@@ -147,7 +147,12 @@ def _read(path: Path) -> Gguf:
         value = values.get(f"rwkv7.{key}")
         if isinstance(value, int | float):
             claims[attribute] = value
+    eps = claims.get("layer_norm_eps", 1e-5)
+    if not 0 < eps < 1:
+        raise CheckpointError(f"its header says layer_norm_epsilon {eps}; expected some 1e-5")
     named, types = _tensors(data, entries, start)
+    if not named:
+        raise CheckpointError("holds no float tensors; expected RWKV-7 weights")
     tensors = _renamed(named, int(claims.get("n_layer", 0)))
     found = [types[name] for name in named if len(named[name].shape) == 2]
     ordered = sorted(set(found), key=lambda t: -found.count(t))

@@ -48,10 +48,11 @@ _STORAGES: dict[str, tuple[str, str]] = {
 _INERT = {
     "argparse": ("Namespace",),
     "types": ("SimpleNamespace",),
-    "collections": ("defaultdict", "deque"),
+    "collections": ("defaultdict", "deque", "Counter"),  # MultiStepLR has one
     "_codecs": ("encode",),  # how old protocols write bytes
-    "__builtin__": ("set", "frozenset", "complex", "bytearray", "slice", "range", "object",
-                    "dict", "list", "tuple", "int", "long", "float", "bool", "str", "unicode"),
+    "__builtin__": ("set", "frozenset", "complex", "bytearray", "slice", "range", "xrange",
+                    "object", "dict", "list", "tuple", "int", "long", "float", "bool", "str",
+                    "unicode"),
     "datetime": ("datetime", "date", "time", "timedelta", "timezone"),
     "pathlib": ("Path", "PosixPath", "WindowsPath", "PurePath", "PurePosixPath",
                 "PureWindowsPath"),
@@ -83,6 +84,8 @@ _UNSAFE = (
 )  # fmt: skip
 #: Keys under which trainers put the weights, the likelier first.
 _WRAPPERS = ("state_dict", "model", "module", "model_state_dict", "weights")
+#: Keys of what trainers derive from the weights: averages, states of the optimizer.
+_DERIVED = re.compile(r"(^|[._])(ema|swa|shadow|average|averaged|opt|optim|optimizer)", re.I)
 _WRAPPED = 5  # dictionaries in dictionaries, at most
 _MAX_PICKLE = 64 << 20  # bytes; a description of 10,000 tensors takes some 2 MB
 
@@ -303,26 +306,37 @@ def _read(path: Path, archive: zipfile.ZipFile) -> dict[str, Tensor]:
         raise CheckpointError(
             f"it holds one {type(content).__name__} where a dictionary of tensors belongs"
         )
-    with_blocks = (tensors for tensors in found if looks_like_a_model(tensors))
-    return next(with_blocks, None) or next(filter(None, found), {})
+    models = [(where, tensors) for where, tensors in found if looks_like_a_model(tensors)]
+    # the weights themselves come before what a trainer derives from them
+    models = [m for m in models if not _DERIVED.search(m[0])] or models
+    known = [m for m in models if m[0].rpartition(".")[2] in ("", *_WRAPPERS)]
+    models = known[:1] or models
+    if len(models) > 1:
+        names = " and ".join(repr(where) for where, _ in models)
+        raise CheckpointError(f"it holds {len(models)} models, under {names}; keep one of them")
+    return models[0][1] if models else next((t for _, t in found if t), {})
 
 
-def _dictionaries(content: Any) -> Iterator[dict[str, Tensor]]:
-    """The float tensors of each dictionary, outer before inner, likely wrappers before others."""
-    level = [content]
+def _dictionaries(content: Any) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """(keys that lead there, float tensors) of each dictionary, outer before inner."""
+    level: list[tuple[str, Any]] = [("", content)]
     for _ in range(_WRAPPED):
-        inner: list[Any] = []
-        for held in level:
+        inner: list[tuple[str, Any]] = []
+        for where, held in level:
             if isinstance(held, dict):
-                yield {
-                    name: value.tensor
-                    for name, value in held.items()
-                    if isinstance(name, str)
-                    and isinstance(value, _Found)
-                    and value.tensor.kind != "int"
-                }
-                likely = [held[key] for key in _WRAPPERS if key in held]
-                inner += [*likely, *(v for k, v in held.items() if k not in _WRAPPERS)]
+                yield (
+                    where,
+                    {
+                        name: value.tensor
+                        for name, value in held.items()
+                        if isinstance(name, str)
+                        and isinstance(value, _Found)
+                        and value.tensor.kind != "int"
+                    },
+                )
+                keys = [k for k in _WRAPPERS if k in held]
+                keys += [k for k in held if k not in _WRAPPERS]
+                inner += [(f"{where}.{k}".lstrip("."), held[k]) for k in keys]
             elif isinstance(held, list | tuple):
-                inner += held
-        level = [held for held in inner if isinstance(held, dict | list | tuple)]
+                inner += [(where, value) for value in held]
+        level = [(where, v) for where, v in inner if isinstance(v, dict | list | tuple)]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from goose_viz.errors import TokenizerError
+from goose_viz.stdio import path_of
 from goose_viz.tokenizer.base import StreamDecoder, Tokenizer, byte_tokenizer
 from goose_viz.tokenizer.gguf import from_gguf
 from goose_viz.tokenizer.greedy import GreedyTokenizer
@@ -50,7 +51,7 @@ def named_tokenizer(name: str, vocab_size: int) -> Tokenizer:
         return byte_tokenizer()
     if name == "ids":
         return IdsTokenizer(vocab_size)
-    path = Path(name).expanduser()
+    path = path_of(name)
     path = path / "tokenizer.json" if path.is_dir() else path
     if not path.exists():
         raise TokenizerError(
@@ -79,7 +80,12 @@ def read_tokenizer(path: Path) -> Tokenizer:
     content = load_json(path)
     if content and "model" not in content and all(key.isdecimal() for key in content):
         return read_json(path, content)
-    greedy = greedy_of(content)
+    try:
+        greedy = greedy_of(content)
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
+        raise TokenizerError(
+            f"{path.name}: its parts do not fit each other ({type(error).__name__}: {error})"
+        ) from None
     if greedy is None:
         return HfTokenizer(path)
     table, special = greedy

@@ -49,6 +49,8 @@ def greedy_of(description: dict[str, Any]) -> tuple[list[bytes], dict[str, int]]
     ):
         return None
     numbers = [*model["vocab"].values(), *(t["id"] for t in added)]
+    if not all(type(i) is int and 0 <= i < 1 << 24 for i in numbers):
+        raise ValueError("an id is no whole number from 0 on")
     alphabet = byte_alphabet()
     table = [b""] * (max(numbers, default=-1) + 1)
     for piece, i in model["vocab"].items():

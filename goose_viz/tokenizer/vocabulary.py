@@ -29,7 +29,7 @@ def read_lines(path: Path) -> GreedyTokenizer:
             token, rest = line.split(" ", 1)
             literal, length = rest.rsplit(" ", 1)
             value = ast.literal_eval(literal.strip())
-            piece = value.encode() if isinstance(value, str) else bytes(value)
+            piece = _bytes(value)
             if len(piece) != int(length):
                 raise ValueError(f"{len(piece)} bytes, {length} announced")
             pieces[_identifier(token)] = piece
@@ -46,13 +46,22 @@ def read_json(path: Path, content: dict[str, Any]) -> GreedyTokenizer:
     pieces: dict[int, bytes] = {}
     for token, value in content.items():
         try:
-            pieces[_identifier(token)] = value.encode() if isinstance(value, str) else bytes(value)
+            pieces[_identifier(token)] = _bytes(value)
         except (ValueError, TypeError):
             raise TokenizerError(
                 f"{path.name}: {token!r}: {str(value)[:40]!r} is no token; expected an id with a "
                 "text or a list of bytes"
             ) from None
     return _made(path, pieces)
+
+
+def _bytes(value: object) -> bytes:
+    """A token's bytes; a bare number would be as many zeros."""
+    if isinstance(value, str):
+        return value.encode()
+    if isinstance(value, bytes | list):
+        return bytes(value)
+    raise TypeError(f"{value!r} is neither a text nor bytes")
 
 
 def _identifier(text: str) -> int:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+from goose_viz.checkpoint.tensor import Tensor
 from goose_viz.config import GROUP_NORM_EPS, LAYER_NORM_EPS, Config
 from goose_viz.convert import Progress
 from goose_viz.errors import GooseError
 from goose_viz.model import open_model
-from goose_viz.writing.folders import write_folder
+from goose_viz.writing.folders import MEMBERS, write_folder
 from goose_viz.writing.gguf_out import write_gguf
 from goose_viz.writing.safetensors_out import write_safetensors
 
@@ -71,9 +72,11 @@ def write_model(
         raise GooseError(
             f"{layout} is not written as {dtype!r}; expected one of {', '.join(LAYOUTS[layout])}"
         )
-    into = out / "model.safetensors" if layout in ("hf", "fla") else out
-    if into.exists() and not force:
-        raise GooseError(f"{into} is there already; choose another name, or add --force")
+    in_folder = layout in ("hf", "fla")
+    into = out / "model.safetensors" if in_folder else out
+    for there in [out / name for name in MEMBERS] if in_folder else [out]:
+        if (there.exists() or there.is_symlink()) and not force:
+            raise GooseError(f"{there} is there already; choose another name, or add --force")
     if layout not in ("hf", "fla") and not out.parent.is_dir():
         raise GooseError(f"{out.parent}: there is no such folder to write {out.name} into")
     opened = open_model(source, tokenizer, progress)
@@ -85,6 +88,8 @@ def write_model(
         write_safetensors(weights, out, dtype, progress)
     else:
         write_folder(weights, opened.tokenizer, out, layout, dtype, progress)
+    if dtype == "auto" and any(type(t) is not Tensor for t in weights.tensors.values()):
+        note += f"; its quantised blocks were widened to {weights.kind}, which rounds them"
     size = into.stat().st_size / 1e6
     return f"{out}: {weights.config.shape}, {layout}, {size:.1f} MB{note}"
 

@@ -18,6 +18,8 @@ from goose_viz.weights import Weights
 from goose_viz.writing.safetensors_out import kind_of, write_tensors
 from goose_viz.writing.vocabulary_out import tokenizer_json
 
+#: What stands for a model in a folder: all of it is the new one's, or gone.
+MEMBERS = ("model.safetensors", "model.safetensors.index.json", "config.json", "tokenizer.json")
 _TORCH = {"fp64": "float64", "fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
@@ -47,6 +49,9 @@ def write_folder(
     words = tokenizer_json(tokenizer)
     if words is not None:
         write_whole(out / "tokenizer.json", words.encode())
+    else:
+        (out / "tokenizer.json").unlink(missing_ok=True)  # another model's
+    (out / "model.safetensors.index.json").unlink(missing_ok=True)  # it would go on being read
 
 
 def _vector(tensor: Tensor) -> Tensor:

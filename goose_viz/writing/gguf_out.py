@@ -13,6 +13,7 @@ from goose_viz.checkpoint import tables
 from goose_viz.checkpoint.tensor import Tensor
 from goose_viz.config import Config
 from goose_viz.convert import Progress
+from goose_viz.errors import CheckpointError
 from goose_viz.files import whole_file
 from goose_viz.tokenizer import Tokenizer
 from goose_viz.weights import Weights
@@ -59,7 +60,12 @@ def write_gguf(
         writer.write_padding(file, file.tell())
         for i, (name, _, kind, numbers) in enumerate(parts):
             progress(i / len(parts), f"writing {name}")
-            data = gguf.quants.quantize(numbers(), gguf.GGMLQuantizationType[kind]).tobytes()
+            values = numbers()
+            if not np.isfinite(values).all():
+                raise CheckpointError(f"{name} holds NaN or infinite numbers; nothing was written")
+            if kind == "F16":  # what is too large becomes the largest, as in `convert`
+                values = values.clip(-65504, 65504)
+            data = gguf.quants.quantize(values, gguf.GGMLQuantizationType[kind]).tobytes()
             file.write(data)
             writer.write_padding(file, len(data))
 

@@ -58,6 +58,7 @@ def write_tensors(
         file.write(struct.pack("<Q", len(head)) + head)
         for i, (name, tensor) in enumerate(tensors.items()):
             progress(i / len(tensors), f"writing {name}")
+            Weights.check_finite(name, tensor)
             file.write(as_kind(tensor, kinds[name]))
 
 

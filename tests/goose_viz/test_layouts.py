@@ -597,3 +597,149 @@ def test_an_epsilon_that_a_layout_cannot_say(tmp_path, capfd, tensors):
     (tmp_path / "config.json").write_text(json.dumps(HF_CONFIG))  # 4e-5, where RWKV-7 has 1e-5
     assert cli.run(["convert", str(tmp_path), str(tmp_path / "m.safetensors")]) == 2
     assert "write it as hf or fla" in capfd.readouterr().err
+
+
+# -- what a stranger would try next ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("beside", ["ema_model", "model_ema", "shadow_params", "opt_state", "swa"])
+def test_what_a_trainer_derives_is_not_taken_for_the_weights(tmp_path, tensors, expected, beside):
+    half = {n: t.float32() * 2 for n, t in read_checkpoint(PTH).tensors.items()}
+    both = {f"{beside}|{n}": b for n, b in bits(half).items()}
+    both |= {f"net|{n}": b for n, b in bits(tensors).items()}
+
+    def nested(flat):
+        out = {}
+        for name, view in flat.items():
+            key, _, rest = name.partition("|")
+            out.setdefault(key, {})[rest] = view
+        return out
+
+    write_tensors(tmp_path / "m.pth", both, wrap=nested)
+    assert (logits(tmp_path / "m.pth") == expected).all()
+    equal = {n.replace(f"{beside}|", "best|").replace("net|", "last|"): b for n, b in both.items()}
+    write_tensors(tmp_path / "m.pth", equal, wrap=nested)
+    with pytest.raises(gv.CheckpointError, match="2 models, under 'best' and 'last'"):
+        gv.load_model(tmp_path / "m.pth")
+
+
+def test_each_tensor_comes_from_the_shard_that_the_index_names(tmp_path, tensors, expected_at_4e_5):
+    named = to_transformers(tensors)
+    (tmp_path / "config.json").write_text(json.dumps(HF_CONFIG))
+    write_shards(tmp_path, named, 2)
+    last = sorted(tmp_path.glob("*.safetensors"))[-1]
+    held = {n: a for i, (n, a) in enumerate(named.items()) if i % 2 == 1}
+    other = next(iter(named))
+    save_file(held | {other: named[other] + 1}, last)
+    assert (logits(tmp_path) == expected_at_4e_5).all()
+
+
+def test_the_cache_is_opened_where_its_main_points(tmp_path, tensors, expected_at_4e_5):
+    root = hub(tmp_path, tensors)
+    (root / "refs").mkdir()
+    (root / "refs" / "main").write_text("new")
+    os.utime(root / "snapshots" / "old", (2e9, 2e9))
+    assert (logits(root) == expected_at_4e_5).all()
+    (root / "refs" / "main").write_text("begun")  # without a model: the newest that has one
+    assert not (logits(root) == expected_at_4e_5).all()
+
+
+@pytest.mark.parametrize("value", [float("nan"), -1.0, 0, True, "4e-5", [1]])
+def test_numbers_of_a_config_that_are_none(tmp_path, tensors, value):
+    save_file(to_transformers(tensors), tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps(HF_CONFIG | {"norm_eps": value}))
+    with pytest.raises(
+        gv.CheckpointError, match=r"config\.json says norm_eps .* expected a number"
+    ):
+        gv.load_model(tmp_path)
+
+
+def test_a_folder_is_all_of_the_new_model(tmp_path, tensors, capfd):
+    folder = tmp_path / "m"
+    folder.mkdir()
+    write_shards(folder, to_transformers({n: a * 2 for n, a in tensors.items()}), 2)
+    (folder / "config.json").write_text(json.dumps(HF_CONFIG))
+    (folder / "tokenizer.json").write_text("another model's")
+    before = {p.name: p.read_bytes() for p in folder.iterdir()}
+    assert cli.run(["convert", str(PTH), str(folder), "--to", "hf"]) == 2
+    assert "is there already" in capfd.readouterr().err
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
+    assert cli.run(["convert", str(PTH), str(folder), "--to", "hf", "--force"]) == 0
+    assert (logits(folder) == logits(PTH)).all()
+    assert not (folder / "tokenizer.json").exists()
+
+
+def test_only_regular_files_are_written_over(tmp_path, capfd):
+    pipe, link, target = tmp_path / "p.gguf", tmp_path / "l.gguf", tmp_path / "t.gguf"
+    os.mkfifo(pipe)
+    target.write_text("mine")
+    link.symlink_to(target)
+    assert cli.run(["convert", str(PTH), str(pipe), "--force"]) == 2
+    assert "not a regular file" in capfd.readouterr().err
+    assert pipe.is_fifo()
+    assert cli.run(["convert", str(PTH), str(link), "--force"]) == 0
+    assert link.is_symlink()
+    assert (logits(target) == logits(PTH)).all()
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_numbers_that_16_bits_cannot_hold(tmp_path, tensors, capfd):
+    large = {n: a.copy() for n, a in tensors.items()}
+    large["emb.weight"][0, 0] = 1e6
+    save_file(large, tmp_path / "m.safetensors")
+    for name in ("a.gguf", "b.safetensors"):
+        words = ["convert", str(tmp_path / "m.safetensors"), str(tmp_path / name)]
+        assert cli.run([*words, "--dtype", "fp16"]) == 0
+        found = check_weights(read_checkpoint(tmp_path / name), tmp_path / name)
+        assert found["emb.weight"].float32()[0, 0] == 65504
+    large["emb.weight"][0, 0] = np.nan
+    save_file(large, tmp_path / "m.safetensors")
+    for name in ("c.gguf", "d.safetensors"):
+        assert cli.run(["convert", str(tmp_path / "m.safetensors"), str(tmp_path / name)]) == 2
+        assert "NaN or infinite" in capfd.readouterr().err
+        assert not (tmp_path / name).exists()
+
+
+def test_quantised_blocks_that_are_widened_are_told(tmp_path, capfd):
+    source = str(DATA / "random-L3-D128-N64.bf16.pth")
+    assert cli.run(["convert", source, str(tmp_path / "a.gguf"), "--dtype", "q8_0"]) == 0
+    assert "widened" not in capfd.readouterr().out
+    assert cli.run(["convert", str(tmp_path / "a.gguf"), str(tmp_path / "b.gguf")]) == 0
+    assert "widened to fp16" in capfd.readouterr().out
+
+
+def test_a_gguf_without_tensors(tmp_path):
+    import gguf
+
+    writer = gguf.GGUFWriter(tmp_path / "m.gguf", "rwkv7")
+    writer.add_block_count(2)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    with pytest.raises(gv.CheckpointError, match="holds no float tensors"):
+        gv.load_model(tmp_path / "m.gguf")
+
+
+def test_a_range_beside_the_weights(tmp_path, tensors, expected):
+    write_tensors(tmp_path / "m.pth", bits(tensors), wrap=lambda c: {"model": c, "x": range(3)})
+    assert (logits(tmp_path / "m.pth") == expected).all()
+
+
+def test_a_schedulers_counter_and_a_config_with_a_byte_order_mark(
+    tmp_path, tensors, expected, expected_at_4e_5
+):
+    from collections import Counter
+
+    wrap = lambda c: {"model": c, "lr_scheduler": {"milestones": Counter([3, 4])}}  # noqa: E731
+    write_tensors(tmp_path / "m.pth", bits(tensors), wrap=wrap)
+    assert (logits(tmp_path / "m.pth") == expected).all()
+    save_file(to_transformers(tensors), tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps(HF_CONFIG), encoding="utf-8-sig")
+    assert (logits(tmp_path) == expected_at_4e_5).all()
+
+
+def test_a_bonus_with_axes_of_one(tmp_path, tensors, expected):
+    named = {n: a.reshape(1, 1, 6, 16) if n.endswith("r_k") else a for n, a in tensors.items()}
+    save_file(named, tmp_path / "m.safetensors")
+    assert (logits(tmp_path / "m.safetensors") == expected).all()

@@ -141,3 +141,9 @@ def test_numbers_of_numpy():
     assert sampler == plain
     assert json.loads(json.dumps(asdict(sampler))) == json.loads(json.dumps(asdict(plain)))
     assert sampler.stops(4, "", 0)
+
+
+@pytest.mark.parametrize("options", [{"top_k": np.inf}, {"top_k": 0.5}, {"seed": 1.5}])
+def test_numbers_that_are_not_whole(options):
+    with pytest.raises(ValueError, match="expected"):
+        gv.Sampler(**options)

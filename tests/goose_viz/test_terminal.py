@@ -238,3 +238,30 @@ def test_killed_while_it_starts(env, tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
     assert done.stdout == "[8, 7] [261]\n", done.stderr
+
+
+@pytest.mark.parametrize("words", [["info"], ["generate", "--help"], ["check"]])
+def test_a_reader_that_was_never_there(env, words):
+    read, write = os.pipe()
+    os.close(read)
+    process = start(env, *words, stdout=write)
+    os.close(write)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0
+    assert err == b""
+
+
+def test_an_output_that_is_closed(env):
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$@" >&-', "sh", *COMMAND, "generate", "-n", "2"], env=env,
+        stderr=subprocess.PIPE, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert b"internal error" not in done.stderr
+
+
+@pytest.mark.parametrize("words", [["--prompt-file", "~nobody-here/x"],
+                                   ["--tokenizer", "~nobody-here/x"]])  # fmt: skip
+def test_a_home_that_is_not_there(capfd, words):
+    assert cli.run(["generate", "-n", "1", *words]) == 2
+    assert "no such home folder" in capfd.readouterr().err

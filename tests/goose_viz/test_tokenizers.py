@@ -281,6 +281,9 @@ def test_vocabularies_of_web_rwkv(tmp_path):
         ("v.txt", "", "no token inside"),
         ("v.json", '{"1": {"a": 1}}', "is no token"),
         ("v.json", '{"1": [300]}', "is no token"),
+        ("v.json", '{"1": 99999999999999}', "is no token"),
+        ("v.json", '{"1": true}', "is no token"),
+        ("v.txt", "1 3 3\n", "line 1 is no token"),
         ("v.json", "[1]", "expected an object"),
         ("v.json", '{"1": "a"', "not readable as JSON"),
         ("v.json", '{"hello": "a"}', "cannot read it"),
@@ -299,3 +302,25 @@ def test_bytes_that_are_no_text(world):
     assert world.encode(text) == world.encode_bytes(b"a\xff\xfe \x80b")
     assert byte_tokenizer().encode(text) == list(b"a\xff\xfe \x80b")
     assert byte_tokenizer().encode("\ud83d") == list(b"\xed\xa0\xbd")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"added_tokens": [{"content": "x"}]},
+        {"added_tokens": ["x"]},
+        {"added_tokens": [{"id": "7", "content": "x"}]},
+        {"added_tokens": [{"id": 2**31, "content": "x"}]},
+        {"added_tokens": [{"id": -5, "content": "x"}]},
+        {"decoder": [1]},
+        {"pre_tokenizer": {"pretokenizers": ["x"]}},
+    ],
+)
+def test_a_word_piece_whose_parts_do_not_fit(tmp_path, damage):
+    plain = json.loads(tokenizer_json(GreedyTokenizer([b"", b"a", b"b"], "small")))
+    (tmp_path / "tokenizer.json").write_text(json.dumps(plain | damage))
+    with pytest.raises(gv.TokenizerError):
+        read_tokenizer(tmp_path / "tokenizer.json")
+    said = []
+    assert choose_tokenizer(tmp_path / "m.pth", 65536, notes=said).name == "World"
+    assert "is not used" in said[0]

@@ -74,7 +74,7 @@ _INERT_TORCH = re.compile(
     r"Size|device|dtype|layout|memory_format|half|float|double|short|int|long|bool|strided"
     r"|(bfloat|float|u?int|qu?int|complex|bits)\d\w*|per_\w+|sparse_\w+|\w+Storage"
 )
-_SAME = {"builtins": "__builtin__", "numpy._core": "numpy.core", "copy_reg": "copyreg"}
+_SAME = {"builtins": "__builtin__", "numpy._core": "numpy.core", "pathlib._local": "pathlib"}
 #: What nothing that describes data asks for: whoever loads it the usual way has it run.
 _UNSAFE = (
     "os", "posix", "nt", "sys", "subprocess", "builtins", "__builtin__", "shutil", "socket", "pty",

@@ -202,6 +202,8 @@ INERT = {
     "dtype": b"ctorch\nfloat32\n",
     "float8": b"ctorch\nfloat8_e4m3fn\n",
     "qscheme": b"ctorch\nper_tensor_affine\n",
+    "path": called("pathlib.PosixPath", text("x")),
+    "path of 3.13": called("pathlib._local.PosixPath", text("x")),
     "device": called("torch.device", text("cuda"), b"K\x00"),
     "scalar": called("numpy._core.multiarray.scalar", called("numpy.dtype", text("f8")), text("a")),
     "sparse": called(

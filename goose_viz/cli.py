@@ -376,8 +376,7 @@ def guarded(work: Callable[[], int]) -> int:
     """What the work answers, or the status of what ended it; never a traceback."""
     try:
         status = work()
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        sys.stdout.flush()
         return status
     except typer.Exit as exit_:
         return exit_.exit_code

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from goose_gpu import CardError, choose_card, find_cards
+import math
+
+from goose_gpu import find_cards
 from goose_viz.checkpoint import FORMATS
 from goose_viz.cpu.layout import places
-from goose_viz.model import embedded_models, open_model, parse_device
+from goose_viz.model import choose_device, device_name, embedded_models, open_model
 from goose_viz.state import State
 
 
@@ -15,13 +17,16 @@ def describe(source: str | None, device: str, tokenizer: str | None) -> dict[str
     Raises
     ------
     GooseError
-        If the model cannot be read.
+        If the model cannot be read, or the device will not do.
     """
-    where, words = _where(device)
+    kind, ordinal, words = choose_device(device)
+    if kind == "cuda":
+        kind, cards = device_name(ordinal), find_cards().names
+        words = cards[ordinal] if cards else ""
     opened = open_model(source, tokenizer)
     weights, c = opened.weights, opened.weights.config
-    dtype = "fp32" if weights.kind == "fp64" else weights.kind
-    state = sum(4 * _size(shape) for shape in State.zeros_shapes(c).values())
+    dtype = weights.default_dtype
+    state = sum(4 * math.prod(shape) for shape in State.zeros_shapes(c).values())
     rows: dict[str, object] = {
         "model": f"{opened.name} ({opened.path})",
         "generation": "RWKV-7 (x070)",
@@ -35,28 +40,8 @@ def describe(source: str | None, device: str, tokenizer: str | None) -> dict[str
         "format": ", ".join(filter(None, (FORMATS[c.source_format], weights.stored))),
         "weights": f"{dtype}, {places(c, dtype)[1] / 1e6:.1f} MB",
         "state": f"{state / 1e6:.2f} MB, at any length of text",
-        "device": " · ".join(filter(None, (where, words))),
+        "device": " · ".join(filter(None, (kind, words))),
     }
     if opened.notes:
         rows["note"] = "; ".join(opened.notes)
     return rows | {"embedded": ", ".join(embedded_models())}
-
-
-def _size(shape: tuple[int, ...]) -> int:
-    size = 1
-    for n in shape:
-        size *= n
-    return size
-
-
-def _where(device: str) -> tuple[str, str]:
-    """The device that would be taken, and the card or why it is the CPU."""
-    kind, ordinal = parse_device(device)
-    if kind not in ("auto", "cuda"):
-        return device, ""
-    try:
-        choose_card(ordinal)
-    except CardError as error:
-        return ("cpu" if kind == "auto" else device), str(error).removesuffix("; use device='cpu'")
-    cards = find_cards()
-    return f"cuda:{ordinal}" if ordinal else "cuda", cards.names[ordinal] if cards.names else ""

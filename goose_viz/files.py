@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import platformdirs
+
+from goose_viz.errors import GooseError
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -23,6 +26,37 @@ def assets() -> Path:
 def state_folder() -> Path:
     """Where reports of the program's own faults are kept."""
     return platformdirs.user_state_path("goose-viz", appauthor=False)
+
+
+def path_of(name: str) -> Path:
+    """A path with its ~ resolved.
+
+    Raises
+    ------
+    GooseError
+        If there is no such home folder.
+    """
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        raise GooseError(f"{name}: there is no such home folder") from None
+
+
+def json_object(path: Path, error: type[GooseError]) -> dict[str, Any]:
+    """A JSON object from a file.
+
+    Raises
+    ------
+    GooseError
+        Of the given class, naming the file, if it holds none.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as fault:
+        raise error(f"{path.name}: not readable as JSON ({fault})") from None
+    if not isinstance(content, dict):
+        raise error(f"{path.name}: holds a {type(content).__name__}, expected an object")
+    return content
 
 
 def write_whole(path: Path, content: bytes) -> None:

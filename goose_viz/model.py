@@ -11,11 +11,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from goose_viz.checkpoint import read_checkpoint, resolve
+from goose_viz.checkpoint import read_file, resolve
 from goose_viz.config import Config
 from goose_viz.convert import Progress
 from goose_viz.errors import GooseError
-from goose_viz.files import assets
+from goose_viz.files import assets, path_of
 from goose_viz.probe import Probe, Recorder
 from goose_viz.state import State
 from goose_viz.tokenizer import Tokenizer, choose_tokenizer, named_tokenizer
@@ -279,7 +279,8 @@ def open_model(
     if report is not None:
         report(0.0, f"opening {path.name}")
     try:
-        checkpoint, place = read_checkpoint(path), resolve(path)
+        place = resolve(path)
+        checkpoint = read_file(place)
         weights = check_weights(checkpoint, place)
         V, notes = weights.config.vocab_size, list(weights.notes)
         if tokenizer is None:
@@ -310,32 +311,61 @@ def build_engine(
     GooseError
         If the device or the dtype will not do.
     """
-    kind, ordinal = parse_device(device)
+    kind, ordinal, words = choose_device(device)
     if kind == "reference":
         from goose_viz.reference import ReferenceEngine
 
         return ReferenceEngine(weights), kind, ""
     if dtype == "auto":
-        dtype = "fp32" if weights.kind == "fp64" else weights.kind
-    words = ""
-    if kind in ("auto", "cuda"):
-        from goose_gpu import CardError, choose_card, simulated
+        dtype = weights.default_dtype
+    if kind == "cuda":
+        from goose_gpu import CardError
+        from goose_viz.cuda import CudaEngine
 
         try:
-            if kind == "auto" and simulated():
-                raise CardError("the CUDA simulator is for tests; device='cuda' asks for it")
-            choose_card(ordinal)
-            from goose_viz.cuda import CudaEngine
-
             engine = CudaEngine(weights, ordinal, dtype, report)
-            return engine, f"cuda:{ordinal}" if ordinal else "cuda", engine.words
+            return engine, device_name(ordinal), engine.words
         except CardError as error:
-            if kind == "cuda":
-                raise GooseError(str(error)) from None
-            words = str(error).removesuffix("; use device='cpu'")
+            words = _why_no_card(error, device)
     from goose_viz.cpu import CpuEngine
 
     return CpuEngine(weights, dtype, report), "cpu", words
+
+
+def choose_device(device: str) -> tuple[str, int, str]:
+    """("cpu", "cuda" or "reference", number of the card, why no card was taken).
+
+    Nothing of CUDA is loaded yet.
+
+    Raises
+    ------
+    GooseError
+        If there is no such device, or the card that was asked for cannot be used.
+    """
+    kind, ordinal = parse_device(device)
+    if kind not in ("auto", "cuda"):
+        return kind, 0, ""
+    from goose_gpu import CardError, choose_card, simulated
+
+    try:
+        if kind == "auto" and simulated():
+            raise CardError("the CUDA simulator is for tests; device='cuda' asks for it")
+        choose_card(ordinal)
+    except CardError as error:
+        return "cpu", 0, _why_no_card(error, device)
+    return "cuda", ordinal, ""
+
+
+def device_name(ordinal: int) -> str:
+    """What a card is called: ``"cuda"``, ``"cuda:1"`` …."""
+    return f"cuda:{ordinal}" if ordinal else "cuda"
+
+
+def _why_no_card(error: Exception, device: str) -> str:
+    """Why the CPU is taken; an error where the card was asked for by name."""
+    if device != "auto":
+        raise GooseError(str(error)) from None
+    return str(error).removesuffix("; use device='cpu'")
 
 
 def parse_device(device: str) -> tuple[str, int]:
@@ -357,10 +387,7 @@ def _find(source: str | os.PathLike[str] | None) -> tuple[Path, bool]:
     embedded = assets() / "models" / name
     if name in embedded_models():
         return embedded, True
-    try:
-        path = Path(name).expanduser()
-    except RuntimeError:
-        raise GooseError(f"{name}: there is no such home folder") from None
+    path = path_of(name)
     if not path.exists() and path.name == name and not path.suffix:
         raise GooseError(
             f"{name}: no file or folder of that name, and no embedded model either; embedded are "

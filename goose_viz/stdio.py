@@ -5,9 +5,9 @@ from __future__ import annotations
 import io
 import os
 import sys
-from pathlib import Path
 
 from goose_viz.errors import GooseError
+from goose_viz.files import path_of
 
 
 def print_whatever_comes() -> None:
@@ -30,20 +30,6 @@ def stop_writing() -> None:
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, stream.fileno())
             os.close(null)
-
-
-def path_of(name: str) -> Path:
-    """A path with its ~ resolved.
-
-    Raises
-    ------
-    GooseError
-        If there is no such home folder.
-    """
-    try:
-        return Path(name).expanduser()
-    except RuntimeError:
-        raise GooseError(f"{name}: there is no such home folder") from None
 
 
 def read_prompt(prompt: str | None, file: str | None) -> str | None:

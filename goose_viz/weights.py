@@ -28,7 +28,7 @@ class Weights:
     kind : str
         How the file keeps its big matrices: ``"fp32"``, ``"bf16"``, ``"fp16"`` or ``"fp64"``.
     source : Path
-        The file or folder that they are read from.
+        The file that they are read from; the index of several.
     stored : str
         How the file keeps its matrices, where its format leaves that open.
     notes : tuple of str
@@ -41,6 +41,11 @@ class Weights:
     source: Path
     stored: str = ""
     notes: tuple[str, ...] = ()
+
+    @property
+    def default_dtype(self) -> str:
+        """What ``dtype="auto"`` computes with: the file's own type, but for fp64."""
+        return "fp32" if self.kind == "fp64" else self.kind
 
     @property
     def n_parameters(self) -> int:
@@ -113,7 +118,8 @@ def check_weights(checkpoint: Checkpoint, source: Path) -> Weights:
         config.json.
     """
     tensors, strays = _without_strays(checkpoint.tensors)
-    config, tensors = _infer(checkpoint, tensors)
+    tensors = _heads(tensors, checkpoint.claims)
+    config = _infer(checkpoint, tensors)
     shapes = expected_shapes(config)
     canonical = {}
     for name, shape in shapes.items():
@@ -181,8 +187,7 @@ def _heads(tensors: dict[str, Tensor], claims: dict[str, float]) -> dict[str, Te
     return tensors | changed
 
 
-def _infer(checkpoint: Checkpoint, tensors: dict[str, Tensor]) -> tuple[Config, dict[str, Tensor]]:
-    tensors = _heads(tensors, checkpoint.claims)
+def _infer(checkpoint: Checkpoint, tensors: dict[str, Tensor]) -> Config:
     blocks = {int(m[1]) for n in tensors if (m := re.match(r"blocks\.(\d+)\.", n))}
     if not blocks:
         raise CheckpointError(
@@ -227,7 +232,7 @@ def _infer(checkpoint: Checkpoint, tensors: dict[str, Tensor]) -> tuple[Config, 
                 f"{checkpoint.claimed_by} says {attribute} {claimed:g}, the tensors' shapes say "
                 f"{actual}; one of the two belongs to another model"
             )
-    return config, tensors
+    return config
 
 
 def _need(tensors: dict[str, Tensor], name: str, ndim: int | None = None) -> Tensor:

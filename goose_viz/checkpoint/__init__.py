@@ -11,6 +11,7 @@ import numpy as np
 from goose_viz.checkpoint import folder, gguf_file, names, pth, safetensors_file
 from goose_viz.checkpoint.tensor import Tensor
 from goose_viz.errors import CheckpointError
+from goose_viz.files import json_object
 
 #: What each source format is, in words.
 FORMATS = {
@@ -66,7 +67,11 @@ def read_checkpoint(path: Path) -> Checkpoint:
     CheckpointError
         If there is no such file, the file is damaged, or it is not RWKV-7; the message says which.
     """
-    path = resolve(path)
+    return read_file(resolve(path))
+
+
+def read_file(path: Path) -> Checkpoint:
+    """Read what `resolve` found."""
     if path.name.endswith(".index.json"):
         return _canonical(path, folder.read_shards(path), "safetensors")
     kind = _sniff(path)
@@ -98,7 +103,6 @@ def _canonical(path: Path, tensors: dict[str, Tensor], source: str) -> Checkpoin
     if not tensors:
         raise CheckpointError(f"{path.name}: holds no float tensors; expected RWKV-7 weights")
     config = path.parent / "config.json"
-    stored: str = ""
     stored, notes = "", list[str]()
     try:
         names.refuse_others(tensors)
@@ -114,7 +118,9 @@ def _canonical(path: Path, tensors: dict[str, Tensor], source: str) -> Checkpoin
             notes += [doubt] if doubt else []
     except CheckpointError as error:
         raise CheckpointError(f"{path.name}: {error}") from None
-    says = folder.read_json(config) if source in ("fla", "hf") and config.exists() else {}
+    says = (
+        json_object(config, CheckpointError) if source in ("fla", "hf") and config.exists() else {}
+    )
     if source == "hf":
         tensors = _as_configured(tensors, says)
     return Checkpoint(tensors, source, folder.claims(says), stored=stored, notes=tuple(notes))
@@ -135,7 +141,7 @@ def _as_configured(tensors: dict[str, Tensor], config: dict[str, object]) -> dic
 
 def _from_gguf(path: Path) -> Checkpoint:
     file = gguf_file.read(path)
-    quantised = [t for t in file.types if t not in ("F64", "F32", "F16", "BF16")]
+    quantised = any(tensor.quantised for tensor in file.tensors.values())
     return Checkpoint(
         file.tensors,
         "gguf",

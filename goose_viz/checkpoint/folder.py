@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from goose_viz.checkpoint import safetensors_file
 from goose_viz.checkpoint.tensor import Tensor
 from goose_viz.errors import CheckpointError
+from goose_viz.files import json_object
 
 _INDEX = "model.safetensors.index.json"
 _WHOLE = "model.safetensors"
@@ -41,7 +42,7 @@ def model_file(folder: Path) -> Path:
         If there is none, or there are several and nothing says which.
     """
     whole, index = folder / _WHOLE, folder / _INDEX
-    if index.exists() and not (whole.exists() and _missing(index)):
+    if index.exists() and not (whole.exists() and _missing(index, _places(index).values())):
         return index
     if whole.exists():
         return whole
@@ -77,35 +78,35 @@ def newest_snapshot(folder: Path) -> Path | None:
 
 def read_shards(index: Path) -> dict[str, Tensor]:
     """All tensors of the files that an index joins, under the names in the files."""
-    shards = _shards(index)
-    if gone := _missing(index):
+    place = _places(index)
+    shards = sorted(set(place.values()))
+    if gone := _missing(index, shards):
         raise CheckpointError(
             f"{index.parent.name}: the index names {gone[0]}, which is missing; download it too"
         )
     tensors: dict[str, Tensor] = {}
-    weight_map = read_json(index)["weight_map"]
     for shard in shards:
-        for name, tensor in safetensors_file.read(index.parent / shard)[0].items():
-            if Path(str(weight_map.get(name, shard))).name == shard:  # shards may overlap
-                tensors[name] = tensor
+        held = safetensors_file.read(index.parent / shard)[0]
+        tensors |= {n: t for n, t in held.items() if place.get(n, shard) == shard}  # may overlap
     return tensors
 
 
 def index_of(file: Path) -> Path | None:
     """The index that a file is one of several of; None if it stands for itself."""
     index = file.parent / _INDEX
-    return index if index.exists() and file.name in _shards(index) else None
+    return index if index.exists() and file.name in _places(index).values() else None
 
 
-def _shards(index: Path) -> list[str]:
-    weight_map = read_json(index).get("weight_map")
+def _places(index: Path) -> dict[str, str]:
+    """Tensor -> name of the file that it lies in."""
+    weight_map = json_object(index, CheckpointError).get("weight_map")
     if not isinstance(weight_map, dict):
         raise CheckpointError(f"{index.name}: no weight_map inside; download the folder again")
-    return sorted({Path(str(shard)).name for shard in weight_map.values()})
+    return {name: Path(str(shard)).name for name, shard in weight_map.items()}
 
 
-def _missing(index: Path) -> list[str]:
-    return [shard for shard in _shards(index) if not (index.parent / shard).exists()]
+def _missing(index: Path, shards: Iterable[str]) -> list[str]:
+    return [shard for shard in shards if not (index.parent / shard).exists()]
 
 
 def claims(config: dict[str, Any]) -> dict[str, float]:
@@ -122,14 +123,3 @@ def claims(config: dict[str, Any]) -> dict[str, float]:
             )
         found[attribute] = value
     return found
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file, or a CheckpointError that names the file."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path.name}: not readable as JSON ({error})") from None
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path.name}: holds a {type(content).__name__}, expected an object")
-    return content

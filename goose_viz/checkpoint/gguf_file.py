@@ -9,7 +9,6 @@ Source: the GGUF specification in ggml's docs/gguf.md.
 from __future__ import annotations
 
 import math
-import re
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from goose_viz.checkpoint import tables
+from goose_viz.checkpoint import names
 from goose_viz.checkpoint.tensor import STORAGE, Tensor
 from goose_viz.errors import CheckpointError
 
 #: GGUF's names of the types that are stored as they are.
-_PLAIN = {"F64": "fp64", "F32": "fp32", "F16": "fp16", "BF16": "bf16"}
+PLAIN = {"F64": "fp64", "F32": "fp32", "F16": "fp16", "BF16": "bf16"}
 #: Of a value in the header: its struct format.
 _SCALARS = {
     0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d",
@@ -94,6 +93,11 @@ class Blocks(Tensor):
         """Blocks lie along the rows; columns need them all."""
         return self._turned
 
+    @property
+    def quantised(self) -> bool:
+        """Always."""
+        return True
+
     def rows(self, begin: int, end: int) -> Tensor:
         """Some of the rows."""
         if self._turned:
@@ -131,8 +135,7 @@ def read(path: Path) -> Gguf:
 
 def _read(path: Path) -> Gguf:
     data = np.memmap(path, np.uint8, mode="r")
-    header = _Header(data)
-    values, entries, start = header.read()
+    values, entries, start = _Header(data).read()
     architecture = values.get("general.architecture")
     if architecture != "rwkv7":
         raise CheckpointError(
@@ -153,7 +156,7 @@ def _read(path: Path) -> Gguf:
     named, types = _tensors(data, entries, start)
     if not named:
         raise CheckpointError("holds no float tensors; expected RWKV-7 weights")
-    tensors = _renamed(named, int(claims.get("n_layer", 0)))
+    tensors = names.from_gguf(named)
     found = [types[name] for name in named if len(named[name].shape) == 2]
     ordered = sorted(set(found), key=lambda t: -found.count(t))
     place = "tokenizer.ggml."
@@ -246,8 +249,8 @@ def _tensors(
                 "download it again"
             )
         raw = data[begin:end]
-        if kind.name in _PLAIN:
-            plain = _PLAIN[kind.name]
+        if kind.name in PLAIN:
+            plain = PLAIN[kind.name]
             tensors[name] = Tensor(raw.view(STORAGE[plain]).reshape(shape), plain)
             continue
         if kind.name[0] == "I" and kind.name[1:].isdecimal():  # integers are no weights
@@ -262,22 +265,3 @@ def _tensors(
             ) from None
         tensors[name] = Blocks(raw, kind, shape)
     return tensors, types
-
-
-def _renamed(named: dict[str, Tensor], n_layer: int) -> dict[str, Tensor]:
-    layers = [int(m[1]) for name in named if (m := re.match(r"blk\.(\d+)\.", name))]
-    table = tables.gguf(max([n_layer - 1, *layers]) + 1)
-    mixes = dict(tables.fused_mixes(i) for i in range(max(layers, default=-1) + 1))
-    out: dict[str, Tensor] = {}
-    for name, tensor in named.items():
-        if name in mixes:
-            rows = tensor.reshaped((6, -1))
-            for i, ours in enumerate(mixes[name]):
-                out[ours] = rows.rows(i, i + 1)
-        elif name in table:
-            ours, turned = table[name]
-            out[ours] = tensor.transposed() if turned else tensor
-        else:
-            raise CheckpointError(f"the tensor {name} is not part of architecture rwkv7")
-    out.setdefault("head.weight", out.get("emb.weight", tensor))  # tied embeddings
-    return out

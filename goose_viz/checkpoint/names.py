@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
-from goose_viz.checkpoint.tables import LOW_RANK, flash_linear_attention
+from goose_viz.checkpoint import tables
 from goose_viz.checkpoint.tensor import Tensor
 from goose_viz.errors import CheckpointError
 
@@ -30,6 +30,7 @@ _OTHERS: tuple[tuple[tuple[str, ...], str], ...] = (
 _INSERTED = re.compile(r"(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 #: Where a model's own names begin, whatever a trainer put before them.
 _BEGIN = re.compile(r"(?:^|(?<=\.))(?:blocks|layers)\.\d+\.")
+_LAYER = re.compile(r"(?:layers|blk)\.(\d+)\.")
 _OUTER = ("emb.", "head.", "ln_out.", "embeddings.", "lm_head.", "norm.")
 #: What trainers keep beside the weights; nothing of it is a weight.
 _BOOKKEEPING = re.compile(
@@ -111,19 +112,35 @@ def is_fla(names: Iterable[str]) -> bool:
 
 def from_fla(tensors: Tensors) -> Tensors:
     """Rename and transpose flash-linear-attention tensors into BlinkDL's."""
-    layers = [int(m[1]) for name in tensors if (m := re.match(r"layers\.(\d+)\.", name))]
-    table = flash_linear_attention(max(layers) + 1)
+    return _renamed(
+        tensors, tables.flash_linear_attention, tables.fla_mixes, "RWKV-7 in this format"
+    )
+
+
+def from_gguf(tensors: Tensors) -> Tensors:
+    """Rename and transpose a GGUF's tensors into BlinkDL's."""
+    return _renamed(tensors, tables.gguf, tables.gguf_mixes, "architecture rwkv7")
+
+
+def _renamed(
+    tensors: Tensors,
+    layout: Callable[[int], tables.Table],
+    stacked: Callable[[int], str],
+    what: str,
+) -> Tensors:
+    """The tensors of a layout under BlinkDL's names, stacked mixes taken apart."""
+    n_layer = 1 + max((int(m[1]) for n in tensors if (m := re.match(_LAYER, n))), default=-1)
+    table, mixes = layout(n_layer), {stacked(i): tables.mixes(i) for i in range(n_layer)}
     out: Tensors = {}
     for name, tensor in tensors.items():
-        if match := re.fullmatch(r"layers\.(\d+)\.attn\.x_x", name):
+        if name in mixes:
             rows = tensor.reshaped((6, -1))
-            for i, c in enumerate("rwkvag"):
-                out[f"blocks.{match[1]}.att.x_{c}"] = Tensor(rows.bits[i], rows.kind)
+            out |= {ours: rows.rows(i, i + 1) for i, ours in enumerate(mixes[name])}
         elif name in table:
             ours, turned = table[name]
             out[ours] = tensor.transposed() if turned else tensor
         else:
-            raise CheckpointError(f"the tensor {name} is not part of RWKV-7 in this format")
+            raise CheckpointError(f"the tensor {name} is not part of {what}")
     out.setdefault("head.weight", out.get("emb.weight", tensor))  # tied embeddings
     return out
 
@@ -139,7 +156,7 @@ def turn_low_rank(tensors: Tensors, ending: str) -> tuple[Tensors, str, str]:
     doubtful, turned, plain = [], [], []
     for name, tensor in tensors.items():
         kind = name.rpartition(".")[2]
-        if kind not in LOW_RANK or len(tensor.shape) != 2 or width not in tensor.shape:
+        if kind not in tables.LOW_RANK or len(tensor.shape) != 2 or width not in tensor.shape:
             continue
         if tensor.shape == (width, width):
             doubtful.append(name)

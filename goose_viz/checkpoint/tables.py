@@ -44,7 +44,7 @@ def flash_linear_attention(n_layer: int) -> Table:
 
 
 def gguf(n_layer: int) -> Table:
-    """GGUF of architecture ``rwkv7``, but for ``time_mix_lerp_fused``."""
+    """GGUF of architecture ``rwkv7``, but for `gguf_mixes`."""
     table: Table = {
         "token_embd.weight": ("emb.weight", False),
         "output.weight": ("head.weight", False),
@@ -65,10 +65,19 @@ def gguf(n_layer: int) -> Table:
     return table
 
 
-def fused_mixes(layer: int) -> tuple[str, list[str]]:
-    """GGUF's one tensor of a block's six mixes, and BlinkDL's names in its order."""
-    ours = [f"blocks.{layer}.att.x_{c}" for c in "rwkvag"]
-    return f"blk.{layer}.time_mix_lerp_fused.weight", ours
+def gguf_mixes(layer: int) -> str:
+    """GGUF's one tensor of a block's six mixes."""
+    return f"blk.{layer}.time_mix_lerp_fused.weight"
+
+
+def fla_mixes(layer: int) -> str:
+    """What some of flash-linear-attention's files have in their place."""
+    return f"layers.{layer}.attn.x_x"
+
+
+def mixes(layer: int) -> list[str]:
+    """BlinkDL's names of a block's six mixes, in the order in which others stack them."""
+    return [f"blocks.{layer}.att.x_{c}" for c in "rwkvag"]
 
 
 def _pairs(theirs: str, ours: str) -> Table:

@@ -47,6 +47,11 @@ class Tensor:
         """Whether rows can be had only by working all of them out."""
         return False
 
+    @property
+    def quantised(self) -> bool:
+        """Whether the file keeps blocks that share a scale; ``kind`` is what they widen to then."""
+        return False
+
     def rows(self, begin: int, end: int) -> Tensor:
         """Some of the rows."""
         return Tensor(self.bits[begin:end], self.kind)

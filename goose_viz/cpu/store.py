@@ -146,10 +146,8 @@ def identity(source: Path) -> list[tuple[str, int, int]]:
     """(path, bytes, time written) of all that a model is read from; nothing if it is no file."""
     if not source.exists():
         return []
-    place = source if source.is_dir() else source.parent
-    files = {source} if source.is_file() else set()
-    sharded = source.name.endswith(".index.json")
-    if source.is_dir() or sharded or (place / "config.json").exists():
+    place, files = source.parent, {source}
+    if source.name.endswith(".index.json") or (place / "config.json").exists():
         for pattern in ("*.safetensors", "*.pth", "*.json"):
             files |= set(place.glob(pattern))
     found = []

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from goose_viz.errors import TokenizerError
-from goose_viz.stdio import path_of
+from goose_viz.files import json_object, path_of
 from goose_viz.tokenizer.base import StreamDecoder, Tokenizer, byte_tokenizer
 from goose_viz.tokenizer.gguf import from_gguf
 from goose_viz.tokenizer.greedy import GreedyTokenizer
 from goose_viz.tokenizer.hf import HfTokenizer, greedy_of
 from goose_viz.tokenizer.ids import IdsTokenizer
-from goose_viz.tokenizer.vocabulary import load_json, read_json, read_lines
+from goose_viz.tokenizer.vocabulary import read_json, read_lines
 from goose_viz.tokenizer.world import VOCABULARY, WORLD_ROWS, WorldTokenizer, is_world
 
 __all__ = [
@@ -77,7 +77,7 @@ def read_tokenizer(path: Path) -> Tokenizer:
     """
     if path.suffix == ".txt":
         return read_lines(path)
-    content = load_json(path)
+    content = json_object(path, TokenizerError)
     if content and "model" not in content and all(key.isdecimal() for key in content):
         return read_json(path, content)
     try:

@@ -58,12 +58,12 @@ class BytesDecoder:
     """Streams tokens that stand for byte strings, as UTF-8."""
 
     def __init__(self, table: list[bytes]) -> None:
-        self.table = table
+        self._table = table
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def push(self, token: int) -> str:
         """The text that this token completes."""
-        return self._decoder.decode(_piece(self.table, token))
+        return self._decoder.decode(_piece(self._table, token))
 
     def flush(self) -> str:
         """What is left of an unfinished character, as U+FFFD."""

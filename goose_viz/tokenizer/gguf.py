@@ -11,10 +11,10 @@ from typing import Any
 from goose_viz.errors import TokenizerError
 from goose_viz.tokenizer.base import Tokenizer
 from goose_viz.tokenizer.greedy import GreedyTokenizer
-from goose_viz.tokenizer.hf import HfTokenizer
+from goose_viz.tokenizer.hf import HfTokenizer, special_token
 from goose_viz.tokenizer.world import is_world
 
-_CONTROL, _UNUSED = 3, 5  # gguf.TokenType: no text stands for them
+NORMAL, CONTROL, UNUSED = 1, 3, 5  # gguf.TokenType; no text stands for the latter two
 _ESCAPE = re.compile(rb"\\(x[0-9a-fA-F]{2}|.)", re.DOTALL)
 _LETTERS = {b"n": b"\n", b"t": b"\t", b"r": b"\r"}
 
@@ -34,7 +34,7 @@ def from_gguf(inside: Mapping[str, Any], name: str) -> Tokenizer | None:
     silent = {
         i
         for i in range(len(tokens))
-        if kinds is not None and i < len(kinds) and int(kinds[i]) in (_CONTROL, _UNUSED)
+        if kinds is not None and i < len(kinds) and int(kinds[i]) in (CONTROL, UNUSED)
     }
     if model == "rwkv":
         table = [b"" if i in silent else _unescaped(token) for i, token in enumerate(tokens)]
@@ -54,11 +54,7 @@ def _bpe(tokens: list[str], silent: set[int], inside: Mapping[str, Any]) -> dict
     level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
     return {
         "version": "1.0",
-        "added_tokens": [
-            {"id": i, "content": tokens[i], "special": True, "normalized": False,
-             "single_word": False, "lstrip": False, "rstrip": False}
-            for i in sorted(silent)
-        ],
+        "added_tokens": [special_token(i, tokens[i]) for i in sorted(silent)],
         "pre_tokenizer": level | {"use_regex": True},
         "decoder": level | {"use_regex": True},
         "model": {
@@ -66,7 +62,7 @@ def _bpe(tokens: list[str], silent: set[int], inside: Mapping[str, Any]) -> dict
             "vocab": {token: i for i, token in enumerate(tokens)},
             "merges": [merge.split(" ", 1) for merge in inside.get("merges", [])],
         },
-    }  # fmt: skip
+    }
 
 
 def _unescaped(token: str) -> bytes:

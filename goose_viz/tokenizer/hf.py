@@ -22,11 +22,20 @@ def byte_alphabet() -> dict[str, int]:
     return alphabet | {chr(256 + i): b for i, b in enumerate(hidden)}
 
 
+def special_token(i: int, text: str) -> dict[str, Any]:
+    """A tokenizer.json's entry for a token that stands for no text."""
+    return {
+        "id": i, "content": text, "special": True, "normalized": False,
+        "single_word": False, "lstrip": False, "rstrip": False,
+    }  # fmt: skip
+
+
 def greedy_of(description: dict[str, Any]) -> tuple[list[bytes], dict[str, int]] | None:
     """(bytes of each token, special texts) of a vocabulary that is longest match over bytes.
 
     World is published so: a WordPiece without a prefix over the byte alphabet, nothing split
-    before.  The library would take minutes for a page of it.  None for any other tokenizer.json.
+    before.  The library's time for it grows faster than the square of a text's length.  None for
+    any other tokenizer.json.
     """
     model, before = description.get("model"), description.get("pre_tokenizer")
     if not isinstance(model, dict) or not isinstance(model.get("vocab"), dict):

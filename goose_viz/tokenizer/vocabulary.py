@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import json
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +19,19 @@ def read_lines(path: Path) -> GreedyTokenizer:
         If a line does not read so; the message names it.
     """
     pieces: dict[int, bytes] = {}
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise TokenizerError(f"{path.name}: not readable as UTF-8 text ({error})") from None
     # not splitlines: a literal may hold what Unicode takes for a line's end
-    for number, line in enumerate(_text(path).split("\n"), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         line = line.removesuffix("\r")
         if not line.strip():
             continue
         try:
             token, rest = line.split(" ", 1)
             literal, length = rest.rsplit(" ", 1)
-            value = ast.literal_eval(literal.strip())
-            piece = _bytes(value)
+            piece = _bytes(ast.literal_eval(literal.strip()))
             if len(piece) != int(length):
                 raise ValueError(f"{len(piece)} bytes, {length} announced")
             pieces[_identifier(token)] = piece
@@ -76,27 +78,3 @@ def _made(path: Path, pieces: dict[int, bytes]) -> GreedyTokenizer:
         raise TokenizerError(f"{path.name}: no token inside; expected lines like 261 '\\n\\n' 2")
     table = [pieces.get(i, b"") for i in range(max(pieces) + 1)]
     return GreedyTokenizer(table, path.name)
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_bytes().decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise TokenizerError(f"{path.name}: not readable as UTF-8 text ({error})") from None
-
-
-def load_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file.
-
-    Raises
-    ------
-    TokenizerError
-        If it is none.
-    """
-    try:
-        content = json.loads(_text(path))
-    except (ValueError, RecursionError) as error:
-        raise TokenizerError(f"{path.name}: not readable as JSON ({error})") from None
-    if not isinstance(content, dict):
-        raise TokenizerError(f"{path.name}: holds a {type(content).__name__}, expected an object")
-    return content

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from goose_viz.checkpoint.tensor import Tensor
 from goose_viz.config import GROUP_NORM_EPS, LAYER_NORM_EPS, Config
 from goose_viz.convert import Progress
 from goose_viz.errors import GooseError
@@ -77,7 +76,7 @@ def write_model(
     for there in [out / name for name in MEMBERS] if in_folder else [out]:
         if (there.exists() or there.is_symlink()) and not force:
             raise GooseError(f"{there} is there already; choose another name, or add --force")
-    if layout not in ("hf", "fla") and not out.parent.is_dir():
+    if not in_folder and not out.parent.is_dir():
         raise GooseError(f"{out.parent}: there is no such folder to write {out.name} into")
     opened = open_model(source, tokenizer, progress)
     weights = opened.weights
@@ -88,7 +87,7 @@ def write_model(
         write_safetensors(weights, out, dtype, progress)
     else:
         write_folder(weights, opened.tokenizer, out, layout, dtype, progress)
-    if dtype == "auto" and any(type(t) is not Tensor for t in weights.tensors.values()):
+    if dtype == "auto" and any(tensor.quantised for tensor in weights.tensors.values()):
         note += f"; its quantised blocks were widened to {weights.kind}, which rounds them"
     size = into.stat().st_size / 1e6
     return f"{out}: {weights.config.shape}, {layout}, {size:.1f} MB{note}"

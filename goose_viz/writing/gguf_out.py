@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from goose_viz.checkpoint import tables
+from goose_viz.checkpoint.gguf_file import PLAIN
 from goose_viz.checkpoint.tensor import Tensor
 from goose_viz.config import Config
 from goose_viz.convert import Progress
-from goose_viz.errors import CheckpointError
 from goose_viz.files import whole_file
 from goose_viz.tokenizer import Tokenizer
 from goose_viz.weights import Weights
-from goose_viz.writing.safetensors_out import kind_of
+from goose_viz.writing.safetensors_out import as_kind, kind_of
 from goose_viz.writing.vocabulary_out import in_gguf
 
 _TYPES = {"fp64": "F32", "fp32": "F32", "fp16": "F16", "bf16": "BF16"}
@@ -47,68 +46,57 @@ def write_gguf(
     with whole_file(path) as file:
         writer = gguf.GGUFWriter(None, "rwkv7")
         _header(writer, c, in_gguf(tokenizer, c.vocab_size), dtype, weights)
-        for name, shape, kind, _ in parts:
+        for name, tensor, kind in parts:
             number = gguf.GGMLQuantizationType[kind]
             block, nbytes = gguf.GGML_QUANT_SIZES[number]
-            size = int(np.prod(shape)) // block * nbytes
-            writer.add_tensor_info(name, shape, np.dtype(np.float32), size, raw_dtype=number)
+            size = math.prod(tensor.shape) // block * nbytes
+            writer.add_tensor_info(name, tensor.shape, np.dtype(np.float32), size, raw_dtype=number)
         writer.fout = [file]  # type: ignore[list-item, unused-ignore]
         writer.state = gguf.gguf_writer.WriterState.EMPTY
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
         writer.write_padding(file, file.tell())
-        for i, (name, _, kind, numbers) in enumerate(parts):
+        for i, (name, tensor, kind) in enumerate(parts):
             progress(i / len(parts), f"writing {name}")
-            values = numbers()
-            if not np.isfinite(values).all():
-                raise CheckpointError(f"{name} holds NaN or infinite numbers; nothing was written")
-            if kind == "F16":  # what is too large becomes the largest, as in `convert`
-                values = values.clip(-65504, 65504)
-            data = gguf.quants.quantize(values, gguf.GGMLQuantizationType[kind]).tobytes()
+            Weights.check_finite(name, tensor)
+            data = _stored(tensor, kind)
             file.write(data)
             writer.write_padding(file, len(data))
 
 
-Part = tuple[str, tuple[int, ...], str, Callable[[], NDArray[np.float32]]]
+def _stored(tensor: Tensor, kind: str) -> bytes:
+    """A tensor's numbers in one of GGUF's types."""
+    if kind in PLAIN:
+        return as_kind(tensor, PLAIN[kind])
+    import gguf
+
+    blocks = gguf.quants.quantize(tensor.float32(), gguf.GGMLQuantizationType[kind])
+    return blocks.tobytes()
 
 
-def _parts(weights: Weights, dtype: str) -> list[Part]:
-    """(name, shape, type, what gives the numbers) of every tensor, in order."""
+def _parts(weights: Weights, dtype: str) -> list[tuple[str, Tensor, str]]:
+    """(name, tensor in its shape there, GGUF's type) of every tensor, in order."""
     c = weights.config
-    out: list[Part] = []
+    out = []
     for i in range(c.n_layer):
-        name, mixes = tables.fused_mixes(i)
-        out.append((name, (6, 1, 1, c.n_embd), "F32", _stacked(weights, mixes)))
+        rows = [weights.tensors[name].float32() for name in tables.mixes(i)]
+        out.append((tables.gguf_mixes(i), Tensor(np.stack(rows)[:, None, None], "fp32"), "F32"))
     for name, (ours, turned) in tables.gguf(c.n_layer).items():
         if ours.startswith("blocks.0.att.v") and ours[-2:] in ("v0", "v1", "v2"):
             ours = ours.replace("att.v", "att.a")  # nobody reads it; llama.cpp wants such a shape
         tensor = weights.tensors[ours]
+        if len(tensor.shape) == 1 or ours.endswith("att.r_k"):
+            one = (1, 1) if ours.endswith("ffn.x_k") else ()
+            out.append((name, tensor.reshaped((*one, c.n_embd)), "F32"))
+            continue
         tensor = tensor.transposed() if turned else tensor
-        matrix = len(tensor.shape) == 2 and not ours.endswith("att.r_k")
-        kind = "F32"
-        if matrix:
-            kind = _TYPES[kind_of(tensor, weights.kind) if dtype in ("auto", "q8_0") else dtype]
-            if dtype == "q8_0":
-                low_rank = ours.rpartition(".")[2] in tables.LOW_RANK
-                kind = "F16" if low_rank or tensor.shape[-1] % 32 else "Q8_0"
-        shape = tensor.shape if matrix else (int(np.prod(tensor.shape)),)
-        if ours.endswith("ffn.x_k"):
-            shape = (1, 1, *shape)
-        out.append((name, shape, kind, _numbers(tensor, shape)))
+        kind = _TYPES[kind_of(tensor, weights.kind) if dtype in ("auto", "q8_0") else dtype]
+        if dtype == "q8_0":
+            low_rank = ours.rpartition(".")[2] in tables.LOW_RANK
+            kind = "F16" if low_rank or tensor.shape[-1] % 32 else "Q8_0"
+        out.append((name, tensor, kind))
     return out
-
-
-def _numbers(tensor: Tensor, shape: tuple[int, ...]) -> Callable[[], NDArray[np.float32]]:
-    return lambda: tensor.float32().reshape(shape)
-
-
-def _stacked(weights: Weights, names: list[str]) -> Callable[[], NDArray[np.float32]]:
-    def made() -> NDArray[np.float32]:
-        rows = [weights.tensors[name].float32().ravel() for name in names]
-        return np.stack(rows)[:, None, None, :]
-
-    return made
 
 
 def _header(

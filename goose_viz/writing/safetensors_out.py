@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -45,9 +46,7 @@ def write_tensors(
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}  # as Transformers wants it
     at = 0
     for name, tensor in tensors.items():
-        size = STORAGE[kinds[name]].itemsize
-        for n in tensor.shape:
-            size *= n
+        size = math.prod(tensor.shape) * STORAGE[kinds[name]].itemsize
         header[name] = {
             "dtype": _TYPES[kinds[name]], "shape": tensor.shape, "data_offsets": [at, at + size],
         }  # fmt: skip
@@ -64,7 +63,7 @@ def write_tensors(
 
 def kind_of(tensor: Tensor, quantised: str) -> str:
     """The float type that a tensor is stored in; another for one of quantised blocks."""
-    return tensor.kind if type(tensor) is Tensor else quantised
+    return quantised if tensor.quantised else tensor.kind
 
 
 def as_kind(tensor: Tensor, kind: str) -> bytes:

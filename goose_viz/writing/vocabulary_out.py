@@ -7,10 +7,8 @@ from typing import Any
 
 from goose_viz.tokenizer import Tokenizer
 from goose_viz.tokenizer.base import BytesTokenizer
-from goose_viz.tokenizer.gguf import escaped
-from goose_viz.tokenizer.hf import HfTokenizer, byte_alphabet
-
-_NORMAL, _CONTROL, _UNUSED = 1, 3, 5  # gguf.TokenType
+from goose_viz.tokenizer.gguf import CONTROL, NORMAL, UNUSED, escaped
+from goose_viz.tokenizer.hf import HfTokenizer, byte_alphabet, special_token
 
 
 def tokenizer_json(tokenizer: Tokenizer) -> str | None:
@@ -29,8 +27,7 @@ def tokenizer_json(tokenizer: Tokenizer) -> str | None:
         text = "".join(letters[b] for b in piece)
         if i == 0 and not piece:
             text = "<|endoftext|>"
-            added.append({"id": 0, "content": text, "special": True, "normalized": False,
-                          "single_word": False, "lstrip": False, "rstrip": False})  # fmt: skip
+            added.append(special_token(0, text))
         vocab[text or f"\ue000{i}\ue001"] = i
     level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False,
              "use_regex": False}  # fmt: skip
@@ -68,7 +65,7 @@ def in_gguf(tokenizer: Tokenizer, vocab_size: int) -> dict[str, Any]:
                 "pre": "gpt-2",
                 "tokens": [names.get(i, f"[PAD{i}]") for i in range(vocab_size)],
                 "token_type": [
-                    _CONTROL if i in special else _NORMAL if i in names else _UNUSED
+                    CONTROL if i in special else NORMAL if i in names else UNUSED
                     for i in range(vocab_size)
                 ],
                 "merges": merges,
@@ -81,6 +78,6 @@ def in_gguf(tokenizer: Tokenizer, vocab_size: int) -> dict[str, Any]:
         "model": "rwkv",
         "tokens": [escaped(piece) or names_[i] for i, piece in enumerate(table)],
         "token_type": [
-            _NORMAL if piece else _UNUSED if i else _CONTROL for i, piece in enumerate(table)
+            NORMAL if piece else UNUSED if i else CONTROL for i, piece in enumerate(table)
         ],
     }

@@ -5,7 +5,6 @@ import json
 import os
 import pickle
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,41 +14,8 @@ import goose_viz as gv
 from goose_viz.checkpoint import pth, read_checkpoint
 from goose_viz.weights import check_weights
 
+from .layout_files import PTH, TOKENS, bits, logits, to_fla, write_shards
 from .pth_writer import Storage, View, contiguous, write, write_tensors
-
-DATA = Path(__file__).parents[1] / "data"
-PTH = DATA / "random-L2-D96-N16.bf16.pth"
-TOKENS = [3, 1, 4, 1, 5, 9, 2, 6]
-
-
-@pytest.fixture(scope="module")
-def tensors():
-    """Name -> float32 array of the small random model."""
-    return {n: t.float32() for n, t in read_checkpoint(PTH).tensors.items()}
-
-
-def bits(tensors, kind="fp32"):
-    if kind == "bf16":
-        return {
-            n: ("bf16", (a.view(np.uint32) >> 16).astype(np.uint16)) for n, a in tensors.items()
-        }
-    if kind == "fp16":
-        return {n: ("fp16", a.astype(np.float16)) for n, a in tensors.items()}
-    return {
-        n: (kind, a.astype({"fp32": np.float32, "fp64": np.float64}[kind]))
-        for n, a in tensors.items()
-    }
-
-
-def logits(path, **options):
-    model = gv.load_model(path, **options)
-    return model.forward(TOKENS, model.new_state())
-
-
-@pytest.fixture(scope="module")
-def expected():
-    return logits(PTH, dtype="fp32")
-
 
 # -- what is read ------------------------------------------------------------------------------
 
@@ -116,54 +82,6 @@ def test_safetensors_and_other_vector_shapes(tmp_path, tensors, expected):
     assert (logits(tmp_path / "m.safetensors") == expected).all()
     (tmp_path / "m.safetensors").rename(tmp_path / "renamed.pth")  # the content decides
     assert (logits(tmp_path / "renamed.pth") == expected).all()
-
-
-def to_fla(tensors, stacked=False):
-    """The inverse of the reader's names, written out independently of it."""
-    out = {
-        "model.embeddings.weight": tensors["emb.weight"],
-        "lm_head.weight": tensors["head.weight"],
-    }
-    for part in ("weight", "bias"):
-        out[f"model.norm.{part}"] = tensors[f"ln_out.{part}"]
-    for i in range(2):
-        b, f = f"blocks.{i}.", f"model.layers.{i}."
-        pairs = [("ln1", "attn_norm"), ("ln2", "ffn_norm"), ("att.ln_x", "attn.g_norm")]
-        pairs += [("ln0", "pre_norm")] if i == 0 else []
-        for ours, theirs in pairs:
-            for part in ("weight", "bias"):
-                out[f"{f}{theirs}.{part}"] = tensors[f"{b}{ours}.{part}"]
-        for ours, theirs in (("receptance", "r"), ("key", "k"), ("value", "v"), ("output", "o")):
-            out[f"{f}attn.{theirs}_proj.weight"] = tensors[f"{b}att.{ours}.weight"]
-        mixes = [tensors[f"{b}att.x_{c}"].reshape(1, 1, 96) for c in "rwkvag"]
-        if stacked:
-            out[f"{f}attn.x_x"] = np.stack([m.ravel() for m in mixes])
-        else:
-            out |= {f"{f}attn.x_{c}": m for c, m in zip("rwkvag", mixes, strict=True)}
-        for c in "wavg":
-            if f"{b}att.{c}1" not in tensors:
-                continue
-            out[f"{f}attn.{c}_lora.lora.0.weight"] = np.ascontiguousarray(tensors[f"{b}att.{c}1"].T)
-            out[f"{f}attn.{c}_lora.lora.2.weight"] = np.ascontiguousarray(tensors[f"{b}att.{c}2"].T)
-            if c != "g":
-                out[f"{f}attn.{c}_lora.lora.2.bias"] = tensors[f"{b}att.{c}0"].ravel()
-        for name in ("k_k", "k_a"):
-            out[f"{f}attn.{name}"] = tensors[f"{b}att.{name}"].ravel()
-        out[f"{f}attn.r_k"] = tensors[f"{b}att.r_k"]
-        out[f"{f}ffn.x_k"] = tensors[f"{b}ffn.x_k"].ravel()
-        for name in ("key", "value"):
-            out[f"{f}ffn.{name}.weight"] = tensors[f"{b}ffn.{name}.weight"]
-    return {k: np.ascontiguousarray(v) for k, v in out.items()}
-
-
-def write_shards(folder, tensors, n):
-    """n safetensors files and the index that joins them."""
-    names = list(tensors)
-    parts = {f"model-{i}.safetensors": names[i::n] for i in range(n)}
-    for file, held in parts.items():
-        save_file({name: tensors[name] for name in held}, folder / file)
-    index = {"weight_map": {name: file for file, held in parts.items() for name in held}}
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
 # fla computes the group norm's epsilon as head_dim x norm_eps: 16 x 4e-5 = 64e-5 here

@@ -1,9 +1,13 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 import goose_viz as gv
+from goose_viz.config import Config
+from goose_viz.weights import expected_shapes
 
 os.environ["GOOSE_VIZ_CACHE"] = "off"  # tests leave nothing in a person's folders
 
@@ -19,3 +23,19 @@ def demo() -> gv.Model:
 def small() -> gv.Model:
     """Two layers of random weights: enough for everything that is not about speed or sense."""
     return gv.load_model(DATA / "random-L2-D96-N16.bf16.pth")
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory) -> Path:
+    """A checkpoint of two layers, two heads of eight: what the simulator can bear."""
+    path = tmp_path_factory.mktemp("tiny") / "tiny.safetensors"
+    config = Config(2, 16, 2, 8, 40, 23, 5, 8, 3, 9, "safetensors")
+    rng = np.random.default_rng(3)
+    tensors = {}
+    for name, shape in expected_shapes(config).items():
+        x = 0.4 * rng.standard_normal(shape)
+        if "ln" in name and name.endswith("weight"):
+            x += 1
+        tensors[name] = x.astype(np.float32)
+    save_file(tensors, path)
+    return path

@@ -5,7 +5,6 @@ import os
 import pkgutil
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +15,6 @@ import goose_viz
 import goose_viz as gv
 from goose_gpu import CardError, choose_card
 
-MODEL = Path(__file__).parent / "data" / "random-L2-D96-N16.bf16.pth"
 TOKENS = [3, 1, 4, 1, 5, 9, 2, 6]
 CODE = """
 import sys, numpy as np, goose_viz as gv
@@ -32,15 +30,15 @@ def test_everything_imports():
                 importlib.import_module(module.name)
 
 
-def test_the_engines_agree(tmp_path):
+def test_the_engines_agree(tiny, tmp_path):
     """Reference and CPU; the CUDA kernels in the simulator, and on a card where there is one."""
-    reference = gv.load_model(MODEL, device="reference")
+    reference = gv.load_model(tiny, device="reference")
     expected = reference.forward(TOKENS, reference.new_state(), all_logits=True)
-    model = gv.load_model(MODEL, device="cpu")
+    model = gv.load_model(tiny, device="cpu")
     found = model.forward(TOKENS, model.new_state(), all_logits=True)
     np.testing.assert_allclose(found, expected, atol=1e-5)
     out = tmp_path / "simulated.npy"
-    command = [sys.executable, "-c", CODE, str(MODEL), "cuda", str(out)]
+    command = [sys.executable, "-c", CODE, str(tiny), "cuda", str(out)]
     env = os.environ | {"NUMBA_ENABLE_CUDASIM": "1"}
     subprocess.run(command, env=env, check=True, timeout=100)
     np.testing.assert_allclose(np.load(out), expected[:3], atol=1e-5)
@@ -48,7 +46,7 @@ def test_the_engines_agree(tmp_path):
         choose_card()
     except CardError:
         return
-    card = gv.load_model(MODEL, device="cuda", dtype="fp32")
+    card = gv.load_model(tiny, device="cuda", dtype="fp32")
     found = card.forward(TOKENS, card.new_state(), all_logits=True)
     np.testing.assert_allclose(found, expected, atol=1e-5)
 

@@ -45,22 +45,6 @@ def cuda(request, monkeypatch):
     return load
 
 
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    """A checkpoint of two layers, two heads of eight: what the simulator can bear."""
-    path = tmp_path_factory.mktemp("tiny") / "tiny.safetensors"
-    config = Config(2, 16, 2, 8, 40, 23, 5, 8, 3, 9, "safetensors")
-    rng = np.random.default_rng(3)
-    tensors = {}
-    for name, shape in expected_shapes(config).items():
-        x = 0.4 * rng.standard_normal(shape)
-        if "ln" in name and name.endswith("weight"):
-            x += 1
-        tensors[name] = x.astype(np.float32)
-    save_file(tensors, path)
-    return path
-
-
 def feed(model, tokens, portions, observables=gv.OBSERVABLES):
     state, probe, logits, at = model.new_state(), gv.Probe(observables), [], 0
     for n in portions:

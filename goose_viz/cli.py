@@ -132,6 +132,12 @@ def generate(
             frequency=frequency, stop=(*(stop or ()), *(stop_id or ())), seed=seed,
         )  # fmt: skip
     loaded = _load(model, device, dtype, tokenizer)
+    beyond = [i for i in stop_id or () if i >= loaded.config.vocab_size]
+    if beyond:
+        raise GooseError(
+            f"--stop-id {beyond[0]}: the model has {loaded.config.vocab_size} tokens, the last is "
+            f"{loaded.config.vocab_size - 1}"
+        )
     if stop_at_end and (end := loaded.tokenizer.end_token) is not None:
         sampler = replace(sampler, stop=(*sampler.stop, end))
     session = Session(loaded, sampler, history_bytes=0)

@@ -126,7 +126,7 @@ def check_snapshot_path(path: Path) -> None:
     FileNotFoundError
         If there is no such folder.
     """
-    if path.suffix not in _SUFFIXES:
+    if path.suffix.lower() not in _SUFFIXES:
         raise ValueError(
             f"{path.name}: a snapshot's name ends in {' or '.join(_SUFFIXES)}, which chooses its "
             "format"
@@ -170,7 +170,7 @@ def save_snapshot(path: str | os.PathLike[str], session: Session) -> None:
     if session.frame is not None:
         metadata["frame_layers"] = list(session.frame.layers)
         arrays |= {f"frame.{name}": a for name, a in session.frame.arrays().items()}
-    if path.suffix == ".npz":
+    if path.suffix.lower() == ".npz":
         buffer = io.BytesIO()
         np.savez_compressed(buffer, metadata=np.array(json.dumps(metadata)), **arrays)  # type: ignore[arg-type]
         write_whole(path, buffer.getvalue())
@@ -192,7 +192,8 @@ def load_snapshot(path: str | os.PathLike[str]) -> Snapshot:
     if not path.exists():
         raise StateError(f"{path}: there is no such file")
     try:
-        arrays, metadata = _read_npz(path) if path.suffix == ".npz" else _read_safetensors(path)
+        read = _read_npz if path.suffix.lower() == ".npz" else _read_safetensors
+        arrays, metadata = read(path)
     except Exception as error:  # zip, zlib, pickle, json: a damaged file can fail in any way
         raise StateError(
             f"{path.name}: not readable as a snapshot ({type(error).__name__}: {error}); expected "

@@ -72,14 +72,18 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 def read_file(path: Path) -> Checkpoint:
     """Read what `resolve` found."""
-    if path.name.endswith(".index.json"):
-        return _canonical(path, folder.read_shards(path), "safetensors")
+    if path.name.endswith(folder.INDEX):
+        source = "pth" if path.name.startswith("pytorch_model") else "safetensors"
+        return _canonical(path, folder.read_shards(path, _tensors), source)
     kind = _sniff(path)
-    if kind == "zip":
-        return _canonical(path, pth.read(path), "pth")
     if kind == "gguf":
         return _from_gguf(path)
-    return _canonical(path, safetensors_file.read(path)[0], "safetensors")
+    return _canonical(path, _tensors(path), "pth" if kind == "zip" else "safetensors")
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    """What a .pth or .safetensors holds, under the names in the file."""
+    return pth.read(path) if _sniff(path) == "zip" else safetensors_file.read(path)[0]
 
 
 def resolve(path: Path) -> Path:
@@ -93,6 +97,7 @@ def resolve(path: Path) -> Path:
     if path.is_dir():
         path = folder.newest_snapshot(path) or path
         return folder.model_file(path)
+    folder.refuse_dangling(path)
     if not path.exists():
         raise CheckpointError(f"{path}: there is no such file or folder")
     return folder.index_of(path) or path
@@ -113,7 +118,7 @@ def _canonical(path: Path, tensors: dict[str, Tensor], source: str) -> Checkpoin
         elif "rwkv7" in prefix.split("."):
             source = "hf"
         else:
-            tensors, stored, doubt = names.turn_low_rank(tensors, path.suffix)
+            tensors, stored, doubt = names.turn_low_rank(tensors, path.suffix.lower())
             source = "web-rwkv" if stored else source
             notes += [doubt] if doubt else []
     except CheckpointError as error:
@@ -175,16 +180,17 @@ def _sniff(path: Path) -> str:
         return "gguf"
     if len(head) > 8 and head[8:9] == b"{":
         return "safetensors"
-    if path.suffix in (".safetensors", ".st"):
+    ending = path.suffix.lower()
+    if ending in (".safetensors", ".st"):
         raise CheckpointError(
             f"{path.name}: does not begin like a safetensors file; it may be truncated, download "
             "it again"
         )
-    if path.suffix == ".gguf":
+    if ending == ".gguf":
         raise CheckpointError(
             f"{path.name}: does not begin like a GGUF file; it may be truncated, download it again"
         )
-    if path.suffix in (".pth", ".pt"):
+    if ending in (".pth", ".pt", ".bin"):
         raise CheckpointError(
             f"{path.name}: does not begin like a zip archive, as PyTorch writes them since 1.6; if "
             "it was downloaded, download it again; if it is older, save it again with torch.save"

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from goose_viz.checkpoint import safetensors_file
 from goose_viz.checkpoint.tensor import Tensor
 from goose_viz.errors import CheckpointError
 from goose_viz.files import json_object
 
-_INDEX = "model.safetensors.index.json"
-_WHOLE = "model.safetensors"
+#: Names that libraries give a model in one file; with INDEX behind them, to what joins several.
+_WHOLE = ("model.safetensors", "pytorch_model.bin")
+INDEX = ".index.json"
 
-#: Endings of the files that a model may be.
+#: Endings of the files that a model may be, whatever their case.
 ENDINGS = (".pth", ".pt", ".safetensors", ".st", ".gguf")
 
 #: Config attribute -> the keys under which the dialects of config.json name it.
@@ -41,19 +41,35 @@ def model_file(folder: Path) -> Path:
     CheckpointError
         If there is none, or there are several and nothing says which.
     """
-    whole, index = folder / _WHOLE, folder / _INDEX
-    if index.exists() and not (whole.exists() and _missing(index, _places(index).values())):
-        return index
-    if whole.exists():
-        return whole
-    found = sorted(p for p in folder.iterdir() if p.suffix in ENDINGS and p.is_file())
+    for name in _WHOLE:
+        whole, index = folder / name, folder / f"{name}{INDEX}"
+        if index.exists() and not (whole.exists() and _missing(index)):
+            return index
+        if whole.exists():
+            return whole
+        refuse_dangling(whole)
+    found = sorted(p for p in folder.iterdir() if is_model_file(p))
     if len(found) == 1:
         return found[0]
     names = ", ".join(p.name for p in found) or "no model file"
     raise CheckpointError(
-        f"{folder}: found {names}; expected one .pth, .safetensors, .st or .gguf, a {_WHOLE}, or "
-        f"several with the {_INDEX} that joins them"
+        f"{folder}: found {names}; expected one .pth, .safetensors, .st or .gguf, a {_WHOLE[0]}, "
+        f"or several with the {_WHOLE[0]}{INDEX} that joins them"
     )
+
+
+def is_model_file(path: Path) -> bool:
+    """Whether it is there and named as a model is."""
+    named = path.suffix.lower() in ENDINGS or path.name in _WHOLE
+    return named and path.is_file()
+
+
+def refuse_dangling(path: Path) -> None:
+    """Raise if it is a link to what is not there, as a cache that was cleared leaves it."""
+    if path.is_symlink() and not path.exists():
+        raise CheckpointError(
+            f"{path}: a link to a file that is gone ({path.readlink()}); download it again"
+        )
 
 
 def newest_snapshot(folder: Path) -> Path | None:
@@ -62,7 +78,7 @@ def newest_snapshot(folder: Path) -> Path | None:
         return None
     holds_a_model = [
         p for p in (folder / "snapshots").iterdir()
-        if p.is_dir() and any(f.suffix in ENDINGS and f.exists() for f in p.iterdir())
+        if p.is_dir() and any(map(is_model_file, p.iterdir()))
     ]  # fmt: skip
     if not holds_a_model:
         raise CheckpointError(
@@ -76,25 +92,32 @@ def newest_snapshot(folder: Path) -> Path | None:
     return max(holds_a_model, key=lambda p: p.stat().st_mtime_ns)
 
 
-def read_shards(index: Path) -> dict[str, Tensor]:
+def read_shards(index: Path, read: Callable[[Path], dict[str, Tensor]]) -> dict[str, Tensor]:
     """All tensors of the files that an index joins, under the names in the files."""
     place = _places(index)
-    shards = sorted(set(place.values()))
-    if gone := _missing(index, shards):
+    if gone := _missing(index):
         raise CheckpointError(
             f"{index.parent.name}: the index names {gone[0]}, which is missing; download it too"
         )
     tensors: dict[str, Tensor] = {}
-    for shard in shards:
-        held = safetensors_file.read(index.parent / shard)[0]
+    for shard in sorted(set(place.values())):
+        held = read(index.parent / shard)
         tensors |= {n: t for n, t in held.items() if place.get(n, shard) == shard}  # may overlap
     return tensors
 
 
 def index_of(file: Path) -> Path | None:
     """The index that a file is one of several of; None if it stands for itself."""
-    index = file.parent / _INDEX
-    return index if index.exists() and file.name in _places(index).values() else None
+    for name in _WHOLE:
+        index = file.parent / f"{name}{INDEX}"
+        if index.exists() and file.name in _places(index).values():
+            return index
+    return None
+
+
+def shards(index: Path) -> list[Path]:
+    """The files that an index joins, whether they are there or not."""
+    return [index.parent / shard for shard in sorted(set(_places(index).values()))]
 
 
 def _places(index: Path) -> dict[str, str]:
@@ -102,11 +125,15 @@ def _places(index: Path) -> dict[str, str]:
     weight_map = json_object(index, CheckpointError).get("weight_map")
     if not isinstance(weight_map, dict):
         raise CheckpointError(f"{index.name}: no weight_map inside; download the folder again")
-    return {name: Path(str(shard)).name for name, shard in weight_map.items()}
+    for shard in weight_map.values():
+        path = PurePosixPath(str(shard))
+        if path.is_absolute() or ".." in path.parts:
+            raise CheckpointError(f"{index.name}: names {shard}, which is outside of its folder")
+    return {name: str(shard) for name, shard in weight_map.items()}
 
 
-def _missing(index: Path, shards: Iterable[str]) -> list[str]:
-    return [shard for shard in shards if not (index.parent / shard).exists()]
+def _missing(index: Path) -> list[str]:
+    return [str(p.relative_to(index.parent)) for p in shards(index) if not p.exists()]
 
 
 def claims(config: dict[str, Any]) -> dict[str, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from goose_viz.checkpoint import tables
 from goose_viz.checkpoint.tensor import Tensor
@@ -32,6 +32,10 @@ _INSERTED = re.compile(r"(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_mod
 _BEGIN = re.compile(r"(?:^|(?<=\.))(?:blocks|layers)\.\d+\.")
 _LAYER = re.compile(r"(?:layers|blk)\.(\d+)\.")
 _OUTER = ("emb.", "head.", "ln_out.", "embeddings.", "lm_head.", "norm.")
+#: Keys under which trainers put the weights, the likelier first.
+WRAPPERS = ("state_dict", "model", "module", "model_state_dict", "weights")
+#: Keys of what trainers derive from the weights: averages, states of the optimizer.
+_DERIVED = re.compile(r"(^|[._])(ema|swa|shadow|average|averaged|opt|optim|optimizer)", re.I)
 #: What trainers keep beside the weights; nothing of it is a weight.
 _BOOKKEEPING = re.compile(
     r"^(optimizer|optim|ema|lr_scheduler|scheduler|scaler|loss|step|steps|global_step|epoch|rng|"
@@ -57,9 +61,35 @@ def refuse_others(names: Iterable[str]) -> None:
         )
 
 
+def one_model(places: Sequence[str]) -> str:
+    """Which of the places, in words with dots between, holds the model that was trained.
+
+    The weights come before what a trainer derives from them, and the usual keys before others.
+
+    Raises
+    ------
+    CheckpointError
+        If nothing tells the models apart.
+    """
+    trained = [p for p in places if not _DERIVED.search(p)] or list(places)
+    known = [p for word in ("", *WRAPPERS) for p in trained if p.rpartition(".")[2] == word]
+    chosen = known[:1] or trained
+    if len(chosen) > 1:
+        raise CheckpointError(
+            f"it holds {len(chosen)} models, under {' and '.join(map(repr, chosen))}; keep one of "
+            "them"
+        )
+    return chosen[0]
+
+
+def holds_a_block(name: str) -> bool:
+    """Whether a name is of something in a block, behind whatever prefix."""
+    return _BEGIN.search(name) is not None
+
+
 def looks_like_a_model(names: Iterable[str]) -> bool:
     """Whether some name is one of a stack of blocks, behind whatever prefix."""
-    return any(_BEGIN.search(name) for name in names)
+    return any(map(holds_a_block, names))
 
 
 def unwrapped(tensors: Tensors) -> tuple[Tensors, str]:
@@ -72,13 +102,11 @@ def unwrapped(tensors: Tensors) -> tuple[Tensors, str]:
     """
     plain = {_INSERTED.sub("", name): tensor for name, tensor in tensors.items()}
     prefixes = {name[: m.start()] for name in plain if (m := _BEGIN.search(name))}
-    real = sorted(p for p in prefixes if not _BOOKKEEPING.match(p))
-    if len(real) > 1:
-        raise CheckpointError(
-            f"it holds {len(real)} models, under {' and '.join(repr(p) for p in real)}; keep one "
-            "of them"
-        )
-    prefix = real[0] if real else ""
+    place = one_model(sorted(p.rstrip(".") for p in prefixes)) if prefixes else ""
+    prefix = f"{place}." if place else ""
+    for other in prefixes - {prefix, ""}:
+        if not prefix.startswith(other):
+            plain = {n: t for n, t in plain.items() if not n.startswith(other)}
     words = prefix.split(".")[:-1]
     n = len(words) + 1
     before = {".".join([*words[i:j], ""]) for i in range(n) for j in range(i + 1, n)}

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from goose_viz.checkpoint.names import looks_like_a_model
+from goose_viz.checkpoint.names import WRAPPERS, holds_a_block, looks_like_a_model, one_model
 from goose_viz.checkpoint.pickle_scan import scan
 from goose_viz.checkpoint.tensor import Tensor
 from goose_viz.errors import CheckpointError
@@ -82,10 +82,6 @@ _UNSAFE = (
     "functools", "asyncio", "multiprocessing", "threading", "signal", "tempfile", "urllib", "http",
     "requests", "platform", "commands", "marshal", "inspect", "pdb", "bdb", "pip", "ast",
 )  # fmt: skip
-#: Keys under which trainers put the weights, the likelier first.
-_WRAPPERS = ("state_dict", "model", "module", "model_state_dict", "weights")
-#: Keys of what trainers derive from the weights: averages, states of the optimizer.
-_DERIVED = re.compile(r"(^|[._])(ema|swa|shadow|average|averaged|opt|optim|optimizer)", re.I)
 _WRAPPED = 5  # dictionaries in dictionaries, at most
 _MAX_PICKLE = 64 << 20  # bytes; a description of 10,000 tensors takes some 2 MB
 
@@ -306,19 +302,19 @@ def _read(path: Path, archive: zipfile.ZipFile) -> dict[str, Tensor]:
         raise CheckpointError(
             f"it holds one {type(content).__name__} where a dictionary of tensors belongs"
         )
-    models = [(where, tensors) for where, tensors in found if looks_like_a_model(tensors)]
-    # the weights themselves come before what a trainer derives from them
-    models = [m for m in models if not _DERIVED.search(m[0])] or models
-    known = [m for m in models if m[0].rpartition(".")[2] in ("", *_WRAPPERS)]
-    models = known[:1] or models
-    if len(models) > 1:
-        names = " and ".join(repr(where) for where, _ in models)
-        raise CheckpointError(f"it holds {len(models)} models, under {names}; keep one of them")
-    return models[0][1] if models else next((t for _, t in found if t), {})
+    models = {where: tensors for where, tensors in found if looks_like_a_model(tensors)}
+    tensors = models[one_model(list(models))] if models else next((t for _, t in found if t), {})
+    for name, tensor in tensors.items():
+        if isinstance(tensor, _Skipped) and holds_a_block(name):
+            raise CheckpointError(
+                f"{name} is of a kind of number that is not read (float8, complex, sparse or "
+                "quantised by PyTorch); save it as float32, bfloat16 or float16"
+            )
+    return {name: tensor for name, tensor in tensors.items() if isinstance(tensor, Tensor)}
 
 
-def _dictionaries(content: Any) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """(keys that lead there, float tensors) of each dictionary, outer before inner."""
+def _dictionaries(content: Any) -> Iterator[tuple[str, dict[str, Tensor | _Skipped]]]:
+    """(keys that lead there, float tensors and what was skipped) of each, outer before inner."""
     level: list[tuple[str, Any]] = [("", content)]
     for _ in range(_WRAPPED):
         inner: list[tuple[str, Any]] = []
@@ -327,15 +323,15 @@ def _dictionaries(content: Any) -> Iterator[tuple[str, dict[str, Tensor]]]:
                 yield (
                     where,
                     {
-                        name: value.tensor
+                        name: value.tensor if isinstance(value, _Found) else value
                         for name, value in held.items()
                         if isinstance(name, str)
-                        and isinstance(value, _Found)
-                        and value.tensor.kind != "int"
+                        and isinstance(value, _Found | _Skipped)
+                        and not (isinstance(value, _Found) and value.tensor.kind == "int")
                     },
                 )
-                keys = [k for k in _WRAPPERS if k in held]
-                keys += [k for k in held if k not in _WRAPPERS]
+                keys = [k for k in WRAPPERS if k in held]
+                keys += [k for k in held if k not in WRAPPERS]
                 inner += [(f"{where}.{k}".lstrip("."), held[k]) for k in keys]
             elif isinstance(held, list | tuple):
                 inner += [(where, value) for value in held]

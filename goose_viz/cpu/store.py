@@ -20,6 +20,7 @@ from pathlib import Path
 
 import platformdirs
 
+from goose_viz.checkpoint.folder import INDEX, shards
 from goose_viz.convert import Progress
 
 _VERSION = 2  # of `layout` and `convert`: a change in either makes old files useless
@@ -146,10 +147,9 @@ def identity(source: Path) -> list[tuple[str, int, int]]:
     """(path, bytes, time written) of all that a model is read from; nothing if it is no file."""
     if not source.exists():
         return []
-    place, files = source.parent, {source}
-    if source.name.endswith(".index.json") or (place / "config.json").exists():
-        for pattern in ("*.safetensors", "*.pth", "*.json"):
-            files |= set(place.glob(pattern))
+    files = {source, *source.parent.glob("*.json")}
+    if source.name.endswith(INDEX):
+        files |= set(shards(source))
     found = []
     for file in sorted(files):
         facts = file.stat()

@@ -75,7 +75,7 @@ def read_tokenizer(path: Path) -> Tokenizer:
     TokenizerError
         If it has none of them.
     """
-    if path.suffix == ".txt":
+    if path.suffix.lower() == ".txt":
         return read_lines(path)
     content = json_object(path, TokenizerError)
     if content and "model" not in content and all(key.isdecimal() for key in content):
@@ -119,6 +119,11 @@ def choose_tokenizer(
         inside = from_gguf(vocabulary or {}, source.name)
         if inside is not None and inside.vocab_size <= vocab_size:
             return inside
+        if inside is not None:
+            say(
+                f"the vocabulary inside the file is not used: it has {inside.vocab_size} tokens, "
+                f"the model {vocab_size}"
+            )
     except TokenizerError as error:
         say(f"the vocabulary inside the file is not used: {error}")
     folder = source if source.is_dir() else source.parent
@@ -142,6 +147,11 @@ def choose_tokenizer(
                 raise TokenizerError(
                     f"{beside.name} knows {tokenizer.vocab_size} tokens, the model {vocab_size}; "
                     "they do not belong together"
+                )
+            else:
+                say(
+                    f"the {beside.name} beside the model is not used: it knows "
+                    f"{tokenizer.vocab_size} tokens, the model {vocab_size}"
                 )
     if vocab_size == WORLD_ROWS:
         return WorldTokenizer()

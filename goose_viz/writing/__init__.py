@@ -59,7 +59,7 @@ def write_model(
         If the file cannot be written; what was there is untouched then.
     """
     if layout is None:
-        layout = {".gguf": "gguf", ".safetensors": "safetensors"}.get(out.suffix)
+        layout = {".gguf": "gguf", ".safetensors": "safetensors"}.get(out.suffix.lower())
         if layout is None:
             raise GooseError(
                 f"{out}: which layout?  A name that ends in .safetensors or .gguf says it; for a "

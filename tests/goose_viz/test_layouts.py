@@ -13,13 +13,8 @@ from goose_viz.checkpoint.names import turn_low_rank
 from goose_viz.checkpoint.tensor import Tensor
 from goose_viz.weights import check_weights
 
-from .layout_files import (
-    HF_CONFIG,
-    TOKENS,
-    logits,
-    to_transformers,
-    write_shards,
-)
+from .layout_files import HF_CONFIG, TOKENS, bits, logits, to_transformers, write_shards
+from .pth_writer import write_tensors
 
 
 def notes(path):
@@ -91,6 +86,31 @@ def test_other_safetensors_in_the_folder(tmp_path, tensors, expected_at_4e_5):
     assert (logits(tmp_path) == expected_at_4e_5).all()
 
 
+def test_pytorch_model_bin(tmp_path, tensors, expected_at_4e_5):
+    """In one file beside a trainer's own, and in shards that lie in a folder of theirs."""
+    named = bits(to_transformers(tensors))
+    (tmp_path / "config.json").write_text(json.dumps(HF_CONFIG))
+    write_tensors(tmp_path / "pytorch_model.bin", named)
+    (tmp_path / "training_args.bin").write_bytes(b"PK")
+    assert (logits(tmp_path) == expected_at_4e_5).all()
+    (tmp_path / "pytorch_model.bin").unlink()
+    (tmp_path / "parts").mkdir()
+    where = {name: f"parts/pytorch_model-{i % 2}.bin" for i, name in enumerate(named)}
+    for part in set(where.values()):
+        write_tensors(tmp_path / part, {n: a for n, a in named.items() if where[n] == part})
+    index = tmp_path / "pytorch_model.bin.index.json"
+    index.write_text(json.dumps({"weight_map": where}))
+    assert (logits(tmp_path) == expected_at_4e_5).all()
+    index.write_text(json.dumps({"weight_map": dict.fromkeys(named, "../elsewhere.bin")}))
+    with pytest.raises(gv.CheckpointError, match=r"names \.\./elsewhere\.bin, which is outside"):
+        gv.load_model(tmp_path)
+
+
+def test_endings_in_capitals(tmp_path, tensors, expected):
+    save_file(tensors, tmp_path / "RWKV.SafeTensors")
+    assert (logits(tmp_path) == expected).all()
+
+
 def test_a_folder_that_does_not_say_which(tmp_path, tensors):
     for name in ("a.safetensors", "b.safetensors"):
         save_file(tensors, tmp_path / name)
@@ -122,6 +142,10 @@ def test_hugging_faces_cache(tmp_path, tensors, expected_at_4e_5):
         assert model.source == path, "a link's own path is what to come back to"
         assert model.name == "goose-0.1B"
         assert (model.forward(TOKENS, model.new_state()) == expected_at_4e_5).all()
+    (root / "blobs" / "new").unlink()
+    for path in (root / "snapshots" / "new", root / "snapshots/new/model.safetensors"):
+        with pytest.raises(gv.CheckpointError, match="a link to a file that is gone"):
+            gv.load_model(path)
     for snapshot in ("old", "new"):
         (root / "snapshots" / snapshot / "model.safetensors").unlink()
     with pytest.raises(gv.CheckpointError, match="none of its snapshots holds a model"):

@@ -142,6 +142,8 @@ def test_the_end_of_a_document(capfd, monkeypatch):
     first = tokens.index(stop)
     text = "Once upon a time" + "".join(s.text for s in steps[: first + 1]) + "\n"
     assert write("--stop-id", str(stop)) == text
+    assert cli.run(["generate", "--stop-id", "4096"]) == 2
+    assert "the model has 4096 tokens, the last is 4095" in capfd.readouterr().err
 
 
 def test_a_fault_of_the_program_is_not_a_persons(env, capfd, monkeypatch, tmp_path):

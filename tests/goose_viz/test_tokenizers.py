@@ -161,6 +161,12 @@ def test_which_tokenizer_a_model_gets(tmp_path):
     (tmp_path / "tokenizer.json").write_text("{ not json")
     assert choose_tokenizer(model, 65536, notes=said).name == "World"
     assert "not readable as JSON" in said[1]
+    inside = {"model": "rwkv", "tokens": ["<s>", *"abc"]}
+    (tmp_path / "tokenizer.json").write_bytes(demo.read_bytes())
+    said.clear()
+    assert choose_tokenizer(model, 3, inside, said).name == "token ids"
+    assert "vocabulary inside the file is not used: it has 4 tokens, the model 3" in said[0]
+    assert "beside the model is not used: it knows 4096 tokens, the model 3" in said[1]
 
 
 def test_another_vocabulary_beside_a_world_model_is_not_taken_in_silence(tmp_path, demo):

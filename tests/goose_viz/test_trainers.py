@@ -71,9 +71,29 @@ def test_the_average_beside_the_model_is_left_alone(tmp_path, tensors, expected)
     both |= {f"ema.{n}": a + 1 for n, a in tensors.items()}
     save_file(both, tmp_path / "m.safetensors")
     assert (logits(tmp_path / "m.safetensors") == expected).all()
-    save_file(both | {f"teacher.{n}": a for n, a in tensors.items()}, tmp_path / "m.safetensors")
-    with pytest.raises(gv.CheckpointError, match=r"2 models, under 'model\.' and 'teacher\.'"):
+    both |= {f"model_ema.{n}": a + 2 for n, a in tensors.items()}
+    both |= {f"teacher.{n}": a + 3 for n, a in tensors.items()}
+    save_file(both, tmp_path / "m.safetensors")
+    assert (logits(tmp_path / "m.safetensors") == expected).all()
+    two = {f"{who}.{n}": a for who in ("student", "teacher") for n, a in tensors.items()}
+    save_file(two, tmp_path / "m.safetensors")
+    with pytest.raises(gv.CheckpointError, match="2 models, under 'student' and 'teacher'"):
         gv.load_model(tmp_path / "m.safetensors")
+
+
+def test_an_average_alone_is_the_model(tmp_path, tensors, expected):
+    save_file({f"ema.{n}": a for n, a in tensors.items()}, tmp_path / "m.safetensors")
+    assert (logits(tmp_path / "m.safetensors") == expected).all()
+    write_tensors(tmp_path / "m.pth", bits(tensors), wrap=lambda c: {"ema_state_dict": c})
+    assert (logits(tmp_path / "m.pth") == expected).all()
+
+
+def test_weights_of_a_type_that_is_not_read(tmp_path):
+    name = "blocks.0.att.key.weight"
+    with zipfile.ZipFile(tmp_path / "m.pth", "w") as z:
+        z.writestr("archive/data.pkl", b"\x80\x02}" + text(name) + INERT["complex"] + b"s.")
+    with pytest.raises(gv.CheckpointError, match=f"{name} is of a kind of number"):
+        gv.load_model(tmp_path / "m.pth")
 
 
 def test_training_checkpoints(tmp_path, tensors, expected):

@@ -1,6 +1,7 @@
 """Goose Viz: a minimal RWKV-7 runtime whose memory can be watched."""
 
 from goose_viz.config import Config
+from goose_viz.edits import Add, Forget, Mute, Noise, Put, Replace, Scale, Zero
 from goose_viz.errors import CheckpointError, GooseError, StateError, TokenizerError
 from goose_viz.model import Model, embedded_models, load_model
 from goose_viz.observables import OBSERVABLES
@@ -14,19 +15,27 @@ __version__ = "0.1.0"
 
 __all__ = [
     "OBSERVABLES",
+    "Add",
     "CheckpointError",
     "Config",
+    "Forget",
     "Frame",
     "GooseError",
     "Model",
+    "Mute",
+    "Noise",
     "Probe",
+    "Put",
+    "Replace",
     "Sampler",
+    "Scale",
     "Session",
     "Snapshot",
     "State",
     "StateError",
     "Step",
     "TokenizerError",
+    "Zero",
     "embedded_models",
     "load_model",
     "load_snapshot",

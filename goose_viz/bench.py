@@ -74,7 +74,7 @@ def random_model(shape: str, device: str, dtype: str, progress: Progress) -> Mod
     weights = random_weights(shape)
     engine, device, words = build_engine(weights, device, dtype, progress)
     tokenizer = IdsTokenizer(weights.config.vocab_size)
-    model = Model(engine, tokenizer, device, weights.source, words)
+    model = Model(engine, weights, tokenizer, device, weights.source, words)
     model.name = f"random {shape}"
     return model
 

@@ -46,6 +46,25 @@ def convert(tensor: Tensor, dtype: str) -> NDArray[Any]:
     return upper
 
 
+def as_kept(tensor: Tensor, name: str, dtype: str) -> NDArray[Any]:
+    """A tensor's numbers as an engine computes with them: rounded to its type, and widened again.
+
+    float64 for ``"fp64"``, float32 for the others; vectors and r_k are kept in float32.
+    """
+    if dtype == "fp64":
+        return tensor.float64()
+    matrix = len(tensor.shape) == 2 and not name.endswith("r_k")
+    if not matrix or dtype in ("fp32", tensor.kind):
+        return tensor.float32()
+    if dtype != "int8":
+        return Tensor(convert(tensor, dtype), dtype).float32()
+    numbers = tensor.float32()
+    turned = stored_by_columns(name)
+    rows, scales = quantise(numbers.T if turned else numbers)
+    widened = rows * scales[:, None]
+    return widened.T if turned else widened
+
+
 def quantise(rows: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Rows as int8 and a scale each: symmetric, the largest magnitude of a row is 127 times it.
 

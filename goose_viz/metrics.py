@@ -33,3 +33,17 @@ def stable_rank(wkv: NDArray[Any]) -> NDArray[np.float64]:
     top = singular[..., 0] ** 2
     whole = (singular**2).sum(-1)
     return np.divide(whole, top, out=np.zeros_like(whole), where=top > 0)  # type: ignore[no-any-return]
+
+
+def effective_rank(wkv: NDArray[Any]) -> NDArray[np.float64]:
+    """Exp of the entropy of the singular values' shares, between 1 and N; 0 for zeros.
+
+    Roy and Vetterli, "The effective rank" (2007).  NaN where a number of the matrix is none.
+    """
+    if not np.isfinite(wkv).all():
+        return np.full(wkv.shape[:-2], np.nan)
+    singular = np.linalg.svd(np.asarray(wkv, np.float64), compute_uv=False)
+    total = singular.sum(-1, keepdims=True)
+    share = np.divide(singular, total, out=np.zeros_like(singular), where=total > 0)
+    entropy = -(share * np.log(np.maximum(share, 1e-300))).sum(-1)
+    return np.where(total[..., 0] > 0, np.exp(entropy), 0.0)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from goose_viz.checkpoint import read_file, resolve
 from goose_viz.config import Config
-from goose_viz.convert import Progress
+from goose_viz.convert import Progress, as_kept
 from goose_viz.errors import GooseError
 from goose_viz.files import assets, path_of
 from goose_viz.probe import Probe, Recorder
@@ -84,13 +84,14 @@ class Model:
     def __init__(
         self,
         engine: Engine,
+        weights: Weights,
         tokenizer: Tokenizer,
         device: str,
         source: Path,
         device_words: str,
         notes: Sequence[str] = (),
     ) -> None:
-        self._engine = engine
+        self._engine, self._weights = engine, weights
         self.config = engine.config
         self.tokenizer = tokenizer
         self.device = device
@@ -109,6 +110,25 @@ class Model:
     def new_state(self) -> State:
         """The state before the first token."""
         return self._engine.new_state()
+
+    def numbers(self, name: str, rows: int | slice | None = None) -> NDArray[np.float64]:
+        """A tensor, or rows of it, as float64: the numbers that the engine computes with.
+
+        Parameters
+        ----------
+        name : str
+            BlinkDL's, ``"blocks.0.att.output.weight"``.
+        rows : int or slice, optional
+            Of a matrix whose rows are outputs or tokens.
+        """
+        tensor = self._weights.tensors[name]
+        if isinstance(rows, int):
+            (row,) = self.numbers(name, slice(rows, rows + 1))
+            return np.asarray(row)
+        if rows is not None:
+            begin, end, _ = rows.indices(tensor.shape[0])
+            tensor = tensor.rows(begin, end)
+        return as_kept(tensor, name, self.dtype).astype(np.float64)
 
     def bytes_read(self) -> int:
         """Bytes that a single token takes from memory, the state's way back included.
@@ -164,7 +184,7 @@ class Model:
         state.make_ready(self.config, dtype)
         recorder = None
         if probe is not None:
-            recorder = Recorder(probe, self.config, len(tokens), dtype)
+            recorder = Recorder(probe, self.config, tokens, dtype)
         logits = self._engine.forward(tokens, state, all_logits, recorder, progress or _nobody)
         if probe is not None and recorder is not None:
             probe.frames.extend(recorder.frames())
@@ -235,7 +255,7 @@ def load_model(
     except MemoryError:
         raise _too_large(opened.path) from None
     report(1.0, "ready")
-    return Model(engine, opened.tokenizer, device, opened.path, words, opened.notes)
+    return Model(engine, opened.weights, opened.tokenizer, device, opened.path, words, opened.notes)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,13 +19,23 @@ class Frame:
     ----------
     layers : tuple of int
         The layers that the first axis of every array stands for.
+    token : int
+        Id of the token that was fed.
+    n_head : int
+        Heads of a layer: an axis of D channels is one of H heads times N.
     """
 
-    __slots__ = ("_arrays", "layers")
+    __slots__ = ("_arrays", "layers", "n_head", "token")
 
-    def __init__(self, arrays: Mapping[str, NDArray[Any]], layers: tuple[int, ...]) -> None:
+    def __init__(
+        self,
+        arrays: Mapping[str, NDArray[Any]],
+        layers: tuple[int, ...],
+        token: int = -1,
+        n_head: int = 1,
+    ) -> None:
         self._arrays = dict(arrays)
-        self.layers = layers
+        self.layers, self.token, self.n_head = layers, token, n_head
 
     def __getattr__(self, name: str) -> NDArray[Any]:
         if name.startswith("_"):  # while it is copied or unpickled there is nothing yet
@@ -42,7 +52,7 @@ class Frame:
         return f"<Frame of {len(self.layers)} layers: {kept}>"
 
     def __dir__(self) -> Iterable[str]:
-        return ["layers", *self._arrays]
+        return ["layers", "n_head", "token", *self._arrays]
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Observable name -> array."""
@@ -95,15 +105,17 @@ class Probe:
 class Recorder:
     """What an engine writes one forward call's observables into: arrays of (T, layers, …)."""
 
-    def __init__(self, probe: Probe, config: Config, n_tokens: int, dtype: np.dtype[Any]) -> None:
+    def __init__(
+        self, probe: Probe, config: Config, tokens: Sequence[int], dtype: np.dtype[Any]
+    ) -> None:
         self.layers = tuple(range(config.n_layer)) if probe.layers is None else probe.layers
         for layer in self.layers:
             if not 0 <= layer < config.n_layer:
                 raise ValueError(f"the probe asks for layer {layer} of {config.n_layer}")
-        self._n_tokens = n_tokens
+        self._tokens, self._n_head = tokens, config.n_head
         self._row = {layer: row for row, layer in enumerate(self.layers)}
         self.arrays = {
-            name: np.empty((n_tokens, len(self.layers), *shape_of(name, config)), dtype)
+            name: np.empty((len(tokens), len(self.layers), *shape_of(name, config)), dtype)
             for name in sorted(probe.observables)
         }
 
@@ -126,9 +138,11 @@ class Recorder:
 
         A frame owns its numbers: one that is kept must not hold a whole prompt's.
         """
-        if self._n_tokens == 1:
-            return [Frame({name: a[0] for name, a in self.arrays.items()}, self.layers)]
+        whole = len(self._tokens) == 1
         return [
-            Frame({name: a[t].copy() for name, a in self.arrays.items()}, self.layers)
-            for t in range(self._n_tokens)
-        ]
+            Frame(
+                {name: a[t] if whole else a[t].copy() for name, a in self.arrays.items()},
+                self.layers, token, self._n_head,
+            )
+            for t, token in enumerate(self._tokens)
+        ]  # fmt: skip

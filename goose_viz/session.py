@@ -3,28 +3,37 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from goose_viz.analysis.memory import NOW, PAST
+from goose_viz.edits import StateEdit
 from goose_viz.errors import GooseError
-from goose_viz.history import Checkpoint, Line, thin
+from goose_viz.frames import Added, Frames, FrameStore, between
+from goose_viz.history import NO_TOP, TOP, Edit, History, Path, Segment
 from goose_viz.model import Model
 from goose_viz.probe import Frame, Probe
-from goose_viz.ranking import pairs, rank
+from goose_viz.ranking import TopK, pairs, rank
+from goose_viz.replay import KeepGoing, Replay, Start, Stopped
 from goose_viz.sampling import Counts, Sampler
+from goose_viz.state import State
 from goose_viz.tokenizer import StreamDecoder
 
 #: What to say while `prepare` works.
 PREPARING = "preparing the kernels (the first time on a machine: half a minute)"
 
 _PORTION = 128  # tokens of a prompt per forward call: a long one can be watched and cancelled
-_TOP = 10
-_INTERVAL = 8  # tokens between kept states at first: replaying a few costs less than keeping all
-NO_TOP = np.zeros(0, np.int32), np.zeros(0, np.float32)  # before the first token
+_CONTEXT = 256  # tokens from which a decoder knows what the next one completes
+
+_Place = tuple[int, Segment]
+
+
+class _Stay(Exception):
+    """Somebody gave up on going elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -57,10 +66,6 @@ class Step:
     frame: Frame | None
 
 
-class _Stopped(Exception):
-    """Whoever watches a prompt being read has seen enough."""
-
-
 class Session:
     """A model writing, with a way back.
 
@@ -72,6 +77,8 @@ class Session:
         Its frames grow by one for every token that is fed for the first time; replays add none.
     history_bytes : int
         Bound on the states kept to return to; fewer states mean longer replays, never other bits.
+    frames_bytes : int
+        Bound on the observables of past tokens that are kept for analyses; others are made again.
 
     Attributes
     ----------
@@ -81,10 +88,10 @@ class Session:
         What the model expects next; None before the first token.
     position : int
         Tokens fed up to the cursor; ``len(tokens)``.
-    lines : list of Line
-        Every course taken; `branch` and a feed in mid-history add one, none is ever lost.
-    line : int
-        Index of the current one.
+    history : History
+        All that was ever fed, as a tree; `branch`, `apply` and a feed in mid-history let it fork.
+    segment : Segment
+        Where the current branch ends.
     """
 
     def __init__(
@@ -93,20 +100,22 @@ class Session:
         sampler: Sampler | None = None,
         probe: Probe | None = None,
         history_bytes: int = 256 << 20,
+        frames_bytes: int = 256 << 20,
     ) -> None:
         self.model = model
         self.sampler = sampler if sampler is not None else Sampler()
         self.probe = probe
-        self.history_bytes = history_bytes
         self.state = model.new_state()
         self.logits: NDArray[Any] | None = None
         self.frame: Frame | None = None
         self.position = 0
-        self.lines = [Line()]
-        self.line = 0
-        self._interval = _INTERVAL
-        self._kept_bytes = 0
-        self._forget_derived()
+        self.history = History()
+        self._replay = Replay(model, self.history, history_bytes)
+        self._frames = FrameStore(PAST, frames_bytes)
+        self._top: TopK | None = None  # where the history has it no more
+        self._lost = False  # the state is not that of the cursor: reading failed half-way
+        self._undone: list[_Place] = []
+        self._stand_on(self.history.segments[0])
 
     def __repr__(self) -> str:
         """Where it stands."""
@@ -117,7 +126,7 @@ class Session:
     @property
     def tokens(self) -> list[int]:
         """The tokens up to the cursor."""
-        return self._line.tokens[: self.position]
+        return self.path.tokens(0, self.position)
 
     @property
     def text(self) -> str:
@@ -126,16 +135,122 @@ class Session:
 
     @property
     def recorded(self) -> int:
-        """Tokens of the current line, those behind the cursor included."""
-        return len(self._line.tokens)
+        """Tokens of the current branch, those behind the cursor included."""
+        return self.path.stop
 
-    def next_tokens(self, k: int = _TOP) -> list[tuple[int, float]]:
+    @property
+    def branches(self) -> list[Segment]:
+        """The ends that one can return to, by `switch`, in the order in which they were begun."""
+        return self.history.branches(self.segment)
+
+    @property
+    def edits(self) -> list[Edit]:
+        """The edits of the memory up to the cursor, in order."""
+        return self.path.edits(self.position)
+
+    def next_tokens(self, k: int = TOP) -> list[tuple[int, float]]:
         """The k likeliest next tokens with the model's probabilities, likeliest first."""
         return [] if self.logits is None else pairs(rank(self.logits, k)[0])
 
-    @property
-    def _line(self) -> Line:
-        return self.lines[self.line]
+    def state_at(self, position: int, *, edited: bool = True) -> State:
+        """The state at a position of the current branch; the cursor stays where it is.
+
+        Parameters
+        ----------
+        position : int
+        edited : bool
+            Whether with the edits that were made there.
+
+        Raises
+        ------
+        GooseError
+            If the branch has no such position.
+        """
+        self._check_position(position)
+        path = self.path
+        if not edited and position > 0:
+            path = Path(path.at(position - 1))
+        state = self.model.new_state()
+        self._replay.bring(state, path, position, here=self._here(path))
+        return state
+
+    def frames(
+        self,
+        start: int = 0,
+        stop: int | None = None,
+        observables: Iterable[str] | None = None,
+        layers: Sequence[int] | None = None,
+    ) -> Frames:
+        """Frames of the branch's tokens [start, stop): kept ones, or made again; exact.
+
+        Parameters
+        ----------
+        start, stop : int
+            Indices into the branch's tokens; up to the cursor when ``stop`` is left out.
+        observables : iterable of str, optional
+            What every frame is to have.  When left out, what `goose_viz.analysis` needs: of the
+            last token more than of the others.
+        layers : sequence of int, optional
+            The layers to have; all when left out.
+
+        Raises
+        ------
+        GooseError
+            If the branch has no such tokens.
+        """
+        stop = self.position if stop is None else stop
+        if not 0 <= start < stop <= self.recorded:
+            raise GooseError(
+                f"tokens {start} to {stop} are not on this branch; expected a start before a stop, "
+                f"from 0 to {self.recorded}"
+            )
+        path = self.path
+        wanted = Probe(PAST if observables is None else observables, layers)
+        if wanted.observables <= self._frames.names:
+            arrays = self._stored(path, start, stop, wanted)
+        else:
+            found = [f.arrays() for _, f in self._probed(path, start, stop, wanted)]
+            arrays = {n: np.stack([f[n] for f in found]) for n in wanted.observables}
+        last = None
+        if observables is None:
+            (last,) = (f for _, f in self._probed(path, stop - 1, stop, Probe(NOW, layers)))
+        config = self.model.config
+        rows = tuple(range(config.n_layer)) if layers is None else wanted.layers or ()
+        kept, added = between(path, start, stop, config)
+        at = slice(None) if layers is None else list(rows)
+        initial = None
+        if start > 0 or path.edits(0):
+            initial = np.array(self.state_at(start).wkv[at])
+        return Frames(
+            arrays, rows, path.tokens(start, stop), config.n_head, start=start, initial=initial,
+            kept=None if kept is None else kept[:, at],
+            added=[Added(a.index, a.change[at], a.token) for a in added], last=last,
+        )  # fmt: skip
+
+    def _stored(self, path: Path, start: int, stop: int, wanted: Probe) -> dict[str, NDArray[Any]]:
+        for begin, end in self._frames.missing(path, start, stop):
+            for i, frame in self._probed(path, begin, end, Probe(self._frames.names)):
+                self._frames.put(path.at(i), i, frame)
+        if self._frames.missing(path, start, stop):  # more than the bound lets one keep
+            found = [f.arrays() for _, f in self._probed(path, start, stop, wanted)]
+            return {n: np.stack([f[n] for f in found]) for n in wanted.observables}
+        arrays = self._frames.get(path, start, stop, wanted.observables)
+        if wanted.layers is not None:
+            arrays = {n: a[:, list(wanted.layers)] for n, a in arrays.items()}
+        return arrays
+
+    def _probed(
+        self, path: Path, start: int, stop: int, probe: Probe
+    ) -> Iterator[tuple[int, Frame]]:
+        known = self.frame if path is self.path and start + 1 == stop == self.position else None
+        if (
+            known is not None
+            and probe.layers is None
+            and probe.observables <= known.arrays().keys()
+        ):
+            yield start, known
+            return
+        yield from self._replay.probed(path, start, stop, probe, self._here(path))
 
     # -- going on --------------------------------------------------------------------------------
 
@@ -147,7 +262,7 @@ class Session:
         """Feed a text, or tokens; one Step each.
 
         A fresh session of a model that has a start token begins with it.  In mid-history this
-        begins a new line; the old one is kept.
+        begins a new branch; the old one stays.
 
         Parameters
         ----------
@@ -170,7 +285,7 @@ class Session:
         if not tokens:
             return []
         steps: list[Step] = []
-        with self._on_a_line_of_its_own():
+        with self._going_on():
             self._feed_portions(tokens, steps, keep_going)
         return steps
 
@@ -180,18 +295,21 @@ class Session:
         steps: list[Step],
         keep_going: Callable[[float], bool] | None,
     ) -> None:
-        for i in range(0, len(tokens), _PORTION):
-            portion = tokens[i : i + _PORTION]
+        i = 0
+        while i < len(tokens):
+            size = 1 if self.path.mutes(self.position) else _PORTION  # muting acts token by token
+            portion = tokens[i : i + size]
 
             def report(share: float, begin: int = i, size: int = len(portion)) -> None:
                 done = (begin + share * size) / len(tokens)
                 if keep_going is not None and not keep_going(done):
-                    raise _Stopped
+                    raise Stopped
 
             try:
                 steps += self._append(portion, generated=False, report=report)
-            except _Stopped:
+            except Stopped:
                 break
+            i += len(portion)
 
     def check_tokens(self, tokens: Sequence[int]) -> None:
         """Raise GooseError if one lies outside the vocabulary."""
@@ -212,15 +330,17 @@ class Session:
             If there is nothing to continue: no token was fed and the model has no start token.
         """
         if self.position < self.recorded:
-            self._restore(self.position + 1)
-            return self._step_at(self.position, self.frame)
+            self._go(self.position + 1)
+            return self._step_here()
         if self.logits is None:
             start = self.model.tokenizer.start_token
             if start is None:
                 raise GooseError("there is nothing to continue yet; feed a prompt first")
-            return self._append([start], generated=False)[0]
+            with self._going_on():
+                return self._append([start], generated=False)[0]
         token = self.sampler.choose(self.logits, self._penalties(), self.position)
-        (step,) = self._append([token], generated=True)
+        with self._going_on():
+            (step,) = self._append([token], generated=True)
         self._count(token)
         return step
 
@@ -234,16 +354,13 @@ class Session:
 
     def stopped(self) -> bool:
         """Whether the cursor stands behind a stop token or stop text of the sampler."""
-        if (
-            not self.sampler.stop
-            or self.position == 0
-            or not self._line.generated[self.position - 1]
-        ):
+        end = self.position
+        if not self.sampler.stop or end == 0 or not self.path.generated(end - 1, end)[0]:
             return False
         longest = max((len(s.encode()) for s in self.sampler.stop if isinstance(s, str)), default=0)
-        begin, end = max(0, self.position - longest - 1), self.position
-        texts = self._line.texts[begin:end]
-        return self.sampler.stops(self._line.tokens[end - 1], "".join(texts), len(texts[-1]))
+        begin = max(0, end - longest - 1)
+        texts, (token,) = self.path.texts(begin, end), self.path.tokens(end - 1, end)
+        return self.sampler.stops(token, "".join(texts), len(texts[-1]))
 
     # -- going back ------------------------------------------------------------------------------
 
@@ -251,11 +368,11 @@ class Session:
         """N tokens back; what `goto` returns."""
         return self.goto(self.position - n_tokens)
 
-    def goto(self, position: int, keep_going: Callable[[], bool] | None = None) -> Step | None:
-        """Put the cursor behind the first ``position`` tokens of the current line.
+    def goto(self, position: int, keep_going: KeepGoing | None = None) -> Step | None:
+        """Put the cursor behind the first ``position`` tokens of the current branch.
 
-        The state is bit for bit the one of the first time.  Inside a prompt, which was fed many
-        tokens at once, it is that of feeding token by token.
+        The state is bit for bit the one of the first time, the edits made there included.  Inside
+        a prompt, which was fed many tokens at once, it is that of feeding token by token.
 
         Parameters
         ----------
@@ -272,42 +389,192 @@ class Session:
         Raises
         ------
         GooseError
-            If the line has no such position.
+            If the branch has no such position.
         """
-        if not 0 <= position <= self.recorded:
-            raise GooseError(
-                f"position {position} is not on this line; it has 0 to {self.recorded}"
-            )
-        if position != self.position or self.frame is None:
-            with self._or_stay(keep_going):
-                self._restore(position, keep_going)
-        return self._step_at(self.position, self.frame) if self.position > 0 else None
+        self._check_position(position)
+        if position != self.position or self.frame is None or self._lost:
+            self._go(position, keep_going=keep_going)
+        return self._step_here() if self.position > 0 else None
 
     def branch(self, position: int, token: int) -> Step:
-        """Keep the first ``position`` tokens and put another behind them, on a new line.
+        """Keep the first ``position`` tokens and put another behind them, on a new branch.
 
-        If that fails, no line is opened.
+        If that fails, no branch is begun.
 
         Raises
         ------
         GooseError
-            If the line has no such position, or the vocabulary no such token.
+            If the branch has no such position, or the vocabulary no such token.
         """
         self.check_tokens([token])
         self.goto(position)
-        with self._on_a_line_of_its_own(always=True):
+        with self._going_on():
             return self._append([token], generated=False)[0]
 
-    def switch(self, line: int, keep_going: Callable[[], bool] | None = None) -> None:
-        """Return to another line, at its end; or, if ``keep_going`` ends it, stay where one is."""
-        if not 0 <= line < len(self.lines):
-            raise GooseError(f"there is no line {line}; there are {len(self.lines)}")
-        with self._or_stay(keep_going):
-            self.line = line
-            self._rewind()
-            self._restore(self.recorded, keep_going)
+    def switch(self, branch: int, keep_going: KeepGoing | None = None) -> None:
+        """Return to another of the `branches`, at its end.
+
+        If ``keep_going`` ends it, the cursor stays where it is.
+
+        Raises
+        ------
+        GooseError
+            If there is no such branch.
+        """
+        target = self._branch(branch)
+        self._go(target.stop, target, keep_going)
+
+    def begin(self) -> None:
+        """Stand before the first token of another run; what was written so far stays a branch."""
+        self._forget_undone()
+        self._go(0, self.history.begin())
+
+    def close(self, branch: int) -> None:
+        """Forget one of the `branches`: what no other shares with it.
+
+        Raises
+        ------
+        GooseError
+            If there is no such branch, it is the only one, or the cursor is on it.
+        """
+        target = self._branch(branch)
+        if len(self.branches) == 1:
+            raise GooseError("this is the only branch; begin another before closing it")
+        if target is self.segment:
+            raise GooseError("the cursor is on this branch; switch to another before closing it")
+        self._forget_undone()
+        self.history.remove(target)
+
+    def _branch(self, index: int) -> Segment:
+        branches = self.branches
+        if not 0 <= index < len(branches):
+            raise GooseError(f"there is no branch {index}; there are {len(branches)}")
+        return branches[index]
+
+    # -- editing the memory ----------------------------------------------------------------------
+
+    def apply(self, edit: StateEdit, again: int = 0) -> list[Step]:
+        """Edit the memory at the cursor; it holds for all that follows.
+
+        Behind the end of a branch it simply goes on; in mid-history this begins a new branch.
+
+        Parameters
+        ----------
+        edit : StateEdit
+            `goose_viz.Forget`, `Replace`, `Zero`, `Scale`, `Noise`, `Put`, `Add` or `Mute`.
+        again : int
+            So many tokens up to the cursor are read again behind the edit, which is made ahead of
+            them: then what is expected next tells what the edit changes.
+
+        Returns
+        -------
+        list of Step
+            The tokens that were read again.
+
+        Raises
+        ------
+        GooseError
+            If the edit will not do here; nothing was changed then.
+        """
+        origin = self._place()
+        if not 0 <= again <= self.position:
+            raise GooseError(
+                f"there are no {again} tokens to read again; there are {self.position}"
+            )
+        tokens = self.path.tokens(self.position - again, self.position)
+        with self._or_stay():
+            if self._lost:
+                self._recover(self.position)
+            if again:
+                self._go(self.position - again)
+            edit.scope(self.model.config)
+            numbers = edit.prepare(self)
+            before = len(self.history.segments)
+            segment = self.history.fork(self.path, self.position, (edit.recorded(), numbers))
+            try:
+                self._stand_on(segment)
+                self._replay.edit(self.state, segment.edit)  # type: ignore[arg-type]
+                steps = [self._append([t], generated=False)[0] for t in tokens]
+            except BaseException:
+                del self.history.segments[before:]
+                raise
+        segment.origin, segment.again = origin, again
+        self._forget_undone()
+        return steps
+
+    def undo(self, keep_going: KeepGoing | None = None) -> None:
+        """Go back to where one was before the last edit; its branch stays until something is fed.
+
+        Raises
+        ------
+        GooseError
+            If there is no edit up to the cursor.
+        """
+        edited = [s for s in self.path.segments[: self.path.depth(self.position) + 1] if s.edit]
+        if not edited:
+            raise GooseError("there is nothing to undo: no edit was made up to here")
+        here, last = self._place(), edited[-1]
+        if self._go(*(last.origin or (last.fork, last.parent)), keep_going):
+            self._undone.append(here)
+
+    def redo(self, keep_going: KeepGoing | None = None) -> None:
+        """Take back the last `undo`.
+
+        Raises
+        ------
+        GooseError
+            If nothing was undone, or something was fed since.
+        """
+        if not self._undone:
+            raise GooseError("there is nothing to redo")
+        if self._go(*self._undone[-1], keep_going):
+            self._undone.pop()
+
+    @property
+    def can_redo(self) -> bool:
+        """Whether `redo` would do something."""
+        return bool(self._undone)
+
+    def _forget_undone(self) -> None:
+        """What was undone is not redone any more; where nothing new was written, it is gone."""
+        for _, segment in self._undone:
+            at: Segment | None = segment
+            while at is not None and not self.history.children(at):
+                if len(at.tokens) > at.again:
+                    break
+                if at is self.segment or at.parent is None:
+                    break
+                self.history.segments.remove(at)
+                at = at.parent
+        self._undone.clear()
 
     # -- inside ----------------------------------------------------------------------------------
+
+    def _place(self) -> _Place:
+        return self.position, self.segment
+
+    def _here(self, path: Path) -> Start | None:
+        """The cursor as a place on a path, if it is on it."""
+        depth = self.path.depth(self.position)
+        if (
+            depth >= len(path.segments)
+            or path.segments[depth] is not self.path.segments[depth]
+            or path.depth(self.position) < depth
+            or self._lost
+        ):
+            return None
+        return Start(depth, self.position, self.state, self.logits)
+
+    def _check_position(self, position: int) -> None:
+        if not 0 <= position <= self.recorded:
+            raise GooseError(
+                f"position {position} is not on this branch; it has 0 to {self.recorded}"
+            )
+
+    def _stand_on(self, segment: Segment) -> None:
+        """The current branch is the one that ends there; the cursor does not move."""
+        self.segment, self.path = segment, Path(segment)
+        self._forget_derived()
 
     def _append(
         self,
@@ -316,152 +583,134 @@ class Session:
         generated: bool,
         report: Callable[[float], None] | None = None,
     ) -> list[Step]:
-        """Feed tokens in one call at the end of the line; all of them or, if that fails, none."""
+        """Feed tokens in one call at the end of the branch; all of them or, if that fails, none."""
         start = self.position
         try:
             return self._feed_call(tokens, generated, report)
         except BaseException:  # an interrupt or a full memory: undo what is half done
-            self._line.truncate(start)
-            self._rewind()
-            self._restore(start)
+            self.segment.truncate(start)
+            self._replay.forget(self.segment, start)
+            self._frames.forget(self.segment, start)
+            self._recover(start)
             raise
 
     def _feed_call(
         self, tokens: list[int], generated: bool, report: Callable[[float], None] | None
     ) -> list[Step]:
-        line = self._line
+        segment, start, decoder = self.segment, self.position, self._decoder()
         probe = self.probe.twin() if self.probe is not None else None
         rows = self.model.forward(tokens, self.state, True, probe, report)
         before = [self.logits, *rows[:-1]]
         for token, logits in zip(tokens, before, strict=True):
             top, probability = (
-                (NO_TOP, float("nan")) if logits is None else rank(logits, _TOP, token)
+                (NO_TOP, float("nan")) if logits is None else rank(logits, TOP, token)
             )
-            line.tokens.append(token)
-            line.texts.append(self._decoder().push(token))
-            line.generated.append(generated)
-            line.probabilities.append(probability)
-            line.tops.append(top)
-        start, self.position = self.position, len(line.tokens)
-        line.ends.append(self.position)
-        self.logits = np.array(rows[-1])
-        self._keep(self.position, self.logits)
+            segment.append(token, decoder.push(token), generated, probability, top)
+        segment.end_call(start)
+        self._replay.mute(self.path, start + len(tokens) - 1, self.state)
+        self.position, self.logits = segment.stop, np.array(rows[-1])
+        self._replay.keep(segment, self.position, self.state, self.logits)
         frames: Sequence[Frame | None] = [None] * len(tokens)
         if probe is not None and self.probe is not None:
             self.probe.frames.extend(probe.frames)
             frames = probe.frames
             self.frame = probe.frames[-1]
+            for i, frame in enumerate(probe.frames, start):
+                self._frames.put(segment, i, frame)
         return [self._step_at(start + i + 1, frame) for i, frame in enumerate(frames)]
 
+    def _step_here(self) -> Step:
+        return self._step_at(self.position, self.frame)
+
     def _step_at(self, position: int, frame: Frame | None) -> Step:
-        line, i = self._line, position - 1
+        i = position - 1
+        segment = self.path.at(i)
+        at = i - segment.fork
+        top = segment.tops.get(at)
+        if top is None:
+            top = self._top if self._top is not None else NO_TOP
         return Step(
-            position, line.tokens[i], line.texts[i], line.probabilities[i],
-            pairs(line.tops[i]), line.generated[i], frame,
+            position, segment.tokens[at], segment.texts[at], segment.probabilities[at],
+            pairs(top), bool(segment.generated[at]), frame,
         )  # fmt: skip
 
-    def _restore(self, position: int, keep_going: Callable[[], bool] | None = None) -> None:
-        """State, logits and frame at a position, by replaying the calls that first made them."""
-        kept = self._line.checkpoints.get(position)
-        if kept is not None and (kept.frame is not None or self.probe is None):
-            self.state.assign(kept.state)
-            self.logits, self.frame, self.position = kept.logits, kept.frame, position
-            self._forget_derived()
-            return
-        try:
-            self._replay(position, keep_going)
-        except BaseException:  # half way there is nowhere
-            self._rewind()
-            raise
+    def _go(
+        self,
+        position: int,
+        segment: Segment | None = None,
+        keep_going: KeepGoing | None = None,
+    ) -> bool:
+        """State, logits and frame at a position, by repeating what first made them.
 
-    @contextlib.contextmanager
-    def _or_stay(self, keep_going: Callable[[], bool] | None) -> Iterator[None]:
-        """If a replay within is ended, everything is as it was before."""
-        if keep_going is None:
-            yield
-            return
-        state, line = self.state.copy(), self.line
-        before = self.logits, self.frame, self.position
-        try:
-            yield
-        except _Stopped:
-            self.state.assign(state)
-            self.line = line
-            self.logits, self.frame, self.position = before
-            self._forget_derived()
-
-    def _replay(self, position: int, keep_going: Callable[[], bool] | None) -> None:
-        line = self._line
-
-        def report(_share: float = 0.0) -> None:
-            if keep_going is not None and not keep_going():
-                raise _Stopped
-
-        starts = {p: c for p, c in line.checkpoints.items() if p <= position}
-        if self.logits is not None and self.position <= position:
-            starts[self.position] = Checkpoint(self.state, self.logits)
-        for start in sorted(starts, reverse=True):
-            calls = line.calls(start, position)
-            if calls or (calls == [] and self.probe is None):
-                state, logits = starts[start].state, starts[start].logits
-                break
-        else:
-            calls, state, logits = line.calls(0, position) or [], self.model.new_state(), None
-        if state is not self.state:
-            self.state.assign(state)
-        frame = None
-        for i, (begin, end) in enumerate(calls):
-            report()
-            last = i == len(calls) - 1
-            probe = self.probe.twin() if last and self.probe is not None else None
-            # all logits of the last call: its last row must have the bits of the first time
-            rows = self.model.forward(line.tokens[begin:end], self.state, last, probe, report)
-            logits = np.array(rows[-1]) if last else rows
-            frame = probe.frames[-1] if probe is not None else None
-            if last or end - begin == 1:  # a long call's last logits have their bits only if last
-                self._keep(end, logits)
-        self.logits, self.frame, self.position = logits, frame, position
-        self._forget_derived()
-
-    def _rewind(self) -> None:
-        """Stand at position 0, whatever the state has come to."""
-        self.state.assign(self.model.new_state())
-        self.logits, self.frame, self.position = None, None, 0
-        self._forget_derived()
-
-    def _keep(self, position: int, logits: NDArray[Any]) -> None:
-        """Remember the state as that of a position, if none is kept close to it."""
-        checkpoints = self._line.checkpoints
-        near = range(position - self._interval + 1, position + self._interval)
-        if not self._line.is_end(position) or position < self._interval:
-            return
-        if any(p in near for p in reversed(checkpoints)):  # the newest is the likely one
-            return
-        kept = Checkpoint(self.state.copy(), logits)
-        checkpoints[position] = kept
-        self._kept_bytes += kept.nbytes
-        if self._kept_bytes > self.history_bytes:
-            self._interval, self._kept_bytes = thin(self.lines, self.history_bytes, self._interval)
-
-    @contextlib.contextmanager
-    def _on_a_line_of_its_own(self, always: bool = False) -> Iterator[None]:
-        """What is appended within goes on a new line, if the cursor is not at the current's end.
-
-        A line that nothing came onto, because it failed or was ended, is closed again.
+        False if ``keep_going`` ended it.
         """
-        position, former = self.position, self.line
-        opened = always or position < self.recorded
-        if opened:
-            self.lines.append(self._line.cut(position))
-            self.line = len(self.lines) - 1
+        segment = self.segment if segment is None else segment
+        path = self.path if segment is self.segment else Path(segment)
+        old = position > 0 and path.at(position - 1).tops.get(
+            position - 1 - path.at(position - 1).fork
+        ) is None  # fmt: skip
+        moved = False
+        with self._or_stay():
+            try:
+                reached = self._replay.bring(
+                    self.state, path, position, here=self._here(path), probe=self.probe,
+                    before=old, keep_going=keep_going,
+                )  # fmt: skip
+            except Stopped:
+                raise _Stay from None
+            self.logits, self.frame, self.position = reached.logits, reached.frame, position
+            self._top, self._lost = None, False
+            if old and reached.before is not None:
+                self._top = rank(reached.before, TOP)[0]
+            if segment is not self.segment:
+                self.segment, self.path = segment, path
             self._forget_derived()
+            moved = True
+        return moved
+
+    @contextlib.contextmanager
+    def _or_stay(self) -> Iterator[None]:
+        """If what is done within fails or is ended, everything is as it was before."""
+        state, segment, path = self.state.copy(), self.segment, self.path
+        before = self.logits, self.frame, self.position, self._top, self._lost
+        try:
+            yield
+        except BaseException as error:
+            self.state.assign(state)
+            self.segment, self.path = segment, path
+            self.logits, self.frame, self.position, self._top, self._lost = before
+            self._forget_derived()
+            if not isinstance(error, _Stay):
+                raise
+
+    def _recover(self, position: int) -> None:
+        """The state was half-way to somewhere: make it that of the cursor again."""
+        self._lost = True  # if this fails as well, what is done next begins with it
+        reached = self._replay.bring(self.state, self.path, position, probe=self.probe)
+        self.logits, self.frame, self.position = reached.logits, reached.frame, position
+        self._lost = False
+        self._forget_derived()
+
+    @contextlib.contextmanager
+    def _going_on(self) -> Iterator[None]:
+        """What is appended within goes on a new branch, if the cursor is not at this one's end.
+
+        A branch that nothing came onto, because it failed or was ended, is closed again.
+        """
+        if self._lost:
+            self._recover(self.position)
+        position, former, before = self.position, self.segment, len(self.history.segments)
+        if position < self.recorded:
+            self._stand_on(self.history.fork(self.path, position))
         try:
             yield
         finally:
-            if opened and self.recorded == position:
-                self.lines.pop()
-                self.line = former
-                self._forget_derived()
+            if self.recorded > position:
+                if self._undone:
+                    self._forget_undone()
+            elif self.segment is not former:
+                del self.history.segments[before:]
+                self._stand_on(former)
 
     def _forget_derived(self) -> None:
         """The decoder and the penalty counts follow the cursor; after a jump they start over."""
@@ -471,16 +720,19 @@ class Session:
     def _decoder(self) -> StreamDecoder:
         if self._stream is None:
             self._stream = self.model.tokenizer.stream()
-            for token in self._line.tokens[:-1]:
+            for token in self.path.tokens(max(0, self.position - _CONTEXT), self.position):
                 self._stream.push(token)
         return self._stream
 
     def _penalties(self) -> Counts:
         if self._counts is None:
             self._counts = self.sampler.new_counts(self.model.config.vocab_size)
-            for token, generated in zip(self._line.tokens, self._line.generated, strict=True):
-                if generated:
-                    self._count(token)
+            for segment, part in self.path.pieces(0, self.position):
+                for token, generated in zip(
+                    segment.tokens[part], segment.generated[part], strict=True
+                ):
+                    if generated:
+                        self._count(token)
         return self._counts
 
     def _count(self, token: int) -> None:

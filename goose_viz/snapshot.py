@@ -14,14 +14,17 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.numpy import save
 
+from goose_viz import history
+from goose_viz.config import Config
+from goose_viz.edits import read_edit
 from goose_viz.errors import StateError
 from goose_viz.files import write_whole
-from goose_viz.history import Checkpoint
+from goose_viz.history import Checkpoint, Feed, Segment
 from goose_viz.model import Model
 from goose_viz.observables import OBSERVABLES
 from goose_viz.probe import Frame, Probe
 from goose_viz.sampling import Sampler
-from goose_viz.session import NO_TOP, Session
+from goose_viz.session import Session
 from goose_viz.state import ORIENTATION, State
 
 _FORMAT = "goose-viz snapshot 1"
@@ -42,7 +45,8 @@ class Snapshot:
         Model name and sizes, device, dtype, sampler, orientation of wkv.
     arrays : dict of str to ndarray
         Everything in the file by name: wkv, att_shift, ffn_shift, tokens, generated, ends, logits,
-        and the probed observables of the last token as ``frame.decay`` and so on.
+        the probed observables of the last token as ``frame.decay`` and so on, and what the edits
+        added or put as ``edit.0`` and so on.
     """
 
     state: State
@@ -94,26 +98,44 @@ class Snapshot:
         except (TypeError, ValueError, KeyError) as error:
             raise StateError(f"the snapshot's sampler cannot be read ({error})") from None
         session = Session(model, chosen, probe)
-        line = session.lines[0]
-        stream = model.tokenizer.stream()
-        line.tokens = list(self.tokens)
-        line.texts = [stream.push(t) for t in self.tokens]
-        line.generated = [bool(g) for g in self.arrays["generated"]]
-        line.probabilities = self.arrays["probabilities"].tolist()
-        line.tops = [NO_TOP] * len(self.tokens)  # they are not in the file
-        line.ends = self.arrays["ends"].tolist()
+        end = self._write_history(session)
         if self.tokens:
-            line.checkpoints[self.position] = Checkpoint(
-                self.state.copy(), logits.copy(), self._frame()
+            end.checkpoints[self.position] = Checkpoint(
+                self.state.copy(), logits.copy(), self._frame(model.config)
             )
-            session.goto(self.position)
+        session.switch(session.branches.index(end))
         return session
 
-    def _frame(self) -> Frame:
+    def _write_history(self, session: Session) -> Segment:
+        """The tokens and edits of the file, call by call, as the session's only branch."""
+        stream = session.model.tokenizer.stream()
+        edits = [
+            (p["position"], read_edit({k: v for k, v in p.items() if k != "position"}), i)
+            for i, p in enumerate(self.metadata.get("edits", []))
+        ]
+        begin, segment = 0, session.history.segments[0]
+        for end in [*self.arrays["ends"].tolist(), None]:
+            while edits and edits[0][0] == begin:
+                _, edit, i = edits.pop(0)
+                numbers = self.arrays.get(f"edit.{i}")
+                segment = session.history.fork(history.Path(segment), begin, (edit, numbers))
+            if end is None:
+                break
+            for i in range(begin, end):
+                segment.append(
+                    self.tokens[i], stream.push(self.tokens[i]),
+                    bool(self.arrays["generated"][i]), float(self.arrays["probabilities"][i]),
+                )  # fmt: skip
+            segment.end_call(begin)
+            begin = end
+        return segment
+
+    def _frame(self, config: Config) -> Frame:
         found = {n: self.arrays.get(f"frame.{n}") for n in OBSERVABLES}
         arrays = {n: a for n, a in found.items() if a is not None}
         layers = len(next(iter(arrays.values()))) if arrays else 0
-        return Frame(arrays, tuple(self.metadata.get("frame_layers", range(layers))))
+        rows = tuple(self.metadata.get("frame_layers", range(layers)))
+        return Frame(arrays, rows, self.tokens[-1], config.n_head)
 
 
 def check_snapshot_path(path: Path) -> None:
@@ -147,13 +169,14 @@ def save_snapshot(path: str | os.PathLike[str], session: Session) -> None:
     """
     path = Path(path)
     check_snapshot_path(path)
-    model, line = session.model, session.lines[session.line].cut(session.position)
+    model, way, n = session.model, session.path, session.position
+    operations = way.operations(0, 0, n) or []
     arrays: dict[str, NDArray[Any]] = {
         **session.state.arrays(),
-        "tokens": np.array(line.tokens, np.int64),
-        "generated": np.array(line.generated, np.uint8),
-        "probabilities": np.array(line.probabilities, np.float32),
-        "ends": np.array(line.ends, np.int64),
+        "tokens": np.array(way.tokens(0, n), np.int64),
+        "generated": np.array(way.generated(0, n), np.uint8),
+        "probabilities": np.array(way.probabilities(0, n), np.float32),
+        "ends": np.array([o.stop for o in operations if isinstance(o, Feed)], np.int64),
         "logits": np.zeros(0, np.float32) if session.logits is None else session.logits,
     }
     metadata: dict[str, Any] = {
@@ -167,6 +190,11 @@ def save_snapshot(path: str | os.PathLike[str], session: Session) -> None:
         "text": session.text,
         "sampler": asdict(session.sampler),
     }
+    if session.edits:
+        metadata["edits"] = [{"position": e.position, **e.what.parameters()} for e in session.edits]
+        arrays |= {
+            f"edit.{i}": e.numbers for i, e in enumerate(session.edits) if e.numbers is not None
+        }
     if session.frame is not None:
         metadata["frame_layers"] = list(session.frame.layers)
         arrays |= {f"frame.{name}": a for name, a in session.frame.arrays().items()}

@@ -25,11 +25,8 @@ def small() -> gv.Model:
     return gv.load_model(DATA / "random-L2-D96-N16.bf16.pth")
 
 
-@pytest.fixture(scope="session")
-def tiny(tmp_path_factory) -> Path:
-    """A checkpoint of two layers, two heads of eight: what the simulator can bear."""
-    path = tmp_path_factory.mktemp("tiny") / "tiny.safetensors"
-    config = Config(2, 16, 2, 8, 40, 23, 5, 8, 3, 9, "safetensors")
+def save_random(path: Path, config: Config) -> None:
+    """A checkpoint of random numbers that stay at home in float32."""
     rng = np.random.default_rng(3)
     tensors = {}
     for name, shape in expected_shapes(config).items():
@@ -38,4 +35,11 @@ def tiny(tmp_path_factory) -> Path:
             x += 1
         tensors[name] = x.astype(np.float32)
     save_file(tensors, path)
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory) -> Path:
+    """A checkpoint of two layers, two heads of eight: what the simulator can bear."""
+    path = tmp_path_factory.mktemp("tiny") / "tiny.safetensors"
+    save_random(path, Config(2, 16, 2, 8, 40, 23, 5, 8, 3, 9, "safetensors"))
     return path

@@ -199,8 +199,8 @@ class Worker:
 
     def _begin(self, session: gv.Session) -> None:
         self._session = session
-        self._series = {session.line: Series(session.model.config)}
-        self.events.append(m.Began(self._series[session.line], session.sampler))
+        self._series = {session.segment: Series(session.model.config)}
+        self.events.append(m.Began(self._series[session.segment], session.sampler))
 
     def _feed(self, tokens: list[int]) -> None:
         session = self._need_session()
@@ -224,7 +224,7 @@ class Worker:
         self._set_running(False)
         self._begin(session)
         self._show_line(session)
-        series = self._series[session.line]
+        series = self._series[session.segment]
         series.first = series.n = session.position
         self._take()
         words = f"resumed {command.path.name} at token {session.position}"
@@ -266,12 +266,11 @@ class Worker:
         self._set_running(False)
         session, at = self._need_session(), command.position
         session.check_tokens([command.token])  # fails before anything moves
-        tokens = session.lines[session.line].tokens
-        if tokens[at : at + 1] == [command.token]:  # that is what came anyway
+        if session.path.tokens(at, at + 1) == [command.token]:  # that is what came anyway
             self._replay(at + 1)
         else:
             self._replay(at)
-            known = self._series[session.line]
+            known = self._series[session.segment]
             step = session.branch(at, command.token)
             self._chart(known.fork(at))
             self._enter([step])
@@ -280,29 +279,31 @@ class Worker:
     def _switch(self, command: m.Switch) -> None:
         self._set_running(False)
         session = self._need_session()
-        if len(session.lines) == 1:
+        if len(session.branches) == 1:
             self.events.append(m.Told("there is one course only: click a next token for another"))
             return
-        line = (session.line + command.by) % len(session.lines)
-        session.switch(line, self._wanted)
-        if session.line != line:
+        branches = session.branches
+        target = (branches.index(session.segment) + command.by) % len(branches)
+        session.switch(target, self._wanted)
+        if session.segment is not branches[target]:
             raise _Cancelled
-        self._chart(self._series[session.line])
+        self._chart(self._series[session.segment])
         self._show_line(session)
         self._take()
 
     def _chart(self, series: Series) -> None:
         """The current course's figures are these."""
-        session = self._need_session()
-        self._series[session.line] = series
+        self._series[self._need_session().segment] = series
         self.events.append(m.Charted(series))
 
     def _show_line(self, session: gv.Session) -> None:
         """Tell the window all tokens of the current course."""
-        line, label = session.lines[session.line], session.model.tokenizer.label
+        path, label, n = session.path, session.model.tokenizer.label, session.recorded
+        texts, probabilities = path.texts(0, n), path.probabilities(0, n)
+        generated = path.generated(0, n)
         cells = [
-            m.Cell(i, t, line.texts[i], label(t), line.probabilities[i], line.generated[i])
-            for i, t in enumerate(line.tokens)
+            m.Cell(i, t, texts[i], label(t), probabilities[i], generated[i])
+            for i, t in enumerate(path.tokens(0, n))
         ]
         self.events.append(m.Cells(0, cells))
 
@@ -342,7 +343,7 @@ class Worker:
     def _enter(self, steps: list[gv.Step]) -> None:
         """Tell the window of tokens that it does not know, and keep their figures."""
         session = self._need_session()
-        series = self._series[session.line]
+        series = self._series[session.segment]
         label = session.model.tokenizer.label
         cells = []
         for step in steps:
@@ -382,8 +383,8 @@ class Worker:
             session.state.wkv.copy(),
             [(t, label(t), p) for t, p in session.next_tokens(_NEXT)],
             self._rate if self._running else 0.0,
-            session.line,
-            len(session.lines),
+            session.branches.index(session.segment),
+            len(session.branches),
         )
 
     def _set_running(self, running: bool) -> None:

@@ -329,7 +329,8 @@ def replaying(running):
     running.until(lambda e: isinstance(e, m.Cells) and e.start > 290)
     running.until(lambda e: e == m.Running(False))
     session = w._session
-    session.lines[0].checkpoints.clear()
+    session.segment.checkpoints.clear()
+    session._replay._recent.clear()
     session.history_bytes = 0
     session.model.forward = slow(session.model.forward)
     w.take_picture()

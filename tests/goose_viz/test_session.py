@@ -111,10 +111,10 @@ def test_inside_a_prompt_and_out_again(written):
     assert session.next_tokens() == []
 
 
-def test_branches_keep_the_old_line(written):
+def test_branches_keep_the_old_one(written):
     session, moments = written
     n = min(moments)
-    old = session.lines[0].tokens[:]
+    old = session.tokens
     step = session.branch(n + 20, 42)
     assert step.token == 42
     assert not step.generated
@@ -126,7 +126,7 @@ def test_branches_keep_the_old_line(written):
     assert same(moment(session), moments[n + 20])
     session.goto(session.recorded)
     assert same(moment(session), after)
-    assert len(session.lines) == 2
+    assert len(session.branches) == 2
     session.switch(0)
     assert same(moment(session), moments[max(moments)])
     session.switch(1)
@@ -138,12 +138,12 @@ def test_branches_keep_the_old_line(written):
     assert same(moment(session), again)
 
 
-def test_feeding_in_mid_history_opens_a_line(written):
+def test_feeding_in_mid_history_begins_a_branch(written):
     session, moments = written
     n = min(moments)
     session.goto(n + 7)
     session.feed(" Suddenly, a cat came.")
-    assert len(session.lines) == 2
+    assert len(session.branches) == 2
     assert session.text.endswith(" Suddenly, a cat came.")
     session.switch(0)
     assert same(moment(session), moments[max(moments)])
@@ -156,7 +156,7 @@ def test_history_is_bounded_in_bytes_and_still_exact(demo, budget):
     moments = {session.position: moment(session)}
     for step in session.run(100):
         moments[step.position] = moment(session)
-        kept = {id(c): c.nbytes for line in session.lines for c in line.checkpoints.values()}
+        kept = {id(c): c.nbytes for s in session.history.segments for c in s.checkpoints.values()}
         assert sum(kept.values()) <= budget
     for back in (3, 50, 100):
         session.goto(max(moments) - back)
@@ -167,7 +167,7 @@ def test_long_prompts_come_in_portions(demo):
     ids = (demo.tokenizer.encode(PROMPT) * 40)[:400]
     session = make(demo)
     session.feed(ids)
-    assert session.lines[0].ends == [128, 256, 384, 401]
+    assert [o.stop for o in session.segment.operations()] == [128, 256, 384, 401]
     last = moment(session)
     session.goto(200)
     session.goto(300)
@@ -334,7 +334,7 @@ def test_logits_that_are_not_numbers(demo):
         session.step()
 
 
-def test_replays_keep_states_so_the_next_is_short(demo, tmp_path):
+def test_replays_keep_states_so_the_next_is_short(demo, tmp_path, monkeypatch):
     session = make(demo)
     session.feed(PROMPT)
     list(session.run(300))
@@ -342,13 +342,13 @@ def test_replays_keep_states_so_the_next_is_short(demo, tmp_path):
     resumed = gv.load_snapshot(tmp_path / "a.npz").resume(demo, probe=gv.Probe({"decay"}))
     calls = []
     forward = demo._engine.forward
-    resumed.model = gv.load_model()
-    resumed.model._engine.forward = lambda *a: (calls.append(1), forward(*a))[1]
+    monkeypatch.setattr(demo._engine, "forward", lambda *a: (calls.append(1), forward(*a))[1])
     resumed.back()
     assert len(calls) > 200
     calls.clear()
-    resumed.back()
-    assert len(calls) <= 16
+    for _ in range(6):  # the states passed are there: a call for the frame, no more
+        resumed.back()
+    assert len(calls) == 6
     session.goto(resumed.position)
     assert (resumed.state.wkv == session.state.wkv).all()
 
@@ -360,7 +360,7 @@ def no_memory(*_, **__):
     raise MemoryError
 
 
-def test_a_failed_branch_or_feed_leaves_no_line(written, monkeypatch):
+def test_a_failed_branch_or_feed_leaves_no_branch(written, monkeypatch):
     session, moments = written
     session.goto(20)
     forward = session.model.forward
@@ -372,26 +372,26 @@ def test_a_failed_branch_or_feed_leaves_no_line(written, monkeypatch):
         with pytest.raises(MemoryError):
             act()
         monkeypatch.setattr(session.model, "forward", forward)
-        assert len(session.lines) == 1
-        assert session.line == 0
+        assert len(session.branches) == 1
+        assert session.segment is session.branches[0]
         session.goto(20)
         assert same(moment(session), moments[20])
         assert session.recorded == max(moments)
     assert session.feed([1] * 300, lambda share: False) == []
-    assert len(session.lines) == 1
+    assert len(session.branches) == 1
     session.goto(max(moments))
     assert same(moment(session), moments[max(moments)])
 
 
-def test_feeding_nothing_opens_no_line(written):
+def test_feeding_nothing_begins_no_branch(written):
     session, moments = written
     session.goto(20)
     assert session.feed("") == []
     assert session.feed([]) == []
-    assert len(session.lines) == 1
+    assert len(session.branches) == 1
     assert same(moment(session), moments[20])
     session.branch(20, 5)
-    assert [len(line.tokens) for line in session.lines] == [max(moments), 21]
+    assert [s.stop for s in session.branches] == [max(moments), 21]
 
 
 def test_a_replay_can_be_ended(demo):
@@ -414,7 +414,7 @@ def test_a_replay_can_be_ended(demo):
     session.branch(20, 5)
     there = moment(session)
     session.switch(0, lambda: False)
-    assert session.line == 1
+    assert session.segment is session.branches[1]
     assert same(moment(session), there)
     session.switch(0, lambda: True)
     assert same(moment(session), end)

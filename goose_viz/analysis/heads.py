@@ -1,0 +1,118 @@
+"""What a head does to its memory at one token, and what a layer would say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from goose_viz.model import Model
+    from goose_viz.probe import Frame
+
+Array = NDArray[np.float64]
+
+_ROWS = 8192  # of the head's matrix that are widened at once
+
+
+@dataclass(frozen=True, eq=False)
+class Edit:
+    """What one token did to a head's memory: decayed - removed + written = result.
+
+    Attributes
+    ----------
+    decayed, removed, written, result : ndarray (N, N)
+        [value, key]: S diag(w), (S kappa)(kappa a)^T, v k~^T, and the memory behind the token.
+    """
+
+    decayed: Array
+    removed: Array
+    written: Array
+    result: Array
+
+    @property
+    def decayed_norm(self) -> float:
+        """Frobenius norm of what the decay left."""
+        return float(np.linalg.norm(self.decayed))
+
+    @property
+    def removed_norm(self) -> float:
+        """Frobenius norm of what was removed."""
+        return float(np.linalg.norm(self.removed))
+
+    @property
+    def written_norm(self) -> float:
+        """Frobenius norm of what was written."""
+        return float(np.linalg.norm(self.written))
+
+    @property
+    def result_norm(self) -> float:
+        """Frobenius norm of the memory behind the token."""
+        return float(np.linalg.norm(self.result))
+
+
+def _vectors(frame: Frame, layer: int, head: int, *names: str) -> list[Array]:
+    """Observables of one head, (N,) each."""
+    if layer not in frame.layers:
+        raise ValueError(f"layer {layer} was not probed; the frame has {frame.layers}")
+    if not 0 <= head < frame.n_head:
+        raise ValueError(f"head {head} is not there; there are 0 to {frame.n_head - 1}")
+    row = frame.layers.index(layer)
+    return [
+        getattr(frame, name)[row].reshape(frame.n_head, -1)[head].astype(np.float64)
+        for name in names
+    ]
+
+
+def edit(before: NDArray[Any], frame: Frame, layer: int, head: int) -> Edit:
+    """A token's edit of a head's memory, in its parts.
+
+    Parameters
+    ----------
+    before : ndarray (N, N)
+        The head's memory ahead of the token.
+    frame : Frame
+        Of the token, with decay, iclr, removal_key, replacement_key and value.
+    layer, head : int
+    """
+    w, a, kappa, key, value = _vectors(
+        frame, layer, head, "decay", "iclr", "removal_key", "replacement_key", "value"
+    )
+    S = np.asarray(before, np.float64)
+    if S.shape != (w.size, w.size):
+        raise ValueError(f"the memory has the shape {S.shape}; expected ({w.size}, {w.size})")
+    decayed, removed, written = S * w, np.outer(S @ kappa, kappa * a), np.outer(value, key)
+    return Edit(decayed, removed, written, decayed - removed + written)
+
+
+def spectrum(frame: Frame, layer: int, head: int) -> Array:
+    """(N,) eigenvalues of a token's transition diag(w) - kappa (kappa a)^T, ascending.
+
+    It is similar to the symmetric diag(w) - b b^T with b = kappa sqrt(a): they are real.
+    """
+    w, a, kappa = _vectors(frame, layer, head, "decay", "iclr", "removal_key")
+    b = kappa * np.sqrt(a)
+    return np.asarray(np.linalg.eigvalsh(np.diag(w) - np.outer(b, b)), np.float64)
+
+
+def lens(model: Model, frame: Frame, k: int = 5) -> list[list[tuple[int, float]]]:
+    """What each layer would say: its residual through the last norm and the head.
+
+    Returns
+    -------
+    list of list of (int, float)
+        Per layer of the frame the k likeliest tokens with their probabilities.
+    """
+    c, x = model.config, frame.residual.astype(np.float64)
+    x = x - x.mean(-1, keepdims=True)
+    x = x / np.sqrt((x * x).mean(-1, keepdims=True) + c.layer_norm_eps)
+    x = x * model.numbers("ln_out.weight") + model.numbers("ln_out.bias")
+    out = np.empty((len(x), c.vocab_size))
+    for i in range(0, c.vocab_size, _ROWS):
+        out[:, i : i + _ROWS] = x @ model.numbers("head.weight", slice(i, i + _ROWS)).T
+    out = np.exp(out - out.max(-1, keepdims=True))
+    out /= out.sum(-1, keepdims=True)
+    best = np.argsort(-out, axis=-1, kind="stable")[:, :k]
+    return [[(int(t), float(row[t])) for t in ids] for ids, row in zip(best, out, strict=True)]

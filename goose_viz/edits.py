@@ -360,7 +360,7 @@ def carried(
     stops = [*((e.position, e.what) for e in later), (session.position, None)]
     for stop, what in stops:
         if stop > position:
-            change = transport(session.frames(position, stop, CARRYING), change, -1)
+            change = transport(session.frames(position, stop, CARRYING, initial=False), change, -1)
             position = stop
         if what is not None:
             gone = token is not None and what.covers(token)
@@ -370,7 +370,7 @@ def carried(
 
 def remains_now(session: Session, token: int) -> Numbers:
     """What is left at the cursor of what a past token wrote, v p^T: (L, H, N, N)."""
-    frame = session.frames(token, token + 1, WRITTEN)[0]
+    frame = session.frames(token, token + 1, WRITTEN, initial=False)[0]
     c = session.model.config
     heads = (c.n_layer, c.n_head, 1, c.head_size)
     later = [e for e in session.edits if e.position > token]

@@ -7,20 +7,19 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from goose_viz.compiled import compiled
+from goose_viz.compiled import regrouped
+from goose_viz.exponential import exp_negative
 
 TopK = tuple[NDArray[np.int32], NDArray[np.float32]]
 
 
-@compiled
-def _rank(logits, token, ids, probabilities):  # type: ignore[no-untyped-def]
-    """Fill ids and probabilities (k,), likeliest first; the probability of one token."""
+@regrouped
+def _rank(logits, highest, ids, values):  # type: ignore[no-untyped-def]
+    """Fill ids and values (k,) with the highest logits; the sum of all e^(logit - highest)."""
     k = ids.size
-    values = np.full(k, -np.inf)
-    highest = -np.inf
+    values[:] = -np.inf
     for i in range(logits.size):
         z = logits[i]
-        highest = max(highest, z)
         if z > values[k - 1]:
             j = k - 1
             while j > 0 and values[j - 1] < z:
@@ -29,10 +28,8 @@ def _rank(logits, token, ids, probabilities):  # type: ignore[no-untyped-def]
             values[j], ids[j] = z, i
     total = 0.0
     for i in range(logits.size):
-        total += math.exp(logits[i] - highest)
-    for j in range(k):
-        probabilities[j] = math.exp(values[j] - highest) / total
-    return math.exp(logits[token] - highest) / total
+        total += exp_negative(np.float64(logits[i]) - highest)
+    return total
 
 
 def rank(logits: NDArray[np.floating], k: int, token: int = 0) -> tuple[TopK, float]:
@@ -51,8 +48,11 @@ def rank(logits: NDArray[np.floating], k: int, token: int = 0) -> tuple[TopK, fl
         int32 (k,), float32 (k,), likeliest first; ties in the order of the ids.
     """
     k = min(k, logits.size)
-    ids, probabilities = np.zeros(k, np.int32), np.zeros(k, np.float32)
-    return (ids, probabilities), float(_rank(logits, token, ids, probabilities))
+    ids, values = np.zeros(k, np.int32), np.empty(k)
+    highest = float(logits.max())
+    total = _rank(logits, highest, ids, values)
+    probabilities = (np.exp(values - highest) / total).astype(np.float32)
+    return (ids, probabilities), math.exp(float(logits[token]) - highest) / total
 
 
 def pairs(top: TopK) -> list[tuple[int, float]]:

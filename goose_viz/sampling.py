@@ -13,20 +13,21 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from goose_viz.compiled import compiled
+from goose_viz.compiled import compiled, regrouped
 from goose_viz.errors import GooseError
+from goose_viz.exponential import exp_negative
 
 Counts = NDArray[np.float64]
 
-_FAR = 1e-4  # of the likeliest token's probability
+_LEAST = (1e-4, 1e-9, 1e-305)  # of the likeliest token's probability; the last is all but 0
 
 
 @compiled
-def _penalise(logits, counts, presence, frequency):  # type: ignore[no-untyped-def]
-    """Take the penalties off the logits of tokens that were generated."""
+def _penalise(logits, counts, presence, frequency, out):  # type: ignore[no-untyped-def]
+    """The logits (V,), less the penalties where a token was generated, as float64."""
     for i in range(counts.size):
-        if counts[i] >= 0:
-            logits[i] -= presence + counts[i] * frequency
+        penalty = presence + counts[i] * frequency
+        out[i] = np.float64(logits[i]) - (penalty if counts[i] >= 0 else 0.0)
 
 
 @compiled
@@ -37,39 +38,42 @@ def _enter(counts, token, weight, decay):  # type: ignore[no-untyped-def]
     counts[token] = max(counts[token], 0.0) + weight
 
 
-@compiled
-def _softmax(p):  # type: ignore[no-untyped-def]
-    """Logits (V,) float64 become probabilities, in place."""
-    highest, total = p.max(), 0.0
-    for i in range(p.size):
-        p[i] = math.exp(p[i] - highest)
-        total += p[i]
-    for i in range(p.size):
-        p[i] /= total
+@regrouped
+def _weigh(z, highest):  # type: ignore[no-untyped-def]
+    """Logits (V,) become e^(z - highest), in place; their sum."""
+    total = 0.0
+    for i in range(z.size):
+        weight = exp_negative(z[i] - highest)
+        z[i] = weight
+        total += weight
+    return total
 
 
 @compiled
-def _sharpen(p, cutoff, temperature):  # type: ignore[no-untyped-def]
-    """Drop what lies below the cutoff, raise the rest to 1/T, sum to 1 again; in place."""
-    largest, total = p.max(), 0.0
-    for i in range(p.size):
-        if p[i] < cutoff or p[i] == 0:  # what was cut stays cut: 0 to the power 0 would be 1
-            p[i] = 0
-        elif temperature != 1:  # relative to the largest: a low temperature must not underflow
-            p[i] = (p[i] / largest) ** (1 / temperature)
-        total += p[i]
-    for i in range(p.size):
-        p[i] /= total
+def _at_least(weights, least):  # type: ignore[no-untyped-def]
+    """The tokens whose weight is at least so much, in order."""
+    n = 0
+    for i in range(weights.size):
+        n += weights[i] >= least
+    ids = np.empty(n, np.int64)
+    n = 0
+    for i in range(weights.size):
+        if weights[i] >= least:
+            ids[n] = i
+            n += 1
+    return ids
 
 
 def _nucleus(p: NDArray[np.float64], top_p: float) -> float:
-    """The probability of the last token that is kept when the likeliest add up to top_p."""
-    for likely in (p[p >= _FAR * p.max()], p):  # the tail rarely matters: sort it if it does
-        ordered = np.sort(likely)[::-1]
-        reached = np.cumsum(ordered) >= top_p
-        if reached[-1]:
-            return float(ordered[np.argmax(reached)])
-    return 0.0  # rounding kept the sum of all below top_p: keep everything
+    """The probability of the last token that is kept when the likeliest add up to top_p.
+
+    NaN if that cuts nothing off: all is wanted, or these do not add up to as much.
+    """
+    if top_p == 1:
+        return math.nan
+    ordered = np.sort(p)[::-1]
+    reached = np.cumsum(ordered) >= top_p
+    return float(ordered[np.argmax(reached)]) if reached[-1] else math.nan
 
 
 @compiled
@@ -166,34 +170,57 @@ class Sampler:
         counts : ndarray (V,)
             From `new_counts`, kept up by `count`.
         """
-        p = logits.astype(np.float64)
-        _penalise(p, counts, float(self.presence), float(self.frequency))
-        for token in self.banned:
-            if token < p.size:
-                p[token] = -np.inf
-        if not math.isfinite(p.max()):
+        ids, p = self._candidates(logits, counts)
+        out = np.zeros(logits.size)
+        out[ids] = p
+        return out
+
+    def _candidates(
+        self, logits: NDArray[np.floating], counts: Counts
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """The tokens that may be drawn, in the order of their ids, and their probabilities."""
+        z = np.empty(logits.size)
+        _penalise(logits, counts, self.presence, self.frequency, z)
+        if self.banned:
+            z[[token for token in self.banned if token < z.size]] = -np.inf
+        highest = float(z.max())
+        if not math.isfinite(highest):
             raise GooseError(
                 "no token can be chosen: all are banned, or the model's logits are not numbers"
             )
         if self.temperature == 0:
-            best = int(np.argmax(p))
-            p[:] = 0
-            p[best] = 1
-            return p
-        _softmax(p)
-        cutoff = _nucleus(p, self.top_p) if self.top_p < 1 else 0.0
-        if 0 < self.top_k < p.size:
-            p[np.argsort(-p, kind="stable")[self.top_k :]] = 0
-        _sharpen(p, cutoff, float(self.temperature))
-        return p
+            return np.array([np.argmax(z)]), np.ones(1)
+        total = _weigh(z, highest)
+        ids, p = self._cut(z, total)
+        if self.temperature != 1:  # relative to the largest: a low temperature must not underflow
+            p = (p / p.max()) ** (1 / self.temperature)
+        return ids, p / p.sum()
+
+    def _cut(
+        self, weights: NDArray[np.float64], total: float
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """What top_p and top_k leave, in the order of the ids, with the probabilities before."""
+        for least in _LEAST:  # what is unlikely rarely matters: look at it if it does
+            ids = _at_least(weights, least)
+            p = weights[ids] / total
+            cutoff = _nucleus(p, self.top_p)
+            if not math.isnan(cutoff) or (self.top_p == 1 and 0 < self.top_k <= len(p)):
+                break
+        if not math.isnan(cutoff):
+            chosen = p >= cutoff
+            ids, p = ids[chosen], p[chosen]
+        if 0 < self.top_k < len(p):
+            best = np.sort(np.argsort(-p, kind="stable")[: self.top_k])
+            ids, p = ids[best], p[best]
+        return ids, p
 
     def choose(self, logits: NDArray[np.floating], counts: Counts, position: int) -> int:
         """The token that follows at a position; the same for the same seed and position."""
-        p = self.distribution(logits, counts)
-        if self.temperature == 0:
-            return int(np.argmax(p))
+        ids, p = self._candidates(logits, counts)
+        if len(ids) == 1:
+            return int(ids[0])
         draw = np.random.Generator(np.random.Philox(key=self.seed, counter=position)).random()
-        return int(_pick(p, draw))
+        return int(ids[_pick(p, draw)])
 
     def new_counts(self, vocab_size: int) -> Counts:
         """Counts before anything was generated: (V,) float64, -1 for a token that never was."""

@@ -180,6 +180,8 @@ class Session:
         stop: int | None = None,
         observables: Iterable[str] | None = None,
         layers: Sequence[int] | None = None,
+        *,
+        initial: bool = True,
     ) -> Frames:
         """Frames of the branch's tokens [start, stop): kept ones, or made again; exact.
 
@@ -192,6 +194,8 @@ class Session:
             last token more than of the others.
         layers : sequence of int, optional
             The layers to have; all when left out.
+        initial : bool
+            Whether with the memory ahead of the first token, which may have to be made again.
 
         Raises
         ------
@@ -218,11 +222,11 @@ class Session:
         rows = tuple(range(config.n_layer)) if layers is None else wanted.layers or ()
         kept, added = between(path, start, stop, config)
         at = slice(None) if layers is None else list(rows)
-        initial = None
-        if start > 0 or path.edits(0):
-            initial = np.array(self.state_at(start).wkv[at])
+        memory = None
+        if initial and (start > 0 or path.edits(0)):
+            memory = np.array(self.state_at(start).wkv[at])
         return Frames(
-            arrays, rows, path.tokens(start, stop), config.n_head, start=start, initial=initial,
+            arrays, rows, path.tokens(start, stop), config.n_head, start=start, initial=memory,
             kept=None if kept is None else kept[:, at],
             added=[Added(a.index, a.change[at], a.token) for a in added], last=last,
         )  # fmt: skip
@@ -269,7 +273,7 @@ class Session:
         prompt : str or sequence of int
         keep_going : callable, optional
             Told the share that is read, up to once a layer; False ends the feeding behind the last
-            whole portion of 128 tokens.  It must not use a model itself.
+            whole portion of at most 128 tokens.  It must not use a model itself.
 
         Raises
         ------
@@ -297,7 +301,10 @@ class Session:
     ) -> None:
         i = 0
         while i < len(tokens):
-            size = 1 if self.path.mutes(self.position) else _PORTION  # muting acts token by token
+            # the last token by itself: what people ask about is what it is read with
+            size = min(_PORTION, max(len(tokens) - 1 - i, 1))
+            if self.path.mutes(self.position):  # muting acts token by token
+                size = 1
             portion = tokens[i : i + size]
 
             def report(share: float, begin: int = i, size: int = len(portion)) -> None:

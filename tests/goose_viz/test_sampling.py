@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import goose_viz as gv
+from goose_viz.exponential import exp_negative
 
 V = 200
 
@@ -147,3 +148,31 @@ def test_numbers_of_numpy():
 def test_numbers_that_are_not_whole(options):
     with pytest.raises(ValueError, match="expected"):
         gv.Sampler(**options)
+
+
+def test_the_draws_are_those_of_the_plain_distribution():
+    """Candidates are cut before anything is sorted: the same tokens as from the whole of it."""
+    rng = np.random.default_rng(2)
+    for options in (
+        {}, {"top_p": 0.99, "temperature": 1.3}, {"top_p": 1.0}, {"top_p": 1.0, "top_k": 40},
+        {"top_k": 5}, {"temperature": 0}, {"top_p": 0.9999999, "temperature": 0.4},
+    ):  # fmt: skip
+        sampler = gv.Sampler(seed=11, **options)
+        counts = sampler.new_counts(5000)
+        for position in range(60):
+            logits = (rng.choice([0.3, 2.0, 8.0]) * rng.standard_normal(5000)).astype(np.float32)
+            seen = {i: counts[i] for i in np.flatnonzero(counts >= 0)}
+            p = plain(logits, seen, sampler)
+            draw = np.random.Generator(np.random.Philox(key=11, counter=position)).random()
+            expected = int(np.searchsorted(np.cumsum(p), draw, side="right"))
+            token = sampler.choose(logits, counts, position)
+            assert token == expected
+            sampler.count(counts, token, "word")
+
+
+def test_exponential():
+    x = np.concatenate([-np.random.default_rng(0).random(20000) * 700, [-0.0, -700, -1e-300, -36]])
+    found = np.array([exp_negative(float(v)) for v in x])
+    assert (np.abs(found / np.exp(x) - 1) < 4e-16).all()
+    assert exp_negative(-701.0) == exp_negative(-np.inf) == 0
+    assert exp_negative(0.0) == 1

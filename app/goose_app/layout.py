@@ -1,4 +1,4 @@
-"""Where the docks stand at first."""
+"""Where the docks stand at first, in each perspective."""
 
 from __future__ import annotations
 
@@ -6,21 +6,9 @@ from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QDockWidget, QMainWindow
 
 
-def place_docks(window: QMainWindow, d: dict[str, QDockWidget]) -> None:
-    """Text on the left, the state in the middle, rates on the right, transport below.
-
-    Parameters
-    ----------
-    window : QMainWindow
-    d : dict of str to QDockWidget
-        The docks by title.
-    """
-    window.setCentralWidget(None)
-    window.setCorner(Qt.Corner.BottomLeftCorner, Qt.DockWidgetArea.BottomDockWidgetArea)
-    window.setCorner(Qt.Corner.BottomRightCorner, Qt.DockWidgetArea.BottomDockWidgetArea)
-    for dock in d.values():
-        dock.setFloating(False)
-        window.removeDockWidget(dock)
+def place_watch(window: QMainWindow, d: dict[str, QDockWidget]) -> None:
+    """Text on the left, the state in the middle, rates on the right, transport below."""
+    _clear(window, d)
     horizontal, vertical = Qt.Orientation.Horizontal, Qt.Orientation.Vertical
     window.addDockWidget(Qt.DockWidgetArea.LeftDockWidgetArea, d["Text"])
     window.splitDockWidget(d["Text"], d["State"], horizontal)
@@ -30,10 +18,39 @@ def place_docks(window: QMainWindow, d: dict[str, QDockWidget]) -> None:
     window.splitDockWidget(d["Text"], d["Next token"], vertical)
     window.tabifyDockWidget(d["Next token"], d["Model"])
     window.addDockWidget(Qt.DockWidgetArea.BottomDockWidgetArea, d["Transport"])
-    for dock in d.values():
-        dock.show()
+    for title in set(d) - {"Why"}:
+        d[title].show()
     d["Next token"].raise_()
     window.resizeDocks([d["Text"], d["State"], d["Decay"]], [440, 560, 560], horizontal)
     window.resizeDocks([d["Text"], d["Next token"]], [560, 300], vertical)
     window.resizeDocks([d["State"], d["All heads"]], [520, 340], vertical)
     window.resizeDocks([d["Decay"], d["In-context learning rate"]], [430, 430], vertical)
+
+
+def place_why(window: QMainWindow, d: dict[str, QDockWidget]) -> None:
+    """Text on the left, the explanation on the right, what is expected next below it."""
+    _clear(window, d)
+    horizontal, vertical = Qt.Orientation.Horizontal, Qt.Orientation.Vertical
+    window.addDockWidget(Qt.DockWidgetArea.LeftDockWidgetArea, d["Text"])
+    window.splitDockWidget(d["Text"], d["Why"], horizontal)
+    window.splitDockWidget(d["Why"], d["Next token"], vertical)
+    window.splitDockWidget(d["Text"], d["State"], vertical)
+    window.addDockWidget(Qt.DockWidgetArea.BottomDockWidgetArea, d["Transport"])
+    for title in ("Text", "Why", "Next token", "State", "Transport"):
+        d[title].show()
+    window.resizeDocks([d["Text"], d["Why"]], [470, 1090], horizontal)
+    window.resizeDocks([d["Why"], d["Next token"]], [480, 380], vertical)
+    window.resizeDocks([d["Text"], d["State"]], [430, 430], vertical)
+
+
+def _clear(window: QMainWindow, d: dict[str, QDockWidget]) -> None:
+    window.setCentralWidget(None)
+    window.setCorner(Qt.Corner.BottomLeftCorner, Qt.DockWidgetArea.BottomDockWidgetArea)
+    window.setCorner(Qt.Corner.BottomRightCorner, Qt.DockWidgetArea.BottomDockWidgetArea)
+    for dock in d.values():
+        dock.setFloating(False)
+        window.removeDockWidget(dock)
+
+
+#: Perspective -> what puts the docks in their places there.
+PERSPECTIVES = {"watch": place_watch, "why": place_why}

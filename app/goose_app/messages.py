@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from goose_app.explain import Explanation
 from goose_app.series import Series
-from goose_viz import Model, Sampler
+from goose_viz import Frame, Model, Sampler
+from goose_viz.edits import StateEdit
 
 # -- to the worker -----------------------------------------------------------------------------
 
@@ -69,9 +71,50 @@ class Branch:
 
 @dataclass(frozen=True)
 class Switch:
-    """Another course: so many further on, round and round."""
+    """Another branch: so many further on, round and round."""
 
     by: int
+
+
+@dataclass(frozen=True)
+class Apply:
+    """Edit the memory ahead of the last token and read that again, to see what is expected then."""
+
+    edit: StateEdit
+    words: str
+
+
+@dataclass(frozen=True)
+class Undo:
+    """Take the last edit back."""
+
+
+@dataclass(frozen=True)
+class Redo:
+    """Make it again."""
+
+
+@dataclass(frozen=True)
+class Explain:
+    """Say from now on where the next word comes from; or cease to.
+
+    Attributes
+    ----------
+    on : bool
+    target, against : int or None
+        The word, and the one that it is compared with; None takes the likeliest two.
+    alone : bool
+        Compare with nothing.
+    layer, head : int
+        Of which retention is asked.
+    """
+
+    on: bool
+    target: int | None = None
+    against: int | None = None
+    alone: bool = False
+    layer: int = 0
+    head: int = 0
 
 
 @dataclass(frozen=True)
@@ -95,7 +138,10 @@ class Resume:
     path: Path
 
 
-Command = Load | Restart | Run | Pause | Step | Goto | Branch | Switch | Resample | Export | Resume
+Command = (
+    Load | Restart | Run | Pause | Step | Goto | Branch | Switch | Resample | Export | Resume
+    | Apply | Undo | Redo | Explain
+)  # fmt: skip
 
 # -- to the window -----------------------------------------------------------------------------
 
@@ -125,7 +171,7 @@ class Began:
 
 @dataclass(frozen=True, eq=False)
 class Charted:
-    """Another course was taken: its figures are here."""
+    """Another branch was taken: its figures are here."""
 
     series: Series
 
@@ -194,6 +240,26 @@ def merged(events: deque[Event]) -> Iterator[Event]:
         yield pending
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """What was expected before an edit, and what is now.
+
+    Attributes
+    ----------
+    words : str
+        What was done.
+    before : list of (token, label, probability)
+        The likeliest then.
+    were, are : dict of int to float
+        The probabilities of all tokens in either list, before and now.
+    """
+
+    words: str
+    before: list[tuple[int, str, float]]
+    were: dict[int, float]
+    are: dict[int, float]
+
+
 @dataclass(frozen=True, eq=False)
 class Picture:
     """The model at the cursor; only the newest matters.
@@ -202,27 +268,40 @@ class Picture:
     ----------
     position, recorded : int
         Tokens up to the cursor, and in the line.
-    decay, iclr : ndarray (L, D) or None
-        None before the first token.
+    frame : Frame or None
+        What was observed at the last token; None before the first.
     wkv : ndarray (L, H, N, N)
     next_tokens : list of (token, label, probability)
     rate : float
         Tokens a second, lately; 0 when paused.
-    line, lines : int
-        Which course this is, and how many were taken so far.
+    branch, branches : int
+        Which branch this is, and how many there are.
+    can_undo, can_redo : bool
+        Whether an edit of the memory can be taken back, or made again.
+    comparison : Comparison or None
+        What was expected before the edit behind which the cursor stands.
+    why : Explanation or None
+        Where the next word comes from, if somebody asks; it may be of an earlier position.
     """
 
     position: int
     recorded: int
-    decay: NDArray[Any] | None
-    iclr: NDArray[Any] | None
+    frame: Frame | None
     wkv: NDArray[Any]
     next_tokens: list[tuple[int, str, float]] = field(default_factory=list)
     rate: float = 0.0
-    line: int = 0
-    lines: int = 1
+    branch: int = 0
+    branches: int = 1
+    can_undo: bool = False
+    can_redo: bool = False
+    comparison: Comparison | None = None
+    why: Explanation | None = None
+
+    def observed(self, name: str) -> NDArray[Any] | None:
+        """An observable of the last token; None if there is none, or nobody asked for it."""
+        return None if self.frame is None else self.frame.arrays().get(name)
 
     @staticmethod
     def empty() -> Picture:
         """Before any model."""
-        return Picture(0, 0, None, None, np.zeros((1, 1, 1, 1), np.float32))
+        return Picture(0, 0, None, np.zeros((1, 1, 1, 1), np.float32))

@@ -50,7 +50,7 @@ class Series:
         self.n = 0
 
     def fork(self, n: int) -> Series:
-        """A copy that knows the first n tokens: another course begins there."""
+        """A copy that knows the first n tokens: another branch begins there."""
         twin = object.__new__(Series)
         rows = np.arange(max(self.first, n - _CAPACITY, 0), n) % _CAPACITY
         twin.lines, twin.heads = (

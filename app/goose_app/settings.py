@@ -9,7 +9,9 @@ from PySide6.QtCore import QSettings
 #: Key -> the value there is at first.  The type of that value is the type that comes back.
 DEFAULTS: dict[str, Any] = {
     "geometry": b"",
-    "docks": b"",
+    "perspective": "watch",
+    "docks watch": b"",
+    "docks why": b"",
     "recent": [],
     "colouring": 0,
     "temperature": 1.0,

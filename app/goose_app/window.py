@@ -33,7 +33,7 @@ from PySide6.QtWidgets import (
 from goose_app import messages as m
 from goose_app.actions import ACTIONS, TRANSPORT, help_page
 from goose_app.garbage import Garbage
-from goose_app.layout import place_docks
+from goose_app.layout import PERSPECTIVES
 from goose_app.message_bar import MessageBar
 from goose_app.panels.channels import DecayPanel, IclrPanel
 from goose_app.panels.heads import HeadsPanel
@@ -43,10 +43,12 @@ from goose_app.panels.panel import Panel
 from goose_app.panels.state import StatePanel
 from goose_app.panels.text import TextPanel
 from goose_app.panels.transport import TransportPanel
+from goose_app.panels.why import WhyPanel
 from goose_app.pictures import save_widget
 from goose_app.selection import Selection
 from goose_app.settings import Settings
 from goose_app.theme import DARK, LIGHT, Theme, palette
+from goose_app.token_menu import TokenMenu
 from goose_app.worker import Worker
 
 _FAST, _SLOW = 33, 250  # ms between pictures: 30 Hz down to 4 Hz
@@ -56,7 +58,7 @@ _SHARE_FAST, _SHARE_SLOW, _FAST_RATE = 0.12, 0.05, 200  # the last in tokens a s
 _POLL = 1  # ms between looks whether the worker is at rest
 _PATIENCE = 0.08  # seconds after which a picture is painted beside a token in the making
 _PAINTED = QEvent.Type(QEvent.registerEventType())
-_LAYOUT_VERSION = 1
+_LAYOUT_VERSION = 2
 
 
 class Window(QMainWindow):
@@ -100,6 +102,7 @@ class Window(QMainWindow):
         self._hold_until = 0.0
         self._garbage = Garbage()
         self._own_prompt = ""  # set aside while a model reads ids
+        self.model_source: Path | None = None  # None for the embedded one
         self._loaded = False  # until a model is there, the transport does nothing
 
         self.text = TextPanel(self.selection)
@@ -109,10 +112,11 @@ class Window(QMainWindow):
         self.decay = DecayPanel(self.selection)
         self.iclr = IclrPanel(self.selection)
         self.model_panel = ModelPanel(self.selection)
+        self.why_panel = WhyPanel(self.selection)
         self.transport = TransportPanel(self.selection)
         self.panels: list[Panel] = [
             self.text, self.next_token, self.state, self.heads, self.decay, self.iclr,
-            self.model_panel, self.transport,
+            self.model_panel, self.why_panel, self.transport,
         ]  # fmt: skip
         self.docks = {panel.title: self._dock(panel) for panel in self.panels}
         self.actions_by_name = self._make_actions()
@@ -133,12 +137,12 @@ class Window(QMainWindow):
         self.text.top_p.setValue(self.settings["top_p"])
         self.text.seed.setValue(self.settings["seed"])
         self.text.colouring.setCurrentIndex(self.settings["colouring"])
+        self.token_menu = TokenMenu(self)
         self._connect()
-        self.reset_docks()
         if geometry := self.settings["geometry"]:
             self.restoreGeometry(geometry)
-        if docks := self.settings["docks"]:
-            self.restoreState(docks, _LAYOUT_VERSION)
+        self.perspective = ""
+        self._arrange(self.settings["perspective"])
         self._follow_system()
 
         self._timer = QTimer(self)
@@ -164,7 +168,23 @@ class Window(QMainWindow):
 
     def reset_docks(self) -> None:
         """Put every dock back in its place."""
-        place_docks(self, self.docks)
+        PERSPECTIVES[self.perspective](self, self.docks)
+
+    def _arrange(self, perspective: str) -> None:
+        """Show a perspective as it was left."""
+        if perspective == self.perspective:
+            return
+        self._remember_docks()
+        self.perspective = perspective if perspective in PERSPECTIVES else "watch"
+        self.reset_docks()
+        if docks := self.settings[f"docks {self.perspective}"]:
+            self.restoreState(docks, _LAYOUT_VERSION)
+
+    def _remember_docks(self) -> None:
+        if self.perspective:
+            self.settings[f"docks {self.perspective}"] = bytes(
+                self.saveState(_LAYOUT_VERSION).data()
+            )
 
     def _make_actions(self) -> dict[str, QAction]:
         actions: dict[str, QAction] = {}
@@ -202,6 +222,9 @@ class Window(QMainWindow):
         self.next_token.branch.connect(
             lambda token: self.worker.send(m.Branch(self.picture.position, token))
         )
+        self.text.view.menu_wanted.connect(self.token_menu.show)
+        self.why_panel.menu_wanted.connect(self.token_menu.show)
+        self.why_panel.asked.connect(self.worker.send)
         self.transport.goto.connect(self.goto)
         self.transport.speed_changed.connect(lambda delay: setattr(self.worker, "delay", delay))
 
@@ -227,6 +250,8 @@ class Window(QMainWindow):
             self.picture = picture
             for panel in self.panels:
                 panel.set_picture(picture)
+            self.actions_by_name["undo"].setEnabled(picture.can_undo)
+            self.actions_by_name["redo"].setEnabled(picture.can_redo)
             changed = True
             self._answered(picture.position)
         interval = self._interval if self.running else _FAST
@@ -292,6 +317,7 @@ class Window(QMainWindow):
                 for panel in self.panels:
                     panel.set_model(model)
                 self.selection.resize(model.config)
+                self.model_source = model.source if self._requested_source is not None else None
                 self.setWindowTitle(f"{model.name} — Goose Viz")
                 self.summary.setText(
                     f"{model.name} · {model.config.shape} · {model.device} {model.dtype}"
@@ -437,8 +463,32 @@ class Window(QMainWindow):
         if asked is not None and asked != position and not self.running:
             self.goto(asked)
 
-    def next_course(self) -> None:
-        """Return to another course of the run."""
+    def watch(self) -> None:
+        """The memory as it runs."""
+        self._arrange("watch")
+
+    def why(self) -> None:
+        """Why the next word."""
+        self._arrange("why")
+
+    def undo(self) -> None:
+        """Take the last edit of the memory back."""
+        self.worker.send(m.Undo())
+
+    def redo(self) -> None:
+        """Make it again."""
+        self.worker.send(m.Redo())
+
+    def forget(self) -> None:
+        """Take the word under the mouse out of the memory."""
+        self.token_menu.forget(self.text.view.hovered_index())
+
+    def replace(self) -> None:
+        """Put other words in place of the one under the mouse."""
+        self.token_menu.replace(self.text.view.hovered_index())
+
+    def next_branch(self) -> None:
+        """Return to another branch of the run."""
         if self._loaded:
             self.worker.send(m.Switch(1))
 
@@ -544,7 +594,8 @@ class Window(QMainWindow):
         self.hide()  # the worker may have to finish compiling first
         self.worker.close()
         self.settings["geometry"] = bytes(self.saveGeometry().data())
-        self.settings["docks"] = bytes(self.saveState(_LAYOUT_VERSION).data())
+        self._remember_docks()
+        self.settings["perspective"] = self.perspective
         self.settings["temperature"] = self.text.temperature.value()
         self.settings["top_p"] = self.text.top_p.value()
         self.settings["seed"] = self.text.seed.value()

@@ -11,15 +11,22 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import goose_viz as gv
 from goose_app import messages as m
+from goose_app.explain import Explanation, explain
 from goose_app.series import Series
+from goose_viz.analysis.memory import NOW
 from goose_viz.faults import report_fault
+from goose_viz.history import Segment
+from goose_viz.ranking import pairs, rank
 from goose_viz.session import PREPARING, prepare
 
 _OBSERVED = ("decay", "iclr", "removed_norm", "written_norm")
+_EXPLAINED = (*_OBSERVED, *NOW)  # what the next word is explained with, beside
+_PAUSE = 20  # times the time that an explanation takes until the next, while the model writes
 _LONG = (m.Load, m.Restart, m.Resume, m.Run)  # what a cancel that came later takes back
 _NEXT = 12
 _SLOW_TOKEN = 0.05  # seconds a token from which the window does not wait for its end
@@ -55,7 +62,11 @@ class Worker:
         self._closing = False
         self._model: gv.Model | None = None
         self._session: gv.Session | None = None
-        self._series: dict[int, Series] = {}  # by course
+        self._series: dict[Segment, Series] = {}
+        self._explain = m.Explain(False)
+        self._explained: Explanation | None = None
+        self._explain_after = 0.0  # on the clock: an explanation must not hold up the writing
+        self._edited: tuple[Segment, int, str, Any] | None = None  # place, words, logits before
         self._running = False
         self._loading = False  # a Loading event is out that wants its end
         self._until: int | None = None
@@ -192,13 +203,16 @@ class Worker:
             return
         tokens = self._model.tokenizer.encode(command.prompt)  # fails before anything is lost
         self._set_running(False)
-        self._begin(gv.Session(self._model, command.sampler, gv.Probe(_OBSERVED)))
+        self._begin(gv.Session(self._model, command.sampler, self._new_probe()))
         if tokens or self._model.tokenizer.start_token is not None:
             self._feed(tokens)
         self._take()
 
+    def _new_probe(self) -> gv.Probe:
+        return gv.Probe(_EXPLAINED if self._explain.on else _OBSERVED)
+
     def _begin(self, session: gv.Session) -> None:
-        self._session = session
+        self._session, self._explained, self._edited = session, None, None
         self._series = {session.segment: Series(session.model.config)}
         self.events.append(m.Began(self._series[session.segment], session.sampler))
 
@@ -220,10 +234,10 @@ class Worker:
         if self._model is None:
             return
         snapshot = gv.load_snapshot(command.path)
-        session = snapshot.resume(self._model, probe=gv.Probe(_OBSERVED))
+        session = snapshot.resume(self._model, probe=self._new_probe())
         self._set_running(False)
         self._begin(session)
-        self._show_line(session)
+        self._show_branch(session)
         series = self._series[session.segment]
         series.first = series.n = session.position
         self._take()
@@ -276,11 +290,52 @@ class Worker:
             self._enter([step])
         self._take()
 
+    def _apply(self, command: m.Apply) -> None:
+        self._set_running(False)
+        session = self._need_session()
+        known, before = self._series[session.segment], session.logits
+        steps = session.apply(command.edit, again=min(1, session.position))
+        self._chart(known.fork(session.position - len(steps)))
+        self.events.append(m.Cells(session.position - len(steps), []))
+        self._enter(steps)
+        if before is not None and steps:
+            self._edited = session.segment, session.position, command.words, before
+        self._take()
+
+    def _undo(self, _command: m.Undo) -> None:
+        self._go_where(self._need_session().undo)
+
+    def _redo(self, _command: m.Redo) -> None:
+        self._go_where(self._need_session().redo)
+
+    def _go_where(self, go: Callable[[Callable[[], bool]], None]) -> None:
+        """Undo or redo, and show the branch where that leads."""
+        self._set_running(False)
+        session = self._need_session()
+        place = session.segment, session.position
+        go(self._wanted)
+        if place == (session.segment, session.position):
+            raise _Cancelled
+        self._chart(self._series[session.segment])
+        self._show_branch(session)
+        self._take()
+
+    def _start_explaining(self, command: m.Explain) -> None:
+        self._explain = command
+        session = self._session
+        if session is None:
+            return
+        wanted = self._new_probe()
+        if session.probe is None or session.probe.observables != wanted.observables:
+            session.probe = wanted
+        if not self._running:
+            self._take()
+
     def _switch(self, command: m.Switch) -> None:
         self._set_running(False)
         session = self._need_session()
         if len(session.branches) == 1:
-            self.events.append(m.Told("there is one course only: click a next token for another"))
+            self.events.append(m.Told("there is one branch only: click a next token for another"))
             return
         branches = session.branches
         target = (branches.index(session.segment) + command.by) % len(branches)
@@ -288,16 +343,16 @@ class Worker:
         if session.segment is not branches[target]:
             raise _Cancelled
         self._chart(self._series[session.segment])
-        self._show_line(session)
+        self._show_branch(session)
         self._take()
 
     def _chart(self, series: Series) -> None:
-        """The current course's figures are these."""
+        """The current branch's figures are these."""
         self._series[self._need_session().segment] = series
         self.events.append(m.Charted(series))
 
-    def _show_line(self, session: gv.Session) -> None:
-        """Tell the window all tokens of the current course."""
+    def _show_branch(self, session: gv.Session) -> None:
+        """Tell the window all tokens of the current branch."""
         path, label, n = session.path, session.model.tokenizer.label, session.recorded
         texts, probabilities = path.texts(0, n), path.probabilities(0, n)
         generated = path.generated(0, n)
@@ -323,7 +378,8 @@ class Worker:
         m.Load: _load, m.Restart: _restart, m.Run: _run, m.Pause: _pause, m.Step: _step,
         m.Goto: _goto, m.Branch: _branch,
         m.Switch: _switch, m.Resample: _resample, m.Export: _export,
-        m.Resume: _resume,
+        m.Resume: _resume, m.Apply: _apply, m.Undo: _undo, m.Redo: _redo,
+        m.Explain: _start_explaining,
     }  # fmt: skip
 
     def _advance(self) -> None:
@@ -373,19 +429,35 @@ class Worker:
         session = self._session
         if session is None:
             return
-        frame = session.frame if session.position else None
+        label, branches = session.model.tokenizer.label, session.branches
+        picture = m.Picture(
+            session.position, session.recorded, session.frame if session.position else None,
+            session.state.wkv.copy(), [(t, label(t), p) for t, p in session.next_tokens(_NEXT)],
+            self._rate if self._running else 0.0, branches.index(session.segment), len(branches),
+            bool(session.edits), session.can_redo, self._comparison(session), self._explained,
+        )  # fmt: skip
+        self._picture = picture
+        if self._explain.on and time.perf_counter() >= self._explain_after:
+            began = time.perf_counter()
+            e = self._explain
+            self._explained = explain(session, e.target, e.against, e.alone, e.layer, e.head)
+            self._picture = replace(picture, why=self._explained)
+            now = time.perf_counter()
+            self._explain_after = now + _PAUSE * (now - began) if self._running else 0.0
+
+    def _comparison(self, session: gv.Session) -> m.Comparison | None:
+        """What was expected before the edit, while the cursor stands behind it."""
+        if self._edited is None or self._edited[:2] != (session.segment, session.position):
+            return None
+        _, _, words, logits = self._edited
         label = session.model.tokenizer.label
-        self._picture = m.Picture(
-            session.position,
-            session.recorded,
-            getattr(frame, "decay", None),
-            getattr(frame, "iclr", None),
-            session.state.wkv.copy(),
-            [(t, label(t), p) for t, p in session.next_tokens(_NEXT)],
-            self._rate if self._running else 0.0,
-            session.branches.index(session.segment),
-            len(session.branches),
-        )
+        before, now = pairs(rank(logits, _NEXT)[0]), session.next_tokens(_NEXT)
+        ids = {t for t, _ in (*before, *now)}
+        return m.Comparison(
+            words, [(t, label(t), p) for t, p in before],
+            {t: rank(logits, 1, t)[1] for t in ids},
+            {t: rank(session.logits, 1, t)[1] for t in ids} if session.logits is not None else {},
+        )  # fmt: skip
 
     def _set_running(self, running: bool) -> None:
         if running != self._running:

@@ -100,11 +100,11 @@ def test_clicks_on_tokens_heads_and_next_tokens(driver):
     token, label, _ = w.picture.next_tokens[2]
     click(driver, w.next_token, w.next_token.row_rect(2).center())
     driver.at(31)
-    assert w.picture.lines == 2
+    assert w.picture.branches == 2
     assert w.text.view.flow.placed[-1].cell.token == token
     assert len(w.text.view.flow.placed) == 31
     assert driver.text.endswith(label)
-    assert "course 2" in w.transport.place.text()
+    assert "branch 2" in w.transport.place.text()
 
 
 def test_layer_and_head_keys(driver):
@@ -149,10 +149,10 @@ def test_the_panels_show_the_numbers(driver):
     S = w.picture.wkv[w.selection.layer, w.selection.head]
     assert f"{S[3, 5]:+.5f}" in w.state._describe(3, 5)
     assert "value 3 · key 5" in w.state._describe(3, 5)
-    value = float(w.picture.decay[2, 17])
+    value = float(w.picture.frame.decay[2, 17])
     assert f"{value:.4f}" in w.decay._describe(2, 17)
     assert "half-life" in w.decay._describe(2, 17)
-    assert f"{float(w.picture.iclr[1, 3]):.4f}" in w.iclr._describe(1, 3)
+    assert f"{float(w.picture.frame.iclr[1, 3]):.4f}" in w.iclr._describe(1, 3)
     tip = w.text.view.describe(20)
     assert "surprisal" in tip
     assert "written" in tip
@@ -460,30 +460,30 @@ def test_files_are_offered_in_the_last_folder(driver, monkeypatch, tmp_path):
     assert offered[1] == str(tmp_path / "goose-viz.png")
 
 
-def test_courses_are_kept_and_can_be_returned_to(driver):
+def test_branches_stay_and_can_be_returned_to(driver):
     w = driver.window
     run_to(driver, 50)
     first, state = driver.text, w.picture.wkv
     w.goto(30)
     driver.at(30)
     recorded = w.text.view.flow.placed[30].cell.token
-    w.worker.send(m.Branch(30, recorded))  # what came anyway: no new course
+    w.worker.send(m.Branch(30, recorded))  # what came anyway: no new branch
     driver.at(31)
-    assert w.picture.lines == 1
+    assert w.picture.branches == 1
     assert w.picture.recorded == 50
     w.worker.send(m.Branch(31, 77))
     driver.at(32)
-    assert "course 2 of 2" in w.transport.place.text()
+    assert "branch 2 of 2" in w.transport.place.text()
     other = driver.text
     _, rows = w.decay.series.window("decay", 0, 40)
     assert len(rows) == 32
-    w.next_course()
+    w.next_branch()
     driver.at(50)
     assert driver.text == first
     assert (w.picture.wkv == state).all()
     _, rows = w.decay.series.window("decay", 0, 60)
     assert len(rows) == 50
-    w.next_course()
+    w.next_branch()
     driver.at(32)
     assert driver.text == other
 

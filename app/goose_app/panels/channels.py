@@ -115,7 +115,7 @@ class ChannelsPanel(Panel):
 
     def show_picture(self, picture: Picture) -> None:
         """Channels at the cursor, lines up to the last token."""
-        values = getattr(picture, self.observable)
+        values = picture.observed(self.observable)
         if values is None:
             self.map.set_blank("waiting for the first token")
             self._lines.set_data(np.zeros(0), [])
@@ -185,7 +185,7 @@ class ChannelsPanel(Panel):
         self.refresh()
 
     def _describe(self, row: int, column: int) -> str:
-        values = getattr(self.picture, self.observable, None)
+        values = None if self.picture is None else self.picture.observed(self.observable)
         if values is None:
             return ""
         channel = column if self._order is None else int(self._order[row, column])

@@ -5,11 +5,11 @@ from __future__ import annotations
 from PySide6.QtCore import QRectF, Qt, Signal
 from PySide6.QtGui import QColor, QMouseEvent, QPainter, QPaintEvent
 
-from goose_app.messages import Picture
+from goose_app.messages import Comparison, Picture
 from goose_app.panels.panel import Panel
 from goose_app.selection import Selection
 
-_LABEL = 110  # pixels
+_LABEL, _TITLE = 110, 22.0  # pixels
 
 
 class NextTokenPanel(Panel):
@@ -18,7 +18,8 @@ class NextTokenPanel(Panel):
     title = "Next token"
     help = (
         "What the model expects behind the cursor, before sampling. Click a token to go on with it "
-        "instead; the old course is kept."
+        "instead; the old branch stays. Behind an edit of the memory: before and after; the mark "
+        "in a bar is the other column's."
     )
     branch = Signal(int)
 
@@ -35,13 +36,15 @@ class NextTokenPanel(Panel):
         """New bars."""
         self.update()
 
-    def row_rect(self, row: int) -> QRectF:
-        """Where a bar lies."""
-        height = min(28.0, (self.height() - 12) / 12)
-        return QRectF(6, 6 + row * height, self.width() - 12, height)
+    def row_rect(self, row: int, column: int | None = None) -> QRectF:
+        """Where a bar lies; the last column holds what is expected now."""
+        columns, top = (1, 0.0) if self.comparison is None else (2, _TITLE)
+        column = columns - 1 if column is None else column
+        height, width = min(28.0, (self.height() - 12 - top) / 12), (self.width() - 12) / columns
+        return QRectF(6 + column * width, 6 + top + row * height, width, height)
 
     def paintEvent(self, event: QPaintEvent) -> None:
-        """Labels, bars, probabilities."""
+        """Labels, bars, probabilities; behind an edit, those before it beside them."""
         painter = QPainter(self)
         painter.fillRect(event.rect(), QColor(self.theme.panel))
         tokens = self.picture.next_tokens if self.picture is not None else []
@@ -49,10 +52,39 @@ class NextTokenPanel(Panel):
             painter.setPen(QColor(self.theme.dim))
             painter.drawText(self.rect(), Qt.AlignmentFlag.AlignCenter, "nothing fed yet")
             return
+        compared = self.comparison
+        if compared is None:
+            self._draw_rows(painter, tokens, 0, {}, self._hover)
+            return
+        painter.setPen(QColor(self.theme.dim))
+        for column, words in enumerate(("before", compared.words)):
+            box = self.row_rect(0, column).translated(0, -_TITLE)
+            box.setHeight(_TITLE)
+            short = painter.fontMetrics().elidedText(
+                words, Qt.TextElideMode.ElideRight, int(box.width()) - 8
+            )
+            painter.drawText(box, Qt.AlignmentFlag.AlignVCenter, short)
+        self._draw_rows(painter, compared.before, 0, compared.are, -1)
+        self._draw_rows(painter, tokens, 1, compared.were, self._hover)
+
+    @property
+    def comparison(self) -> Comparison | None:
+        """What was expected before the edit behind which the cursor stands."""
+        return self.picture.comparison if self.picture is not None else None
+
+    def _draw_rows(
+        self,
+        painter: QPainter,
+        tokens: list[tuple[int, str, float]],
+        column: int,
+        others: dict[int, float],
+        hover: int,
+    ) -> None:
+        """A column of bars; a mark in each where it is in the other column."""
         right, centre = Qt.AlignmentFlag.AlignRight, Qt.AlignmentFlag.AlignVCenter
-        for row, (_, label, p) in enumerate(tokens):
-            rect = self.row_rect(row)
-            if row == self._hover:
+        for row, (token, label, p) in enumerate(tokens):
+            rect = self.row_rect(row, column)
+            if row == hover:
                 painter.fillRect(rect, QColor(self.theme.line))
             painter.setPen(QColor(self.theme.text))
             box = QRectF(rect.x(), rect.y(), _LABEL - 8, rect.height())
@@ -60,9 +92,15 @@ class NextTokenPanel(Panel):
             room = rect.width() - _LABEL - 56
             bar = QRectF(rect.x() + _LABEL, rect.y() + 3, max(1.0, p * room), rect.height() - 6)
             painter.fillRect(bar, QColor(self.theme.diverging[1]))
+            if token in others:
+                at = bar.x() + others[token] * room
+                painter.fillRect(
+                    QRectF(at, bar.y() - 1, 2, bar.height() + 2), QColor(self.theme.accent)
+                )
             painter.setPen(QColor(self.theme.dim))
+            beside = max(bar.right(), bar.x() + others.get(token, 0) * room + 2)
             painter.drawText(
-                QRectF(bar.right() + 6, rect.y(), 56, rect.height()), centre, f"{100 * p:.1f} %"
+                QRectF(beside + 6, rect.y(), 56, rect.height()), centre, f"{100 * p:.1f} %"
             )
 
     def _shortened(self, label: str) -> str:

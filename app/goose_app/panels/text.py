@@ -154,6 +154,7 @@ class TextPanel(Panel):
     def show_picture(self, picture: Picture) -> None:
         """Move the cursor."""
         self.view.set_cursor(picture.position)
+        self.view.set_explanation(picture.why)
 
     def _selection_changed(self) -> None:
         self.view.redraw()

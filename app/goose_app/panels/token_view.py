@@ -9,6 +9,8 @@ import numpy as np
 from PySide6.QtCore import QEvent, QPointF, QRectF, QSizeF, Qt, Signal
 from PySide6.QtGui import (
     QColor,
+    QContextMenuEvent,
+    QCursor,
     QFontMetricsF,
     QHelpEvent,
     QKeyEvent,
@@ -22,6 +24,7 @@ from PySide6.QtGui import (
 )
 from PySide6.QtWidgets import QAbstractScrollArea, QToolTip
 
+from goose_app.explain import Explanation
 from goose_app.flow import Flow
 from goose_app.messages import Cell
 from goose_app.selection import Selection
@@ -36,10 +39,11 @@ _CACHED_TEXTS = 20_000
 
 
 class Colouring(NamedTuple):
-    """What a cell's colour tells: the series behind it, if there is one, and words for it."""
+    """What a cell's colour tells: the series or explanation behind it, and words for it."""
 
     series: str | None
     legend: str
+    explained: str | None = None
 
 
 #: What cells can be coloured by.
@@ -47,6 +51,11 @@ COLOURINGS = {
     "surprisal": Colouring(None, "strong: not expected"),
     "removed by the head": Colouring("removed_norm", "strong: much left the head"),
     "written by the head": Colouring("written_norm", "strong: much entered the head"),
+    "what it gives to the next word": Colouring(
+        None, "orange: for it, blue: against it", "by_token"
+    ),
+    "still held by the head": Colouring(None, "strong: most is left", "retention"),
+    "read now by the head": Colouring(None, "strong: read most; blue: negative", "attention"),
     "nothing": Colouring(None, ""),
 }
 
@@ -55,15 +64,18 @@ class TokenView(QAbstractScrollArea):
     """The cells; paints only what is in sight."""
 
     clicked = Signal(int)  # position behind the clicked token
+    menu_wanted = Signal(object, object)  # index of a token, global position
 
     def __init__(self, selection: Selection) -> None:
         super().__init__()
         self.theme: Theme = DARK
         self.selection = selection
         self.series: Series | None = None
+        self.explanation: Explanation | None = None
         self.colouring = "surprisal"
         self.cursor_position = 0
         self._heat_colours: list[QColor] = []
+        self._signed_colours: list[QColor] = []
         font = self.font()
         font.setPointSizeF(font.pointSizeF() + 1.5)
         self.setFont(font)
@@ -101,9 +113,17 @@ class TokenView(QAbstractScrollArea):
                 self.verticalScrollBar().setValue(self.verticalScrollBar().maximum())
         self.viewport().update()
 
+    def set_explanation(self, explanation: Explanation | None) -> None:
+        """Another explanation: redraw if the colours tell of it."""
+        if explanation is not self.explanation:
+            self.explanation = explanation
+            if COLOURINGS[self.colouring].explained is not None:
+                self.redraw()
+
     def set_theme(self, theme: Theme) -> None:
         """Other colours."""
         self.theme = theme
+        self._signed_colours = [QColor(*row) for row in gradient(theme.diverging).tolist()]
         self._heat_colours = [QColor(*row) for row in gradient(theme.heat).tolist()]
         self.redraw()
 
@@ -170,8 +190,11 @@ class TokenView(QAbstractScrollArea):
         painter.setFont(self.font())
         heat = self._heat(begin, min(end, self.cursor_position), scale)
         height, colours = self._line_height * 0.86, self._heat_colours
+        nothing = 0
+        if COLOURINGS[self.colouring].explained is not None:
+            colours, nothing = self._signed_colours, 128
         for p, level in zip(self.flow.placed[begin:end], heat, strict=False):
-            if level > _FAINT:
+            if abs(level - nothing) > _FAINT:
                 painter.fillRect(QRectF(_MARGIN + p.x, 0, p.width, height), colours[level])
         text, dim = QColor(self.theme.text), QColor(self.theme.dim)
         future = QColor(dim)
@@ -203,6 +226,17 @@ class TokenView(QAbstractScrollArea):
         index = self.index_at(event.position())
         if index is not None and event.button() == Qt.MouseButton.LeftButton:
             self.clicked.emit(index + 1)
+
+    def contextMenuEvent(self, event: QContextMenuEvent) -> None:
+        """Ask for the menu of the token under the mouse."""
+        index = self.index_at(QPointF(event.pos()))
+        if index is not None:
+            self.menu_wanted.emit(index, event.globalPos())
+
+    def hovered_index(self) -> int | None:
+        """The token under the mouse; None if there is none."""
+        at = self.viewport().mapFromGlobal(QCursor.pos())
+        return self.index_at(QPointF(at)) if self.viewport().rect().contains(at) else None
 
     def viewportEvent(self, event: QEvent) -> bool:
         """Say what is under the mouse."""
@@ -236,6 +270,8 @@ class TokenView(QAbstractScrollArea):
         if self.colouring == "nothing" or last <= first:
             return []
         source = COLOURINGS[self.colouring].series
+        if COLOURINGS[self.colouring].explained is not None:
+            return self._signed(first, last)
         if source is None:
             factor = 255 / _SURPRISED
             bits = (surprisal(p.cell.probability) for p in self.flow.placed[first:last])
@@ -246,6 +282,16 @@ class TokenView(QAbstractScrollArea):
         norms = rows[:, self.selection.layer, self.selection.head]
         levels = (255 * np.minimum(norms / scale, 1)).astype(int).tolist()
         return [0] * (begin - first) + levels
+
+    def _signed(self, first: int, last: int) -> list[int]:
+        """Places in the diverging map by the explanation; the middle for what it does not know."""
+        name = COLOURINGS[self.colouring].explained
+        if self.explanation is None or name is None:
+            return []
+        values = getattr(self.explanation, name)
+        top = float(np.abs(values).max(initial=1e-30))
+        levels = np.clip(np.rint(128 + 127 * values[first:last] / top), 0, 255).astype(int).tolist()
+        return levels + [128] * (last - first - len(levels))
 
     def redraw(self) -> None:
         """Draw every line anew: colours or what they mean have changed."""

@@ -32,7 +32,7 @@ class TransportPanel(Panel):
         self.slider.setToolTip("Drag to any token of the run")
         self.slider.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.place = Readout(
-            "token 10000 / 10000 · course 10 of 10 · 1000 tokens/s", Qt.AlignmentFlag.AlignLeft
+            "token 10000 / 10000 · branch 10 of 10 · 1000 tokens/s", Qt.AlignmentFlag.AlignLeft
         )
         self.place.setText("no token yet")
         self.speed = QComboBox()
@@ -67,8 +67,8 @@ class TransportPanel(Panel):
             self.slider.setValue(picture.position)
         self._following = False
         words = f"token {picture.position} / {picture.recorded}"
-        if picture.lines > 1:
-            words += f" · course {picture.line + 1} of {picture.lines}"
+        if picture.branches > 1:
+            words += f" · branch {picture.branch + 1} of {picture.branches}"
         if picture.rate:
             words += f" · {picture.rate:.0f} tokens/s"
         self.place.setText(words)

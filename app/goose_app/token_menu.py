@@ -1,0 +1,137 @@
+"""What can be done with an earlier word: go there, forget it, put another in its place."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from PySide6.QtCore import QPoint
+from PySide6.QtGui import QGuiApplication
+from PySide6.QtWidgets import QInputDialog, QLineEdit, QMenu
+
+import goose_viz as gv
+from goose_app import messages as m
+from goose_app.panels.next_token import visible
+
+if TYPE_CHECKING:
+    from goose_app.window import Window
+
+
+class TokenMenu:
+    """The menu of a token, and the same by keys.
+
+    Parameters
+    ----------
+    window : Window
+    """
+
+    def __init__(self, window: Window) -> None:
+        self._window = window
+
+    def show(self, index: int, at: QPoint) -> None:
+        """Open the menu of a token beside the mouse, so that it covers nothing of it."""
+        menu = self.menu(index)
+        menu.popup(at + QPoint(14, 18))
+
+    def menu(self, index: int) -> QMenu:
+        """The menu of a token by its index."""
+        menu = QMenu(self._window)
+        word = f"“{visible(self._label(index))}”"
+        menu.addAction("Go to this token", lambda: self._window.goto(index + 1))
+        menu.addAction("Why this word", lambda: self._ask_why(index))
+        if index + 1 < self._position():
+            forget = menu.addMenu(f"Forget {word}")
+            for words, layer, head in self._scopes(index):
+                forget.addAction(words, lambda la=layer, h=head: self.forget(index, la, h))
+            menu.addAction(f"Replace {word} by …", lambda: self.replace(index))
+            menu.addSeparator()
+            menu.addAction("Copy as Python", lambda: self._copy(index))
+        return menu
+
+    def _scopes(self, index: int) -> list[tuple[str, int | None, int | None]]:
+        """(words, layer, head): where it can be forgotten, the head that says most first."""
+        why, selection = self._window.why_panel.explanation, self._window.selection
+        scopes: list[tuple[str, int | None, int | None]] = []
+        if why is not None and why.position == self._position() and index < len(why.labels):
+            layer, head = why.best_head(index)
+            scopes.append((f"in layer {layer} head {head} (most)", layer, head))
+        else:
+            layer, head = selection.layer, selection.head
+        if (layer, head) != (selection.layer, selection.head) or not scopes:
+            words = f"in layer {selection.layer} head {selection.head} (selected)"
+            scopes.append((words, selection.layer, selection.head))
+        return [*scopes, (f"in layer {layer}", layer, None), ("everywhere", None, None)]
+
+    def forget(self, index: int | None, layer: int | None = None, head: int | None = None) -> None:
+        """Take a token's remains out of the memory ahead of the cursor's token."""
+        if self._in_the_past(index) and index is not None:
+            edit = gv.Forget(index, layer, head)
+            words = f"forgot “{visible(self._label(index))}” {_in(edit)}"
+            self._window.worker.send(m.Apply(edit, words))
+
+    def replace(self, index: int | None) -> None:
+        """Ask for other words and put them in a token's place."""
+        if not self._in_the_past(index) or index is None:
+            return
+        label = self._label(index)
+        words, sure = QInputDialog.getText(
+            self._window,
+            "Replace in the memory",
+            f"Have the memory as if, instead of “{visible(label)}”, it had read (a leading blank "
+            "belongs to the word; nothing: as if it had never been said):",
+            QLineEdit.EchoMode.Normal,
+            label,
+        )
+        if sure:
+            self.put(index, words)
+
+    def put(self, index: int, words: str) -> None:
+        """Put other words in a token's place."""
+        label, edit = self._label(index), gv.Replace(index, index + 1, words)
+        done = f"“{visible(words)}” in place of “{visible(label)}”" if words else (
+            f"“{visible(label)}” never said"
+        )  # fmt: skip
+        self._window.worker.send(m.Apply(edit, done))
+
+    def _in_the_past(self, index: int | None) -> bool:
+        """Whether it can be edited; if not, say what to do."""
+        if index is not None and index + 1 < self._position():
+            return True
+        self._window.statusBar().showMessage(
+            "Put the mouse on a word ahead of the cursor: what it left in the memory can be "
+            "forgotten or replaced",
+            8000,
+        )
+        return False
+
+    def _ask_why(self, index: int) -> None:
+        self._window.goto(index)
+        self._window.why()
+
+    def _copy(self, index: int) -> None:
+        """The lines that give these numbers."""
+        w = self._window
+        tokens = [p.cell.token for p in w.text.view.flow.placed[: self._position()]]
+        source = str(w.model_source) if w.model_source is not None else None
+        QGuiApplication.clipboard().setText(
+            "import goose_viz as gv\nfrom goose_viz import analysis as ga\n\n"
+            f"model = gv.load_model({source!r})\n"
+            "session = gv.Session(model)\n"
+            f"session.feed({tokens})\n"
+            "target, against = (t for t, _ in session.next_tokens(2))\n"
+            "found = ga.attribution(model, session.frames(), target, against, session.logits)\n"
+            "print(found.sentence(model.tokenizer))\n"
+            f"session.apply(gv.Forget({index}), again=1)\n"
+            "print(session.next_tokens(5))\n"
+        )
+        w.statusBar().showMessage("copied the lines that give these numbers", 8000)
+
+    def _label(self, index: int) -> str:
+        return self._window.text.view.flow.placed[index].cell.label
+
+    def _position(self) -> int:
+        return self._window.picture.position
+
+
+def _in(edit: gv.Forget) -> str:
+    where = edit.where()
+    return where if where == "everywhere" else f"in {where}"

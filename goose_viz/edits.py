@@ -63,9 +63,10 @@ class StateEdit:
             out.append(slice(None) if index is None else slice(index, index + 1))
         return out[0], out[1]
 
-    def covers(self, token: int) -> bool:
-        """Whether what a past token wrote is taken out by it."""
-        return False
+    @property
+    def gone(self) -> range:
+        """The tokens whose remains it takes out; -1 stands for what was there ahead of all."""
+        return range(0)
 
     def prepare(self, session: Session) -> Numbers | None:
         """What `do` needs beside the parameters, of the scope's shape; nothing is changed yet."""
@@ -231,9 +232,11 @@ class Forget(StateEdit):
     layer: int | None = None
     head: int | None = None
 
-    def covers(self, token: int) -> bool:
-        """Whether it is this one; -1 stands for what was there ahead of the first."""
-        return token == (-1 if self.token is None else self.token)
+    @property
+    def gone(self) -> range:
+        """Its token."""
+        token = -1 if self.token is None else self.token
+        return range(token, token + 1)
 
     def prepare(self, session: Session) -> Numbers:
         """What is subtracted, negative."""
@@ -281,9 +284,10 @@ class Replace(StateEdit):
     layer: int | None = None
     head: int | None = None
 
-    def covers(self, token: int) -> bool:
-        """Whether it lies in the span."""
-        return self.start <= token < self.stop
+    @property
+    def gone(self) -> range:
+        """The span."""
+        return range(self.start, self.stop)
 
     def prepare(self, session: Session) -> Numbers:
         """The change as it is now."""
@@ -304,7 +308,7 @@ class Replace(StateEdit):
             session.model.forward(ids[i : i + _PORTION], state)
         change = carried(session, state.wkv - before, self.stop, later)
         for edit in session.edits:  # what was taken from these tokens is not theirs to lose again
-            if any(map(edit.what.covers, range(self.start, self.stop))):
+            if any(t in self.gone for t in edit.what.gone):
                 given = np.zeros_like(change)
                 given[edit.what.scope(session.model.config)] = edit.numbers
                 after = session.edits[session.edits.index(edit) + 1 :]
@@ -363,7 +367,7 @@ def carried(
             change = transport(session.frames(position, stop, CARRYING, initial=False), change, -1)
             position = stop
         if what is not None:
-            gone = token is not None and what.covers(token)
+            gone = token in what.gone
             change[what.scope(config)] *= change.dtype.type(0 if gone else what.keeps)
     return change
 

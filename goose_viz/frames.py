@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, overload
 
 import numpy as np
@@ -27,13 +27,16 @@ class Added:
     index : int
         Of the token, among the frames.
     change : ndarray (L, H, N, N)
-    token : int or None
-        The index of the token whose remains it is, negative; None if it is nobody's.
+    gone : range
+        Indices of the tokens whose remains it takes out, beside what it puts in.
+    scope : (slice, slice)
+        Layers and heads where it acts.
     """
 
     index: int
     change: NDArray[Any]
-    token: int | None = None
+    gone: range
+    scope: tuple[slice, slice]
 
 
 class Frames(Sequence[Frame]):
@@ -238,13 +241,13 @@ def between(
             if earlier.index == index and edit.what.keeps != 1:
                 change = earlier.change.copy()
                 change[scope] *= edit.what.keeps
-                added[i] = Added(index, change, earlier.token)
+                added[i] = replace(earlier, change=change)
         if edit.numbers is not None:
             N = config.head_size
             change = np.zeros((config.n_layer, config.n_head, N, N), edit.numbers.dtype)
             change[scope] = edit.numbers
-            token = getattr(edit.what, "token", None)
-            added.append(Added(index, change, None if token is None else token - start))
+            gone = range(max(edit.what.gone.start - start, 0), max(edit.what.gone.stop - start, 0))
+            added.append(Added(index, change, gone, scope))
     for edit, what in muted:
         for index in range(max(1, edit.position + 1 - start), stop - start):
             if what.during(start + index - 1, start + index, edit):

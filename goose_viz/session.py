@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -228,7 +228,7 @@ class Session:
         return Frames(
             arrays, rows, path.tokens(start, stop), config.n_head, start=start, initial=memory,
             kept=None if kept is None else kept[:, at],
-            added=[Added(a.index, a.change[at], a.token) for a in added], last=last,
+            added=added if layers is None else [_of_layers(a, rows) for a in added], last=last,
         )  # fmt: skip
 
     def _stored(self, path: Path, start: int, stop: int, wanted: Probe) -> dict[str, NDArray[Any]]:
@@ -744,6 +744,15 @@ class Session:
 
     def _count(self, token: int) -> None:
         self.sampler.count(self._penalties(), token, self.model.tokenizer.label(token))
+
+
+def _of_layers(added: Added, layers: tuple[int, ...]) -> Added:
+    """What an edit put in, in some layers only."""
+    inside = [i for i in layers if i in range(added.change.shape[0])[added.scope[0]]]
+    rows = slice(0, len(layers)) if len(inside) == len(layers) else slice(0, 0)
+    if len(inside) == 1:
+        rows = slice(layers.index(inside[0]), layers.index(inside[0]) + 1)
+    return replace(added, change=added.change[list(layers)], scope=(rows, added.scope[1]))
 
 
 def prepare(model: Model) -> None:

@@ -69,6 +69,7 @@ class Bars(QWidget):
         if len(bars) != len(self.bars):
             self.updateGeometry()
         self.bars = bars
+        self.hovered.emit(self._key(self._hover))  # another may be under the mouse now
         self.update()
 
     def sizeHint(self) -> QSize:

@@ -39,6 +39,8 @@ class Explanation:
         strongly it reads each now, of the strongest.
     layer, head : int
         That head.
+    edit : Edit or None
+        What the last token did to it, if that was asked.
     """
 
     position: int
@@ -54,6 +56,7 @@ class Explanation:
     attention: NDArray[np.float64]
     layer: int
     head: int
+    edit: ga.Edit | None
 
     @property
     def by_token(self) -> NDArray[np.float64]:
@@ -74,6 +77,7 @@ def explain(
     alone: bool,
     layer: int,
     head: int,
+    with_edit: bool,
 ) -> Explanation | None:
     """Explain the next word at a session's cursor; None before the first token.
 
@@ -100,8 +104,13 @@ def explain(
         [(t, label(t), probabilities[t]) for t in (*ids, *asked)],
         found.sentence(session.model.tokenizer), found.tokens, [label(t) for t in found.ids],
         _parts(found), found.total, ga.retention(frames, layer, head), attention / strongest,
-        layer, head,
+        layer, head, _edit(session, frames[-1], layer, head) if with_edit else None,
     )  # fmt: skip
+
+
+def _edit(session: gv.Session, frame: gv.Frame, layer: int, head: int) -> ga.Edit:
+    before = session.state_at(session.position - 1).wkv[layer, head]
+    return ga.edit(before, frame, layer, head)
 
 
 def _parts(found: ga.Attribution) -> list[tuple[str, float]]:
@@ -115,6 +124,6 @@ def _parts(found: ga.Attribution) -> list[tuple[str, float]]:
     ]
     if found.initial.any():
         parts.append(("memory it began with", found.initial.sum()))
-    if found.edits.any():
+    if abs(found.edits.sum()) > 0.005:
         parts.append(("edits of the memory", found.edits.sum()))
     return [(words, float(value)) for words, value in parts]

@@ -9,7 +9,7 @@ from PySide6.QtGui import QColor, QMouseEvent, QPainter, QPaintEvent, QPen
 from PySide6.QtWidgets import QSizePolicy, QToolTip, QWidget
 
 from goose_app.bars import signed
-from goose_app.theme import DARK, Theme, gradient
+from goose_app.theme import DARK, Theme, gradient, legible
 
 _LEFT, _TOP = 30, 20
 
@@ -89,8 +89,7 @@ class HeadGrid(QWidget):
                 colour = QColor(*table[int(np.clip(round(127.5 + 127.5 * value / top), 0, 255))])
                 painter.fillRect(rect.adjusted(1, 1, -1, -1), colour)
                 if fits:
-                    strong = abs(value) > 0.75 * top
-                    painter.setPen(QColor(t.window if strong else t.text))
+                    painter.setPen(QColor(legible(colour)))
                     painter.drawText(rect, centre, signed(value))
         if 0 <= self._marked[0] < L and 0 <= self._marked[1] < H:
             painter.setPen(QPen(QColor(t.accent), 1.6))

@@ -235,7 +235,10 @@ class Heatmap(QWidget):
         rect, metrics = self.image_rect(), painter.fontMetrics()
         rows, columns = self._indices.shape
         painter.setPen(QColor(self.theme.dim))
-        x_ticks, y_ticks = self._ticks or (_nice(columns), _nice(rows))
+        x_ticks, y_ticks = self._ticks or (
+            _nice(columns, rect.width() / metrics.horizontalAdvance("0000")),
+            _nice(rows, rect.height() / metrics.height()),
+        )
         for at, words in x_ticks:
             x = rect.x() + at / columns * rect.width()
             painter.drawLine(QPointF(x, rect.bottom() + 1), QPointF(x, rect.bottom() + 4))
@@ -271,9 +274,10 @@ class Heatmap(QWidget):
         return image
 
 
-def _nice(n: int) -> list[tuple[float, str]]:
-    """Some five round places among n cells, at their centres."""
-    step = next(s for s in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096) if n / s <= 8)
+def _nice(n: int, room: float) -> list[tuple[float, str]]:
+    """Some five round places among n cells, at their centres; no more than there is room for."""
+    most = max(1.0, min(8.0, room))
+    step = next(s for s in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096) if n / s <= most)
     return [(i + 0.5, str(i)) for i in range(0, n, step)]
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QDockWidget, QMainWindow
 
+_WHY_ONLY = {"Why", "The edit of this token", "Branches"}
+
 
 def place_watch(window: QMainWindow, d: dict[str, QDockWidget]) -> None:
     """Text on the left, the state in the middle, rates on the right, transport below."""
@@ -18,7 +20,7 @@ def place_watch(window: QMainWindow, d: dict[str, QDockWidget]) -> None:
     window.splitDockWidget(d["Text"], d["Next token"], vertical)
     window.tabifyDockWidget(d["Next token"], d["Model"])
     window.addDockWidget(Qt.DockWidgetArea.BottomDockWidgetArea, d["Transport"])
-    for title in set(d) - {"Why"}:
+    for title in set(d) - _WHY_ONLY:
         d[title].show()
     d["Next token"].raise_()
     window.resizeDocks([d["Text"], d["State"], d["Decay"]], [440, 560, 560], horizontal)
@@ -34,13 +36,15 @@ def place_why(window: QMainWindow, d: dict[str, QDockWidget]) -> None:
     window.addDockWidget(Qt.DockWidgetArea.LeftDockWidgetArea, d["Text"])
     window.splitDockWidget(d["Text"], d["Why"], horizontal)
     window.splitDockWidget(d["Why"], d["Next token"], vertical)
-    window.splitDockWidget(d["Text"], d["State"], vertical)
+    window.splitDockWidget(d["Next token"], d["The edit of this token"], vertical)
+    window.splitDockWidget(d["Text"], d["Branches"], vertical)
     window.addDockWidget(Qt.DockWidgetArea.BottomDockWidgetArea, d["Transport"])
-    for title in ("Text", "Why", "Next token", "State", "Transport"):
+    for title in ("Text", "Next token", "Transport", *_WHY_ONLY):
         d[title].show()
     window.resizeDocks([d["Text"], d["Why"]], [470, 1090], horizontal)
-    window.resizeDocks([d["Why"], d["Next token"]], [480, 380], vertical)
-    window.resizeDocks([d["Text"], d["State"]], [430, 430], vertical)
+    middle = [d["Why"], d["Next token"], d["The edit of this token"]]
+    window.resizeDocks(middle, [300, 240, 290], vertical)
+    window.resizeDocks([d["Text"], d["Branches"]], [560, 290], vertical)
 
 
 def _clear(window: QMainWindow, d: dict[str, QDockWidget]) -> None:

@@ -107,6 +107,8 @@ class Explain:
         Compare with nothing.
     layer, head : int
         Of which retention is asked.
+    edit : bool
+        Whether what the last token did to that head is wanted as well.
     """
 
     on: bool
@@ -115,6 +117,29 @@ class Explain:
     alone: bool = False
     layer: int = 0
     head: int = 0
+    edit: bool = False
+
+
+@dataclass(frozen=True)
+class GoToBranch:
+    """Return to a branch, by its row."""
+
+    row: int
+
+
+@dataclass(frozen=True)
+class NameBranch:
+    """Call a branch something."""
+
+    row: int
+    name: str
+
+
+@dataclass(frozen=True)
+class CloseBranch:
+    """Forget a branch."""
+
+    row: int
 
 
 @dataclass(frozen=True)
@@ -140,7 +165,7 @@ class Resume:
 
 Command = (
     Load | Restart | Run | Pause | Step | Goto | Branch | Switch | Resample | Export | Resume
-    | Apply | Undo | Redo | Explain
+    | Apply | Undo | Redo | Explain | GoToBranch | NameBranch | CloseBranch
 )  # fmt: skip
 
 # -- to the window -----------------------------------------------------------------------------
@@ -197,6 +222,37 @@ class Cells:
 
 
 @dataclass(frozen=True)
+class BranchRow:
+    """A branch for the list.
+
+    Attributes
+    ----------
+    words : str
+        What it says where it parts from the one that it came from.
+    edits : str
+        What was done to the memory on the way, in words.
+    name : str
+    fork, stop : int
+        Tokens ahead of where it parts, and in all.
+    current : bool
+    """
+
+    words: str
+    edits: str
+    name: str
+    fork: int
+    stop: int
+    current: bool
+
+
+@dataclass(frozen=True)
+class Branches:
+    """The branches, in their order."""
+
+    rows: list[BranchRow]
+
+
+@dataclass(frozen=True)
 class Running:
     """Whether the worker writes."""
 
@@ -217,7 +273,7 @@ class Failed:
     words: str
 
 
-Event = Loading | Loaded | Began | Charted | Cells | Running | Told | Failed
+Event = Loading | Loaded | Began | Charted | Cells | Branches | Running | Told | Failed
 
 
 def merged(events: deque[Event]) -> Iterator[Event]:

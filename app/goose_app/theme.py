@@ -99,3 +99,9 @@ def palette(theme: Theme) -> QPalette:
     for r in (role.WindowText, role.Text, role.ButtonText):
         p.setColor(QPalette.ColorGroup.Disabled, r, QColor(theme.dim))
     return p
+
+
+def legible(ground: QColor) -> str:
+    """Black or white writing, whichever can be read on a ground."""
+    r, g, b = (c**2.2 for c in ground.getRgbF()[:3])
+    return "#101216" if 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.2 else "#f2f4f8"

@@ -35,7 +35,9 @@ from goose_app.actions import ACTIONS, TRANSPORT, help_page
 from goose_app.garbage import Garbage
 from goose_app.layout import PERSPECTIVES
 from goose_app.message_bar import MessageBar
+from goose_app.panels.branches import BranchesPanel
 from goose_app.panels.channels import DecayPanel, IclrPanel
+from goose_app.panels.edit import EditPanel
 from goose_app.panels.heads import HeadsPanel
 from goose_app.panels.model import ModelPanel
 from goose_app.panels.next_token import NextTokenPanel
@@ -113,10 +115,12 @@ class Window(QMainWindow):
         self.iclr = IclrPanel(self.selection)
         self.model_panel = ModelPanel(self.selection)
         self.why_panel = WhyPanel(self.selection)
+        self.edit = EditPanel(self.selection)
+        self.branches = BranchesPanel(self.selection)
         self.transport = TransportPanel(self.selection)
         self.panels: list[Panel] = [
             self.text, self.next_token, self.state, self.heads, self.decay, self.iclr,
-            self.model_panel, self.why_panel, self.transport,
+            self.model_panel, self.why_panel, self.edit, self.branches, self.transport,
         ]  # fmt: skip
         self.docks = {panel.title: self._dock(panel) for panel in self.panels}
         self.actions_by_name = self._make_actions()
@@ -180,6 +184,10 @@ class Window(QMainWindow):
         if docks := self.settings[f"docks {self.perspective}"]:
             self.restoreState(docks, _LAYOUT_VERSION)
 
+    def _want_edit(self, wanted: bool) -> None:
+        self.why_panel.with_edit = wanted
+        self.why_panel.ask()
+
     def _remember_docks(self) -> None:
         if self.perspective:
             self.settings[f"docks {self.perspective}"] = bytes(
@@ -225,6 +233,10 @@ class Window(QMainWindow):
         self.text.view.menu_wanted.connect(self.token_menu.show)
         self.why_panel.menu_wanted.connect(self.token_menu.show)
         self.why_panel.asked.connect(self.worker.send)
+        self.edit.wanted.connect(self._want_edit)
+        self.branches.chosen.connect(lambda row: self.worker.send(m.GoToBranch(row)))
+        self.branches.named.connect(lambda row, name: self.worker.send(m.NameBranch(row, name)))
+        self.branches.closed.connect(lambda row: self.worker.send(m.CloseBranch(row)))
         self.transport.goto.connect(self.goto)
         self.transport.speed_changed.connect(lambda delay: setattr(self.worker, "delay", delay))
 
@@ -297,6 +309,8 @@ class Window(QMainWindow):
             case m.Cells(start, cells):
                 self.text.replace(start, cells)
                 self._garbage.grew(len(cells))
+            case m.Branches(rows):
+                self.branches.set_rows(rows)
             case m.Running(running):
                 self._show_running(running)
             case m.Began(series, sampler):

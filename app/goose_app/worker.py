@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 
 import goose_viz as gv
 from goose_app import messages as m
+from goose_app.branch_rows import branch_rows
 from goose_app.explain import Explanation, explain
 from goose_app.series import Series
 from goose_viz.analysis.memory import NOW
@@ -65,6 +66,7 @@ class Worker:
         self._series: dict[Segment, Series] = {}
         self._explain = m.Explain(False)
         self._explained: Explanation | None = None
+        self._listed: list[tuple[int, str, bool]] = []
         self._explain_after = 0.0  # on the clock: an explanation must not hold up the writing
         self._edited: tuple[Segment, int, str, Any] | None = None  # place, words, logits before
         self._running = False
@@ -203,17 +205,35 @@ class Worker:
             return
         tokens = self._model.tokenizer.encode(command.prompt)  # fails before anything is lost
         self._set_running(False)
-        self._begin(gv.Session(self._model, command.sampler, self._new_probe()))
+        self._begin_anew(command.sampler)
         if tokens or self._model.tokenizer.start_token is not None:
             self._feed(tokens)
         self._take()
+
+    def _begin_anew(self, sampler: gv.Sampler) -> None:
+        """Another run of the model; the last one stays a branch, if it wrote anything."""
+        session = self._session
+        if session is None or self._model is None:
+            assert self._model is not None
+            self._begin(gv.Session(self._model, sampler, self._new_probe()))
+            return
+        path = session.path
+        written = any(path.generated(0, path.stop)) or path.edits(path.stop)
+        former = session.segment
+        session.sampler = sampler
+        session.begin()
+        if not written and former in session.branches:
+            session.close(session.branches.index(former))
+        self._begin(session)
 
     def _new_probe(self) -> gv.Probe:
         return gv.Probe(_EXPLAINED if self._explain.on else _OBSERVED)
 
     def _begin(self, session: gv.Session) -> None:
         self._session, self._explained, self._edited = session, None, None
-        self._series = {session.segment: Series(session.model.config)}
+        segments = session.history.segments
+        self._series = {s: v for s, v in self._series.items() if s in segments}
+        self._series[session.segment] = Series(session.model.config)
         self.events.append(m.Began(self._series[session.segment], session.sampler))
 
     def _feed(self, tokens: list[int]) -> None:
@@ -346,6 +366,22 @@ class Worker:
         self._show_branch(session)
         self._take()
 
+    def _go_to_branch(self, command: m.GoToBranch) -> None:
+        session = self._need_session()
+        rows = session.branches
+        if rows[command.row] is not session.segment:
+            self._switch(m.Switch(command.row - rows.index(session.segment)))
+
+    def _name_branch(self, command: m.NameBranch) -> None:
+        self._need_session().branches[command.row].name = command.name.strip()
+        self._take()
+
+    def _close_branch(self, command: m.CloseBranch) -> None:
+        session = self._need_session()
+        session.close(command.row)
+        self._series = {s: v for s, v in self._series.items() if s in session.history.segments}
+        self._take()
+
     def _chart(self, series: Series) -> None:
         """The current branch's figures are these."""
         self._series[self._need_session().segment] = series
@@ -379,7 +415,8 @@ class Worker:
         m.Goto: _goto, m.Branch: _branch,
         m.Switch: _switch, m.Resample: _resample, m.Export: _export,
         m.Resume: _resume, m.Apply: _apply, m.Undo: _undo, m.Redo: _redo,
-        m.Explain: _start_explaining,
+        m.Explain: _start_explaining, m.GoToBranch: _go_to_branch, m.NameBranch: _name_branch,
+        m.CloseBranch: _close_branch,
     }  # fmt: skip
 
     def _advance(self) -> None:
@@ -437,13 +474,24 @@ class Worker:
             bool(session.edits), session.can_redo, self._comparison(session), self._explained,
         )  # fmt: skip
         self._picture = picture
+        self._list_branches(session, branches)
         if self._explain.on and time.perf_counter() >= self._explain_after:
             began = time.perf_counter()
             e = self._explain
-            self._explained = explain(session, e.target, e.against, e.alone, e.layer, e.head)
+            self._explained = explain(
+                session, e.target, e.against, e.alone, e.layer, e.head, e.edit
+            )
             self._picture = replace(picture, why=self._explained)
             now = time.perf_counter()
             self._explain_after = now + _PAUSE * (now - began) if self._running else 0.0
+
+    def _list_branches(self, session: gv.Session, branches: list[Segment]) -> None:
+        """Tell the window of the branches, if there are others or they are called otherwise."""
+        known = [(id(b), b.name, b is session.segment) for b in branches]
+        known += [] if self._running else [(b.stop, "", False) for b in branches]
+        if known != self._listed:
+            self._listed = known
+            self.events.append(m.Branches(branch_rows(session, branches)))
 
     def _comparison(self, session: gv.Session) -> m.Comparison | None:
         """What was expected before the edit, while the cursor stands behind it."""

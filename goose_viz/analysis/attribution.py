@@ -40,7 +40,8 @@ class Attribution:
     initial : ndarray (L, H)
         What comes of the memory ahead of the first token.
     edits : ndarray (L, H)
-        What comes of edits; what took a token's remains out is taken off that token.
+        What comes of edits.  A token that was taken out gives nothing any more; what is left of
+        that, and what came in its place, is here.
     bonus, norm_bias : ndarray (L, H)
         What the last token's value gives past the memory; the bias of the group norm.
     ffn : ndarray (L,)
@@ -94,9 +95,13 @@ class Attribution:
         else:
             verb = "leads" if self.total >= 0 else "is behind"
             begin = f"{named(self.target)} {verb} {named(self.against)} by {abs(self.total):.2f}."
+        of_it = " of it" if self.against is not None else ""
         given = self.by_token
         side = 1 if self.total >= 0 else -1
         most = int(np.argmax(side * given))
+        put = float(self.edits.sum())
+        if side * put > max(side * given[most], 0):
+            return f"{begin} What was edited into the memory gives {put:+.2f}{of_it}."
         if side * given[most] <= 0:
             return f"{begin} No past token speaks for it."
         ago = len(self.ids) - 1 - most
@@ -105,7 +110,6 @@ class Attribution:
         layer, head = np.unravel_index(int(np.argmax(side * heads)), heads.shape)
         part = float(heads[layer, head] / given[most])
         share = next((words for least, words in _SHARES if part >= least), "the most")
-        of_it = " of it" if self.against is not None else ""
         who = f"The earlier {quoted(self.ids[most])}, {when}," if ago else "The last token itself"
         return (
             f"{begin} {who} gives {given[most]:+.2f}{of_it}, {share} of that through layer {layer} "
@@ -167,11 +171,11 @@ def attribution(
     tokens = found.weights * np.einsum("tlhn,lhn->lht", values, c_of)
     edits = np.zeros((L, H))
     for added, given in zip(frames.added, found.added, strict=True):
-        share = (given * c_of).sum(-1)
-        if added.token is not None and added.token >= 0:
-            tokens[:, :, added.token] += share
-        else:
-            edits += share
+        edits += (given * c_of).sum(-1)
+        if added.gone:  # what was taken out is not theirs any more
+            there = (*added.scope, slice(added.gone.start, added.gone.stop))
+            edits[added.scope] += tokens[there].sum(-1)
+            tokens[there] = 0
     bonus = last.bonus * (z * values[-1]).sum(-1)
     mixed = (read * c_of).sum(-1) + bonus + biases  # (L, H): what the time mix gives in all
     before = np.concatenate([embedding[None], residual[:-1]])

@@ -9,7 +9,7 @@ from goose_app.messages import Comparison, Picture
 from goose_app.panels.panel import Panel
 from goose_app.selection import Selection
 
-_LABEL, _TITLE = 110, 22.0  # pixels
+_LABEL, _TITLE, _LOWEST = 110, 22.0, 17.0  # pixels
 
 
 class NextTokenPanel(Panel):
@@ -40,8 +40,12 @@ class NextTokenPanel(Panel):
         """Where a bar lies; the last column holds what is expected now."""
         columns, top = (1, 0.0) if self.comparison is None else (2, _TITLE)
         column = columns - 1 if column is None else column
-        height, width = min(28.0, (self.height() - 12 - top) / 12), (self.width() - 12) / columns
+        height, width = self._row_height(top), (self.width() - 12) / columns
         return QRectF(6 + column * width, 6 + top + row * height, width, height)
+
+    def _row_height(self, top: float) -> float:
+        """Rows share the height, but none is too low to be read: then the last are not seen."""
+        return min(28.0, max(_LOWEST, (self.height() - 12 - top) / 12))
 
     def paintEvent(self, event: QPaintEvent) -> None:
         """Labels, bars, probabilities; behind an edit, those before it beside them."""
@@ -84,6 +88,8 @@ class NextTokenPanel(Panel):
         right, centre = Qt.AlignmentFlag.AlignRight, Qt.AlignmentFlag.AlignVCenter
         for row, (token, label, p) in enumerate(tokens):
             rect = self.row_rect(row, column)
+            if rect.bottom() > self.height():
+                break
             if row == hover:
                 painter.fillRect(rect, QColor(self.theme.line))
             painter.setPen(QColor(self.theme.text))

@@ -74,7 +74,7 @@ class StatePanel(Panel):
         top = float(np.abs(S).max())
         if not self.lock.isChecked() and top > 0:
             # a few large numbers would leave the rest in the dark: they saturate instead
-            self._level = _round_up(min(top, 4 * float(rms(S))))
+            self._level = round_up(min(top, 4 * float(rms(S))))
         self.map.set_colours(
             gradient(self.theme.diverging),
             f"{'≤ ' if S.min() < -self._level else ''}−{self._level:g}",
@@ -96,7 +96,7 @@ class StatePanel(Panel):
         return f"value {row} · key {column} · {value:+.5f}"
 
 
-def _round_up(top: float) -> float:
+def round_up(top: float) -> float:
     """The next of 1, 1.5, 2, 3, 5, 7 times a power of ten: a scale that holds still for a while."""
     power = 10.0 ** np.floor(np.log10(top))
     return next(float(m * power) for m in (1, 1.5, 2, 3, 5, 7, 10) if m * power >= top)

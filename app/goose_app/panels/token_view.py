@@ -29,11 +29,12 @@ from goose_app.flow import Flow
 from goose_app.messages import Cell
 from goose_app.selection import Selection
 from goose_app.series import Series
-from goose_app.theme import DARK, Theme, gradient
+from goose_app.theme import DARK, Theme, gradient, legible
 
 _MARGIN = 8
 _SURPRISED = 10.0  # bits at which a cell has its full colour
 _FAINT = 6  # of 255: nobody sees a colour below
+_STRONG = 24  # from the middle: quiet writing would not be read on it
 _CACHED_LINES = 400
 _CACHED_TEXTS = 20_000
 
@@ -207,6 +208,8 @@ class TokenView(QAbstractScrollArea):
                 pen = None
             quiet = p.named or not p.cell.generated
             wanted = future if i >= self.cursor_position else dim if quiet else text
+            if i - begin < len(heat) and abs(heat[i - begin] - nothing) > _STRONG and nothing:
+                wanted = QColor(legible(colours[heat[i - begin]]))
             if wanted is not pen:
                 painter.setPen(wanted)
                 pen = wanted

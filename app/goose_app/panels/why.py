@@ -43,6 +43,7 @@ class WhyPanel(Panel):
     def __init__(self, selection: Selection) -> None:
         super().__init__(selection)
         self.on = False
+        self.with_edit = False
         self._target: int | None = None
         self._against: int | None = None
         self._alone = False
@@ -133,7 +134,11 @@ class WhyPanel(Panel):
     def ask(self) -> None:
         """Tell the worker what is wanted."""
         s = self.selection
-        self.asked.emit(Explain(self.on, self._target, self._against, self._alone, s.layer, s.head))
+        self.asked.emit(
+            Explain(
+                self.on, self._target, self._against, self._alone, s.layer, s.head, self.with_edit
+            )
+        )
 
     def show_picture(self, picture: Picture) -> None:
         """The newest explanation."""

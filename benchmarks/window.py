@@ -2,8 +2,9 @@
 
     python benchmarks/window.py [--json benchmarks/results/window.json]
 
-Offscreen, 1600×1000, default docks, first on the demo model, then on random weights of the 0.1B
-shape.  Headless and windowed stretches alternate, so that a noisy machine hits both.
+Offscreen, 1600×1000, each perspective with its default docks, first on the demo model, then on
+random weights of the 0.1B shape.  Headless and windowed stretches alternate, so that a noisy
+machine hits both.
 """
 
 from __future__ import annotations
@@ -80,8 +81,8 @@ for line in sys.stdin:
 class Probe:
     """A window that writes for a while, and what that cost."""
 
-    def __init__(self, source: str | None, prompt: str) -> None:
-        self.window = Window(m.Load(source), prompt, "dark")
+    def __init__(self, source: str | None, prompt: str, perspective: str) -> None:
+        self.window = Window(m.Load(source), prompt, "dark", perspective)
         self.window.resize(1600, 1000)
         self.ready = False
         self.window.on_event = self._watch
@@ -158,8 +159,10 @@ class Headless:
         self._process.communicate()
 
 
-def measure(name: str, source: str | None, prompt: str, rounds: int, seconds: float) -> dict:
-    probe = Probe(source, prompt)
+def measure(
+    name: str, source: str | None, prompt: str, rounds: int, seconds: float, perspective: str
+) -> dict:
+    probe = Probe(source, prompt, perspective)
     headless = Headless(source, prompt)
     probe.run(1.0)
     probe.window.repaint_ms.clear()
@@ -175,6 +178,7 @@ def measure(name: str, source: str | None, prompt: str, rounds: int, seconds: fl
     headless.close()
     result = {
         "model": name,
+        "perspective": perspective,
         "window tokens/s": statistics.median(p[0] for p in pairs),
         "headless tokens/s": statistics.median(p[1] for p in pairs),
         "window / headless": statistics.median(a / b for a, b in pairs),
@@ -200,11 +204,12 @@ def main() -> None:
     args = parser.parse_args()
     starts = [start_seconds() for _ in range(4)][1:]
     print(f"process start to first token, from the second start: {statistics.median(starts):.2f} s")
+    large = str(safetensors_file("0.1B", args.dtype))
     results = [
-        measure("stories-7M", None, DEFAULT_PROMPT, args.rounds, args.seconds),
-        measure(f"random 0.1B {args.dtype}", str(safetensors_file("0.1B", args.dtype)),
-                DEFAULT_PROMPT, args.rounds, args.seconds),
-    ]  # fmt: skip
+        measure(name, source, DEFAULT_PROMPT, args.rounds, args.seconds, perspective)
+        for name, source in (("stories-7M", None), (f"random 0.1B {args.dtype}", large))
+        for perspective in ("watch", "why")
+    ]
     if args.json:
         facts = {"machine": describe("numba", "numpy", "PySide6-Essentials", "pyqtgraph")}
         facts |= {"start to first token s": statistics.median(starts), "results": results}

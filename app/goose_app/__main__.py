@@ -64,6 +64,8 @@ def _window(words: list[str]) -> int:
     parser.add_argument("--tokenizer", help="world, bytes, ids, a tokenizer.json or a vocabulary "
                         "in RWKV's form")  # fmt: skip
     parser.add_argument("--theme", default="system", choices=("system", "dark", "light"))
+    parser.add_argument("--perspective", choices=("watch", "why"),
+                        help="watch: the memory as it runs; why: what gave the next word")  # fmt: skip
     parser.add_argument("--screenshot", type=Path, metavar="OUT.png",
                         help="render the window without a display, save it and exit")  # fmt: skip
     parser.add_argument("--run", type=int, metavar="N", help="write N tokens at once; with "
@@ -92,7 +94,9 @@ def _window(words: list[str]) -> int:
         return 2
     from goose_app.application import open_window
 
-    return open_window(_load(options), options.prompt, options.theme, options.run)
+    return open_window(
+        _load(options), options.prompt, options.theme, options.run, options.perspective
+    )
 
 
 def _picture(options: argparse.Namespace, path: Path, n_tokens: int) -> int:
@@ -110,8 +114,9 @@ def _picture(options: argparse.Namespace, path: Path, n_tokens: int) -> int:
     from goose_app.application import take_picture
 
     return take_picture(
-        _load(options), options.prompt, options.theme, n_tokens, path, (width, height)
-    )
+        _load(options), options.prompt, options.theme, n_tokens, path, (width, height),
+        options.perspective,
+    )  # fmt: skip
 
 
 def _load(options: argparse.Namespace) -> object:

@@ -28,10 +28,12 @@ def make_application() -> QApplication:
     return app
 
 
-def open_window(load: m.Load, prompt: str, theme: str, run: int | None) -> int:
+def open_window(
+    load: m.Load, prompt: str, theme: str, run: int | None, perspective: str | None
+) -> int:
     """Show the window until it is closed; the exit status."""
     app = make_application()
-    window = Window(load, prompt, theme)
+    window = Window(load, prompt, theme, perspective)
     if not window.settings["geometry"]:
         window.resize(1600, 1000)
     if run is not None:
@@ -42,7 +44,13 @@ def open_window(load: m.Load, prompt: str, theme: str, run: int | None) -> int:
 
 
 def take_picture(
-    load: m.Load, prompt: str, theme: str, n_tokens: int, path: Path, size: tuple[int, int]
+    load: m.Load,
+    prompt: str,
+    theme: str,
+    n_tokens: int,
+    path: Path,
+    size: tuple[int, int],
+    perspective: str | None = None,
 ) -> int:
     """Write n tokens in a window that nobody sees, save its picture; the exit status."""
     if path.suffix.lower() not in (".png", ".svg"):
@@ -53,7 +61,7 @@ def take_picture(
     with tempfile.TemporaryDirectory() as folder:  # a person's layout has no say in it
         QSettings.setDefaultFormat(QSettings.Format.IniFormat)
         QSettings.setPath(QSettings.Format.IniFormat, QSettings.Scope.UserScope, folder)
-        window = Window(load, prompt, theme)
+        window = Window(load, prompt, theme, perspective)
         window.resize(*size)
         status = [2]
 

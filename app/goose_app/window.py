@@ -74,6 +74,8 @@ class Window(QMainWindow):
         The prompt to begin with.
     theme : str
         ``"dark"``, ``"light"`` or ``"system"``.
+    perspective : str, optional
+        One of `PERSPECTIVES`; the one that was left when left out.
 
     Attributes
     ----------
@@ -83,7 +85,9 @@ class Window(QMainWindow):
         Milliseconds of the last repaints, update and painting: by the clock, and of processor time.
     """
 
-    def __init__(self, load: m.Load, prompt: str, theme: str = "system") -> None:
+    def __init__(
+        self, load: m.Load, prompt: str, theme: str = "system", perspective: str | None = None
+    ) -> None:
         super().__init__()
         self.setWindowTitle("Goose Viz")
         self.setAcceptDrops(True)
@@ -140,13 +144,12 @@ class Window(QMainWindow):
         self.text.temperature.setValue(self.settings["temperature"])
         self.text.top_p.setValue(self.settings["top_p"])
         self.text.seed.setValue(self.settings["seed"])
-        self.text.colouring.setCurrentIndex(self.settings["colouring"])
         self.token_menu = TokenMenu(self)
         self._connect()
         if geometry := self.settings["geometry"]:
             self.restoreGeometry(geometry)
         self.perspective = ""
-        self._arrange(self.settings["perspective"])
+        self._arrange(perspective or self.settings["perspective"])
         self._follow_system()
 
         self._timer = QTimer(self)
@@ -180,6 +183,7 @@ class Window(QMainWindow):
             return
         self._remember_docks()
         self.perspective = perspective if perspective in PERSPECTIVES else "watch"
+        self.text.colouring.setCurrentIndex(self.settings[f"colouring {self.perspective}"])
         self.reset_docks()
         if docks := self.settings[f"docks {self.perspective}"]:
             self.restoreState(docks, _LAYOUT_VERSION)
@@ -193,6 +197,7 @@ class Window(QMainWindow):
             self.settings[f"docks {self.perspective}"] = bytes(
                 self.saveState(_LAYOUT_VERSION).data()
             )
+            self.settings[f"colouring {self.perspective}"] = self.text.colouring.currentIndex()
 
     def _make_actions(self) -> dict[str, QAction]:
         actions: dict[str, QAction] = {}
@@ -613,7 +618,6 @@ class Window(QMainWindow):
         self.settings["temperature"] = self.text.temperature.value()
         self.settings["top_p"] = self.text.top_p.value()
         self.settings["seed"] = self.text.seed.value()
-        self.settings["colouring"] = self.text.colouring.currentIndex()
         super().closeEvent(event)
 
 

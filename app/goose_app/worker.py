@@ -475,7 +475,8 @@ class Worker:
         )  # fmt: skip
         self._picture = picture
         self._list_branches(session, branches)
-        if self._explain.on and time.perf_counter() >= self._explain_after:
+        waits = self._running and time.perf_counter() < self._explain_after
+        if self._explain.on and not waits:
             began = time.perf_counter()
             e = self._explain
             self._explained = explain(
@@ -483,7 +484,7 @@ class Worker:
             )
             self._picture = replace(picture, why=self._explained)
             now = time.perf_counter()
-            self._explain_after = now + _PAUSE * (now - began) if self._running else 0.0
+            self._explain_after = now + _PAUSE * (now - began)
 
     def _list_branches(self, session: gv.Session, branches: list[Segment]) -> None:
         """Tell the window of the branches, if there are others or they are called otherwise."""

@@ -1,0 +1,253 @@
+"""The Why perspective: what a person asks of a word, and what is done to the memory."""
+
+import numpy as np
+import pytest
+from PySide6.QtCore import QPointF, Qt
+from PySide6.QtGui import QGuiApplication
+from PySide6.QtWidgets import QInputDialog
+
+from goose_app import messages as m
+
+TOM = "Tom had a red ball. Sue had a blue cup. Tom played with his red"
+
+
+@pytest.fixture
+def asked(open_window):
+    """A window in the Why perspective behind the text of the sketch."""
+    driver = open_window(prompt=TOM)
+    w = driver.window
+    driver.qtbot.keyClick(w.text.view, Qt.Key.Key_F6)
+    explained(driver)
+    return driver
+
+
+def explained(driver):
+    w = driver.window
+    driver.wait(lambda: w.picture.why is not None and w.picture.why.position == w.picture.position)
+
+
+def chance(driver, word):
+    return {label: p for _, label, p in driver.window.picture.next_tokens}.get(word)
+
+
+def compared(driver):
+    driver.wait(lambda: driver.window.picture.comparison is not None)
+    explained(driver)
+
+
+def test_one_sentence_and_what_stands_behind_it(asked):
+    w = asked.window
+    why = w.picture.why
+    assert why.sentence == (
+        "“ ball” (68.9 %) leads “ car” (7.1 %) by 2.28. The earlier “ ball”, 12 tokens ago, gives "
+        "+1.98 of it, four fifths of that through layer 5 head 3."
+    )
+    assert "12 tokens ago" in w.why_panel.sentence.text()
+    bars = w.why_panel.words.bars
+    assert (bars[0].name, bars[0].note, bars[0].key) == ("␣ball", "−12", 5)
+    assert sum(b.value for b in bars) == pytest.approx(dict(why.parts)["past words, together"])
+    parts = w.why_panel.parts.bars
+    assert parts[-1].total
+    assert sum(b.value for b in parts[:-1]) == pytest.approx(parts[-1].value)
+    assert w.why_panel.grid.values.shape == (6, 4)
+    assert w.why_panel.grid.values.sum() == pytest.approx(why.tokens.sum())
+
+
+def test_hovering_a_word_shows_its_heads_and_a_click_selects_one(asked):
+    w = asked.window
+    row = w.why_panel.words.row_rect(0).center().toPoint()
+    asked.qtbot.mouseMove(w.why_panel.words, row)
+    asked.wait(lambda: "ball" in w.why_panel.grid_title.text())
+    assert (w.why_panel.grid.values == w.picture.why.tokens[:, :, 5]).all()
+    cell = w.why_panel.grid.cell_rect(5, 3).center().toPoint()
+    asked.qtbot.mouseClick(w.why_panel.grid, Qt.MouseButton.LeftButton, pos=cell)
+    assert (w.selection.layer, w.selection.head) == (5, 3)
+    asked.wait(lambda: (w.picture.why.layer, w.picture.why.head) == (5, 3))
+    assert w.picture.why.retention.shape == (18,)
+
+
+def test_another_word_can_be_asked_about(asked):
+    w = asked.window
+    box = w.why_panel.target
+    cup = next(i for i in range(box.count()) if "cup" in box.itemText(i))
+    box.setCurrentIndex(cup)
+    box.activated.emit(cup)
+    asked.wait(lambda: w.picture.why.sentence.startswith("“ cup”"))
+    assert "is behind “" in w.picture.why.sentence
+    none = w.why_panel.against
+    none.setCurrentIndex(none.count() - 1)
+    none.activated.emit(none.count() - 1)
+    asked.wait(lambda: "has the logit" in w.picture.why.sentence)
+    assert w.why_panel.parts.bars[-1].name == "= the logit"
+
+
+def test_it_follows_the_cursor_and_the_run(asked):
+    w = asked.window
+    for _ in range(3):
+        asked.qtbot.keyClick(w.text.view, Qt.Key.Key_Right)
+    asked.at(21)
+    explained(asked)
+    asked.qtbot.keyClick(w.text.view, Qt.Key.Key_Left)
+    asked.at(20)
+    explained(asked)
+    asked.qtbot.keyClick(w.text.view, Qt.Key.Key_Space)
+    asked.wait(lambda: w.picture.position > 120)
+    assert w.picture.why.position > 20
+    asked.qtbot.keyClick(w.text.view, Qt.Key.Key_Space)
+    asked.wait(lambda: not w.running)
+    explained(asked)
+    assert w.picture.why.tokens.shape[2] == w.picture.position
+
+
+def test_forget_in_the_head_that_said_most(asked):
+    w = asked.window
+    state, text = w.picture.wkv, asked.text
+    menu = w.token_menu.menu(5)
+    forget = next(a for a in menu.actions() if a.text().startswith("Forget")).menu()
+    assert [a.text() for a in forget.actions()][::3] == ["in layer 5 head 3 (most)", "everywhere"]
+    forget.actions()[0].trigger()
+    compared(asked)
+    assert asked.text == text
+    assert chance(asked, " ball") == pytest.approx(0.176, abs=0.01)
+    assert w.picture.next_tokens[0][1] == " cup"
+    comparison = w.picture.comparison
+    assert comparison.words == "forgot “␣ball” in layer 5 head 3"
+    assert comparison.before[0][1:] == (" ball", pytest.approx(0.689, abs=0.01))
+    assert w.picture.branches == 2
+    assert w.branches.list.count() == 2
+    assert "forgot “ ball” (layer 5 head 3)" in w.branches.list.item(1).text()
+    # the rows of the right column are clicked, those of the left are only looked at
+    assert w.next_token.row_rect(0).x() > w.next_token.width() / 2 - 10
+    asked.qtbot.keyClick(w.text.view, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    asked.wait(lambda: w.picture.comparison is None and w.picture.can_redo)
+    assert (w.picture.wkv == state).all()
+    assert chance(asked, " ball") == pytest.approx(0.689, abs=0.01)
+    assert not w.actions_by_name["undo"].isEnabled()
+    w.redo()
+    compared(asked)
+    assert w.picture.next_tokens[0][1] == " cup"
+    # the run goes on from there
+    w.worker.send(m.Run(5))
+    asked.wait(lambda: w.picture.position == 23)
+    assert w.picture.comparison is None
+    _, rows = w.decay.series.window("decay", 0, 40)
+    assert len(rows) == 23
+
+
+def test_replace_by_asking(asked, monkeypatch):
+    w = asked.window
+    monkeypatch.setattr(QInputDialog, "getText", lambda *a, **k: (" car", True))
+    w.token_menu.replace(5)
+    compared(asked)
+    assert chance(asked, " car") == pytest.approx(0.592, abs=0.01)
+    assert chance(asked, " ball") == pytest.approx(0.110, abs=0.01)
+    assert w.picture.comparison.words == "“␣car” in place of “␣ball”"
+    assert "What was edited into the memory gives +2.04" in w.picture.why.sentence
+    assert w.picture.why.by_token[5] == 0
+
+
+def test_keys_act_on_the_word_under_the_mouse(asked, monkeypatch):
+    w = asked.window
+    monkeypatch.setattr(w.text.view, "hovered_index", lambda: 5)
+    asked.qtbot.keyClick(w.text.view, Qt.Key.Key_X)
+    compared(asked)
+    assert chance(asked, " ball") == pytest.approx(0.140, abs=0.01)
+    monkeypatch.setattr(w.text.view, "hovered_index", lambda: None)
+    before = w.picture
+    asked.qtbot.keyClick(w.text.view, Qt.Key.Key_X)
+    assert "ahead of the cursor" in w.statusBar().currentMessage()
+    assert w.picture.position == before.position
+
+
+def test_what_cannot_be_edited_is_said(asked):
+    w = asked.window
+    w.token_menu.forget(5)
+    compared(asked)
+    w.token_menu.forget(5)
+    asked.wait(lambda: "nothing of token 5" in w.message_bar.text())
+    assert w.picture.position == 18
+
+
+def test_colours_tell_what_each_word_gives(asked):
+    w = asked.window
+    view = w.text.view
+    assert view.colouring == "what it gives to the next word"
+    levels = view._heat(0, 18, 0.0)
+    assert len(levels) == 18
+    assert levels[5] == max(levels) == 255
+    assert min(levels) < 128
+    for name in ("still held by the head", "read now by the head"):
+        view.colouring = name
+        assert len(view._heat(0, 18, 0.0)) == 18
+    rect = view.cell_rect(5).center()
+    assert view.index_at(QPointF(rect)) == 5
+
+
+def test_the_edit_of_the_token_adds_up(asked):
+    w = asked.window
+    asked.wait(lambda: w.picture.why.edit is not None)
+    edit = w.picture.why.edit
+    S = w.picture.wkv[w.selection.layer, w.selection.head]
+    np.testing.assert_allclose(edit.decayed - edit.removed + edit.written, S, atol=1e-4)
+    asked.wait(lambda: "norm" in w.edit.titles["written"].text())
+    assert w.edit.maps["written"]._indices.shape == (64, 64)
+    w.edit.one_scale.setChecked(True)
+    ends = {view._ends for view in w.edit.maps.values()}
+    assert len(ends) == 1
+
+
+def test_perspectives_are_remembered_apart(asked, open_window):
+    w = asked.window
+    assert w.perspective == "why"
+    assert w.why_panel.isVisible()
+    assert not w.decay.isVisible()
+    w.docks["Branches"].hide()
+    asked.qtbot.keyClick(w.text.view, Qt.Key.Key_F5)
+    assert w.decay.isVisible()
+    assert not w.why_panel.isVisible()
+    assert w.text.view.colouring == "surprisal"
+    asked.wait(lambda: not w.worker._explain.on)
+    asked.qtbot.keyClick(w.text.view, Qt.Key.Key_W)
+    assert not w.docks["Branches"].isVisible()
+    assert w.docks["Why"].isVisible()
+    w.close()
+    again = open_window()
+    assert again.window.perspective == "why"
+    assert not again.window.docks["Branches"].isVisible()
+
+
+def test_branches_can_be_named_closed_and_returned_to(asked, monkeypatch):
+    w = asked.window
+    w.worker.send(m.Run(6))
+    asked.wait(lambda: w.picture.position == 24)
+    asked.at(24)
+    first = asked.text
+    w.worker.send(m.Branch(20, 42))
+    asked.at(21)
+    asked.wait(lambda: w.branches.list.count() == 2)
+    w.branches.named.emit(0, "the first")
+    asked.wait(lambda: w.branches.list.item(0).text().startswith("the first"))
+    w.branches.chosen.emit(0)
+    asked.at(24)
+    assert asked.text == first
+    w.branches.closed.emit(0)
+    asked.wait(lambda: "cursor is on this branch" in w.message_bar.text())
+    w.branches.closed.emit(1)
+    asked.wait(lambda: w.branches.list.count() == 1)
+    w.restart()
+    asked.wait(lambda: w.branches.list.count() == 2)
+    assert w.picture.position == 18
+    w.restart()  # nothing was written there: it does not stay
+    asked.wait(lambda: w.picture.position == 18)
+    assert w.branches.list.count() == 2
+
+
+def test_copy_as_python(asked, tmp_path, capsys):
+    w = asked.window
+    menu = w.token_menu.menu(5)
+    next(a for a in menu.actions() if a.text() == "Copy as Python").trigger()
+    code = QGuiApplication.clipboard().text()
+    exec(compile(code, "copied", "exec"), {})
+    out = capsys.readouterr().out
+    assert w.picture.why.sentence in out
+    assert "0.2949" in out or "0.295" in out or "0.294" in out

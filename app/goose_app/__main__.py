@@ -64,8 +64,10 @@ def _window(words: list[str]) -> int:
     parser.add_argument("--tokenizer", help="world, bytes, ids, a tokenizer.json or a vocabulary "
                         "in RWKV's form")  # fmt: skip
     parser.add_argument("--theme", default="system", choices=("system", "dark", "light"))
-    parser.add_argument("--perspective", choices=("watch", "why"),
-                        help="watch: the memory as it runs; why: what gave the next word")  # fmt: skip
+    parser.add_argument(
+        "--perspective", choices=("watch", "why"),
+        help="watch: the memory as it runs; why: what gave the next word",
+    )  # fmt: skip
     parser.add_argument("--screenshot", type=Path, metavar="OUT.png",
                         help="render the window without a display, save it and exit")  # fmt: skip
     parser.add_argument("--run", type=int, metavar="N", help="write N tokens at once; with "

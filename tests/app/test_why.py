@@ -92,7 +92,7 @@ def test_it_follows_the_cursor_and_the_run(asked):
     explained(asked)
     asked.qtbot.keyClick(w.text.view, Qt.Key.Key_Space)
     asked.wait(lambda: w.picture.position > 120)
-    assert w.picture.why.position > 20
+    asked.wait(lambda: w.picture.why.position > 20 and w.running)
     asked.qtbot.keyClick(w.text.view, Qt.Key.Key_Space)
     asked.wait(lambda: not w.running)
     explained(asked)

@@ -337,7 +337,9 @@ class Picture:
     comparison : Comparison or None
         What was expected before the edit behind which the cursor stands.
     why : Explanation or None
-        Where the next word comes from, if somebody asks; it may be of an earlier position.
+        Where the next word comes from, if somebody asks.
+    stale : bool
+        Whether that is of another moment: the newest is still being worked out.
     """
 
     position: int
@@ -352,6 +354,7 @@ class Picture:
     can_redo: bool = False
     comparison: Comparison | None = None
     why: Explanation | None = None
+    stale: bool = False
 
     def observed(self, name: str) -> NDArray[Any] | None:
         """An observable of the last token; None if there is none, or nobody asked for it."""

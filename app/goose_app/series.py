@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from goose_viz import Frame
 from goose_viz.config import Config
 
-_CAPACITY = 1 << 16  # tokens; older ones fall out, so that a long run takes no more memory
+_TOKENS = 1 << 16
+BYTES = 64 << 20  #: that a branch's figures take at most, whatever the model
 
 #: The columns of a line's summary over a layer's channels.
 MEAN, LOW, MEDIAN, HIGH = range(4)
@@ -28,54 +29,73 @@ def summary(values: NDArray[Any]) -> NDArray[np.float32]:
 
 
 class Series:
-    """The last 65,536 tokens' figures, by token index; written by the worker, read by the window.
+    """The last tokens' figures, by token index; written by the worker, read by the window.
+
+    They take what a run has needed so far, and never more than `BYTES`: then the oldest fall out.
 
     Attributes
     ----------
     lines : dict of str to ndarray
-        ``"decay"`` and ``"iclr"``: (capacity, L, 4), see `summary`.
+        ``"decay"`` and ``"iclr"``: (rows, L, 4), see `summary`.
     heads : dict of str to ndarray
-        ``"removed_norm"`` and ``"written_norm"``: (capacity, L, H).
+        ``"removed_norm"`` and ``"written_norm"``: (rows, L, H).
     first, n : int
-        Tokens from first to n are recorded; rows of token i lie at i modulo the capacity.
+        Tokens from first to n are recorded; that of token i lies in row i modulo the rows.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, rows: int = 1024) -> None:
         L, H = config.n_layer, config.n_head
-        self.lines = {n: np.zeros((_CAPACITY, L, 4), np.float32) for n in ("decay", "iclr")}
+        self._config = config
+        self._capacity = min(_TOKENS, BYTES // (4 * 2 * L * (4 + H)))
+        rows = min(rows, self._capacity)
+        self.lines = {n: np.zeros((rows, L, 4), np.float32) for n in ("decay", "iclr")}
         self.heads = {
-            n: np.zeros((_CAPACITY, L, H), np.float32) for n in ("removed_norm", "written_norm")
+            n: np.zeros((rows, L, H), np.float32) for n in ("removed_norm", "written_norm")
         }
         self.first = 0
         self.n = 0
 
+    @property
+    def rows(self) -> int:
+        """Tokens for which there is room."""
+        return len(self.lines["decay"])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that they take."""
+        return sum(a.nbytes for d in (self.lines, self.heads) for a in d.values())
+
     def fork(self, n: int) -> Series:
         """A copy that knows the first n tokens: another branch begins there."""
-        twin = object.__new__(Series)
-        rows = np.arange(max(self.first, n - _CAPACITY, 0), n) % _CAPACITY
-        twin.lines, twin.heads = (
-            {k: np.zeros_like(v) for k, v in d.items()} for d in (self.lines, self.heads)
-        )
-        for mine, theirs in ((self.lines, twin.lines), (self.heads, twin.heads)):
-            for name, values in mine.items():
-                theirs[name][rows] = values[rows]
-        twin.first, twin.n = min(self.first, n), n
+        twin = Series(self._config, self.rows)
+        twin._copy(self, n)
         return twin
+
+    def _copy(self, other: Series, n: int) -> None:
+        """Take over what another knows of the tokens up to n."""
+        tokens = np.arange(max(other.first, other.n - other.rows, n - self.rows, 0), n)
+        for mine, theirs in ((self.lines, other.lines), (self.heads, other.heads)):
+            for name, values in theirs.items():
+                mine[name][tokens % self.rows] = values[tokens % other.rows]
+        self.first, self.n = min(other.first, n), n
 
     def put(self, index: int, frame: Frame) -> None:
         """Enter token ``index``; those behind it are forgotten."""
-        row = index % _CAPACITY
+        while index - self.first >= self.rows < self._capacity:
+            larger = Series(self._config, 2 * self.rows)
+            larger._copy(self, self.n)
+            self.lines, self.heads = larger.lines, larger.heads
         for name, rows in self.lines.items():
-            rows[row] = summary(getattr(frame, name))
+            rows[index % len(rows)] = summary(getattr(frame, name))
         for name, rows in self.heads.items():
-            rows[row] = getattr(frame, name)
+            rows[index % len(rows)] = getattr(frame, name)
         self.n = index + 1
 
     def window(self, name: str, start: int, stop: int) -> tuple[int, NDArray[np.float32]]:
         """(first index, rows) of the tokens from start to stop that are still there."""
-        start = max(start, self.n - _CAPACITY, self.first)
-        stop = min(stop, self.n)
         rows = self.lines.get(name, self.heads.get(name))
         if rows is None:
             raise KeyError(name)
-        return start, rows[np.arange(start, max(start, stop)) % _CAPACITY]
+        start = max(start, self.n - len(rows), self.first)
+        stop = min(stop, self.n)
+        return start, rows[np.arange(start, max(start, stop)) % len(rows)]

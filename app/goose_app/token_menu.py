@@ -51,7 +51,7 @@ class TokenMenu:
         """(words, layer, head): where it can be forgotten, the head that says most first."""
         why, selection = self._window.why_panel.explanation, self._window.selection
         scopes: list[tuple[str, int | None, int | None]] = []
-        if why is not None and why.position == self._position() and index < len(why.labels):
+        if why is not None and not self._window.picture.stale and index < len(why.labels):
             layer, head = why.best_head(index)
             scopes.append((f"in layer {layer} head {head} (most)", layer, head))
         else:

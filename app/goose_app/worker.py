@@ -66,6 +66,7 @@ class Worker:
         self._series: dict[Segment, Series] = {}
         self._explain = m.Explain(False)
         self._explained: Explanation | None = None
+        self._explained_at: tuple[Segment, int] | None = None
         self._listed: list[tuple[int, str, bool]] = []
         self._explain_after = 0.0  # on the clock: an explanation must not hold up the writing
         self._edited: tuple[Segment, int, str, Any] | None = None  # place, words, logits before
@@ -472,6 +473,7 @@ class Worker:
             session.state.wkv.copy(), [(t, label(t), p) for t, p in session.next_tokens(_NEXT)],
             self._rate if self._running else 0.0, branches.index(session.segment), len(branches),
             bool(session.edits), session.can_redo, self._comparison(session), self._explained,
+            stale=self._explained_at != (session.segment, session.position),
         )  # fmt: skip
         self._picture = picture
         self._list_branches(session, branches)
@@ -482,7 +484,8 @@ class Worker:
             self._explained = explain(
                 session, e.target, e.against, e.alone, e.layer, e.head, e.edit
             )
-            self._picture = replace(picture, why=self._explained)
+            self._explained_at = session.segment, session.position
+            self._picture = replace(picture, why=self._explained, stale=False)
             now = time.perf_counter()
             self._explain_after = now + _PAUSE * (now - began)
 

@@ -107,6 +107,38 @@ def test_summary_and_series(demo):
     assert len(rows) == 0
 
 
+def test_series_take_what_they_need_and_no_more(monkeypatch):
+    config = gv.Config(2, 8, 2, 4, 8, 9, 1, 1, 1, 1, "pth")
+
+    def frame(i):
+        channels = np.full((2, 8), float(i), np.float32)
+        norms = np.full((2, 2), float(i), np.float32)
+        return gv.Frame({"decay": channels, "iclr": channels, "removed_norm": norms,
+                         "written_norm": norms}, (0, 1))  # fmt: skip
+
+    series = Series(config)
+    little = series.nbytes
+    for i in range(3000):
+        series.put(i, frame(i))
+    assert series.nbytes == 4 * little
+    start, rows = series.window("written_norm", 0, 5000)
+    assert start == 0
+    assert (rows[:, 1, 1] == np.arange(3000)).all()
+    twin = series.fork(1500)
+    twin.put(1500, frame(-1))
+    _, rows = twin.window("written_norm", 1490, 2000)
+    assert rows[:, 0, 0].tolist() == [*range(1490, 1500), -1]
+    assert series.window("written_norm", 1500, 1501)[1][0, 0, 0] == 1500
+    monkeypatch.setattr("goose_app.series.BYTES", 500 * 4 * 2 * 2 * 6)
+    small = Series(config)
+    for i in range(1700):
+        small.put(i, frame(i))
+    assert small.nbytes <= 500 * 4 * 2 * 2 * 6
+    start, rows = small.window("decay", 0, 5000)
+    assert start == 1200
+    assert (rows[:, 0, MEAN] == np.arange(1200, 1700)).all()
+
+
 def test_thumbnails():
     wkv = np.random.default_rng(0).standard_normal((2, 3, 8, 8)).astype(np.float32)
     wkv[1, 2] = 0

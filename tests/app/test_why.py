@@ -23,7 +23,8 @@ def asked(open_window):
 
 def explained(driver):
     w = driver.window
-    driver.wait(lambda: w.picture.why is not None and w.picture.why.position == w.picture.position)
+    driver.wait(lambda: w.picture.why is not None and not w.picture.stale)
+    assert w.picture.why.position == w.picture.position
 
 
 def chance(driver, word):

@@ -142,9 +142,7 @@ class WhyPanel(Panel):
 
     def show_picture(self, picture: Picture) -> None:
         """The newest explanation."""
-        if picture.why is not None and self._target is not None:
-            moved = picture.why.position != picture.position
-            self.sentence.setEnabled(not moved)
+        self.sentence.setEnabled(not picture.stale)
         self._show(picture.why)
 
     def _show(self, why: Explanation | None) -> None:

@@ -273,10 +273,14 @@ def bench(
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
     rounds: Annotated[int, typer.Option(min=1, help="Medians are taken over so many.")] = 5,
+    analysis: Annotated[
+        bool, typer.Option("--analysis", help="Time the analyses instead: why, forget, replace.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Time a model on this machine: decoding, prompts, probes, the share of memory's rate."""
     from goose_viz.bench import PROMPT, measure, random_model
+    from goose_viz.bench_analysis import measure_analyses
 
     if shape is not None and model is not None:
         raise GooseError(f"a model ({model}) and --shape {shape} exclude each other; give one")
@@ -287,7 +291,23 @@ def bench(
             loaded = load_model(model, device=device, dtype=dtype, progress=progress)
         else:
             loaded = random_model(shape, device, dtype, progress)
-        figures = measure(loaded, rounds, progress)
+        if analysis:
+            n_tokens, times = measure_analyses(loaded, rounds, progress)
+        else:
+            figures = measure(loaded, rounds, progress)
+    if analysis:
+        if json:
+            print(
+                dumps({"model": loaded.name, "tokens": n_tokens, "milliseconds": times}, indent=2)
+            )
+            return
+        table = Table(f"at {n_tokens} tokens", "ms")
+        for name, milliseconds in times.items():
+            table.add_row(name, f"{milliseconds:.1f}")
+        console = _console()
+        console.print(f"{loaded.name} · {loaded.device} {loaded.dtype}")
+        console.print(table)
+        return
     if json:
         print(dumps(asdict(figures), indent=2))
         return

@@ -176,7 +176,7 @@ class Replay:
                 i == last or end - begin == 1
             ):  # a long call's last logits have their bits only if last
                 self.keep(path.at(end - 1), end, state, logits)
-                if i < last and position - end <= _NEAR and path.at(end - 1).is_end(end):
+                if position - end <= _NEAR and path.at(end - 1).is_end(end):
                     self._keep_recent(path.at(end - 1), end, state, logits)
         return reached
 

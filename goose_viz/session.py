@@ -493,7 +493,7 @@ class Session:
             if self._lost:
                 self._recover(self.position)
             if again:
-                self._go(self.position - again)
+                self._go(self.position - again, framed=False)
             edit.scope(self.model.config)
             numbers = edit.prepare(self)
             before = len(self.history.segments)
@@ -646,8 +646,10 @@ class Session:
         position: int,
         segment: Segment | None = None,
         keep_going: KeepGoing | None = None,
+        *,
+        framed: bool = True,
     ) -> bool:
-        """State, logits and frame at a position, by repeating what first made them.
+        """State, logits and, if wanted, frame at a position, by repeating what first made them.
 
         False if ``keep_going`` ended it.
         """
@@ -660,8 +662,9 @@ class Session:
         with self._or_stay():
             try:
                 reached = self._replay.bring(
-                    self.state, path, position, here=self._here(path), probe=self.probe,
-                    before=old, keep_going=keep_going,
+                    self.state, path, position, here=self._here(path),
+                    probe=self.probe if framed else None, before=old and framed,
+                    keep_going=keep_going,
                 )  # fmt: skip
             except Stopped:
                 raise _Stay from None

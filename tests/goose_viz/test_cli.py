@@ -143,6 +143,18 @@ def test_bench(capfd, small):
     assert "tokens/s" in out
 
 
+def test_bench_of_the_analyses(capfd, small, monkeypatch):
+    monkeypatch.setattr("goose_viz.bench_analysis.TOKENS", (40, 40))
+    status, out, _ = run(capfd, "bench", str(small.source), "--analysis", "--rounds", "1", "--json")
+    assert status == 0
+    found = json.loads(out)
+    assert found["tokens"] == 40
+    assert found["milliseconds"]["attribution of a word against another"] > 0
+    status, out, _ = run(capfd, "bench", str(small.source), "--analysis", "--rounds", "1")
+    assert status == 0
+    assert "forget a token, half-way" in out
+
+
 def test_bench_refuses(capfd, small):
     status, _, err = run(capfd, "bench", "--shape", "3B")
     assert status == 2

@@ -1,7 +1,10 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 
 import goose_viz as gv
+from goose_viz.history import Feed, Segment
 
 PROMPT = "Once upon a time, there was a little dog."
 
@@ -429,3 +432,32 @@ def test_a_frame_holds_its_own_numbers_only(demo):
         while base.base is not None:
             base = base.base
         assert base.nbytes == frame.wkv.nbytes
+
+
+def test_a_million_tokens_take_little():
+    """What a session remembers of its tokens, states and frames aside: they have bounds."""
+    segment, texts = Segment(), [f" word{i}" for i in range(4096)]
+    top = np.arange(10, dtype=np.int32), np.full(10, 0.1, np.float32)
+    tracemalloc.start()
+    for i in range(1_000_000):
+        segment.append(i & 4095, texts[i & 4095], True, 0.5, top)
+        segment.end_call(i)
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert taken < 40e6
+    assert segment.stop == 1_000_000
+    assert segment.tops.get(999_999)[0].tolist() == top[0].tolist()
+    assert segment.tops.get(5) is None
+    assert segment.call(777_777) == Feed(777_777, 777_778)
+
+
+def test_what_was_likely_is_found_again_when_it_is_not_kept(demo, monkeypatch):
+    monkeypatch.setattr("goose_viz.history._TOPS", 16)
+    session = make(demo)
+    session.feed(PROMPT)
+    steps = {s.position: s for s in session.run(60)}
+    early = min(steps) + 2
+    assert session.segment.tops.get(early - 1) is None
+    step = session.goto(early)
+    assert step.top == steps[early].top
+    assert step.probability == steps[early].probability

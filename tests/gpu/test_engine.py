@@ -7,6 +7,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import goose_viz as gv
+from goose_viz import analysis as ga
 from goose_viz.config import Config
 from goose_viz.weights import expected_shapes
 from tests.gpu.backends import BACKENDS, backends, open_card
@@ -267,6 +268,38 @@ def test_a_session(cuda, tiny, tmp_path):
     session.state.save(tmp_path / "b.safetensors")
     loaded = gv.State.load(tmp_path / "b.safetensors")
     np.testing.assert_array_equal(loaded.att_shift, session.state.att_shift)
+
+
+@only("sm_90", "driver")
+def test_edits_and_frames(cuda, tiny, tmp_path):
+    """An edit reaches the card and is repeated there; frames explain it as on the CPU."""
+    model = cuda(tiny)
+    session = gv.Session(model, gv.Sampler(seed=5))
+    other = gv.Session(gv.load_model(tiny, device="cpu"), gv.Sampler(seed=5))
+    for s in (session, other):
+        s.feed([1, 2, 3, 4])
+        s.feed([5])
+        s.apply(gv.Forget(1, layer=1), again=1)
+        s.apply(gv.Replace(2, 4, [7]))
+        s.feed([6])
+    close(session.state.wkv, other.state.wkv, 1e-5)
+    close(session.logits, other.logits, 1e-5)
+    after = session.state.copy()
+    session.goto(2)
+    session.goto(6)
+    np.testing.assert_array_equal(session.state.wkv, after.wkv)
+    found, expected = (
+        ga.attribution(s.model, s.frames(), 3, 4, s.logits) for s in (session, other)
+    )
+    close(found.tokens, expected.tokens, 1e-4)
+    assert abs(found.total - (session.logits[3] - session.logits[4])) < 1e-4
+    gv.save_snapshot(tmp_path / "a.npz", session)
+    back = gv.load_snapshot(tmp_path / "a.npz").resume(model)
+    np.testing.assert_array_equal(back.state.wkv, after.wkv)
+    session.undo()
+    session.undo()
+    assert session.position == 5
+    assert not session.edits
 
 
 @only("sm_90", "simulator", "driver")

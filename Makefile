@@ -4,6 +4,7 @@
 # make test-gpu  what needs an NVIDIA card
 # make test-long  what takes minutes
 # make bench  figures of this machine
+# make docs-pictures  the pictures of the documentation
 # make check  lint, types, imports, then the tests
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -17,7 +18,7 @@ DRIVEN := tests/gpu/test_real_card.py tests/gpu/test_engine.py
 # on all cores; the long tests of the kernels come in a row, so whoever is done takes from others
 SPREAD := -n auto --dist worksteal
 
-.PHONY: run test test-python test-gpu test-long check lint bench clean
+.PHONY: run test test-python test-gpu test-long check lint bench docs-pictures clean
 
 run: $(VENV)/.run
 	@$(BIN)/goose-viz $(ARGS)
@@ -49,8 +50,12 @@ lint: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/goose-viz bench
+	$(BIN)/goose-viz bench --analysis
 	$(BIN)/python benchmarks/start.py --json benchmarks/results/start.json
 	$(BIN)/python benchmarks/window.py --json benchmarks/results/window.json
+
+docs-pictures: $(VENV)/.dev
+	$(BIN)/python tools/docs_pictures.py
 
 clean:
 	rm -rf $(VENV) build dist

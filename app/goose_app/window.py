@@ -305,7 +305,8 @@ class Window(QMainWindow):
                 self._interval = round(0.8 * self._interval + 0.2 * wait)
             self.model_panel.painting = milliseconds / self._interval
             return True
-        if event.type() == QEvent.Type.ApplicationPaletteChange and hasattr(self, "_timer"):
+        changed = event.type() == QEvent.Type.ApplicationPaletteChange and hasattr(self, "_timer")
+        if changed and self._wanted_theme == "system":  # or two windows would never agree
             self._follow_system()
         return super().event(event)
 

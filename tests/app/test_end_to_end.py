@@ -161,6 +161,44 @@ def test_prompt_run_pause_step_back_choose_export(screen):
     assert s.app.stderr.read() == ""
 
 
+def test_why_forget_undo(screen):
+    s = screen
+    s.window = s.wait(lambda: s.find("stories-7M"), "the window")[0]
+    s.do("windowmove", s.window, 0, 0)
+    s.do("windowsize", "--sync", s.window, 1600, 1000)
+    s.do("windowfocus", "--sync", s.window)
+    time.sleep(0.5)
+    s.key("ctrl+l")
+    s.do("type", "--delay", "20", "Tom had a red ball. Sue had a blue cup. Tom played with his red")
+    s.key("ctrl+Return")
+    s.key("F6")
+    time.sleep(1.5)
+    before = s.export("before.npz")
+    assert before.position == 18
+
+    s.do("mousemove", "--window", s.window, 233, 157)  # a word of the first line of the text
+    time.sleep(0.3)
+    s.key("x")
+    time.sleep(0.5)
+    after = s.export("after.npz")
+    (edit,) = after.metadata["edits"]
+    assert edit["kind"] == "Forget"
+    assert edit["position"] == 17
+    assert 0 < edit["token"] < 12
+    assert after.tokens == before.tokens
+    assert (after.state.wkv != before.state.wkv).any()
+
+    s.key("ctrl+z")
+    time.sleep(0.3)
+    undone = s.export("undone.npz")
+    assert "edits" not in undone.metadata
+    np.testing.assert_array_equal(undone.state.wkv, before.state.wkv)
+    s.key("ctrl+q")
+    s.app.wait(timeout=20)
+    assert s.app.returncode == 0
+    assert s.app.stderr.read() == ""
+
+
 def grab(s):
     """The screen as pixels, by a second process that is a client of the same server."""
     code = (

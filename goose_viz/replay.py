@@ -211,19 +211,25 @@ class Replay:
     # -- frames ----------------------------------------------------------------------------------
 
     def probed(
-        self, path: Path, start: int, stop: int, probe: Probe, here: Start | None
+        self,
+        path: Path,
+        start: int,
+        stop: int,
+        probe: Probe,
+        here: Start | None,
+        keep_going: KeepGoing | None = None,
     ) -> Iterator[tuple[int, Frame]]:
         """(index, frame) of the tokens [start, stop), by the calls that read them first."""
         state, begin = self.model.new_state(), path.at(start).call(start).start
         end = path.at(stop - 1).call(stop - 1).stop
-        self.bring(state, path, begin, here=here)
+        self.bring(state, path, begin, here=here, keep_going=keep_going)
         operations = path.operations(path.depth(begin), begin, end)
         for operation in operations or []:
             if isinstance(operation, Edit):
                 self.edit(state, operation)
                 continue
             twin = probe.twin()
-            self._feed(path, operation, state, False, twin, None)
+            self._feed(path, operation, state, False, twin, keep_going)
             for i, frame in enumerate(twin.frames, operation.start):
                 if start <= i < stop:
                     yield i, frame

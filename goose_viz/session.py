@@ -182,6 +182,7 @@ class Session:
         layers: Sequence[int] | None = None,
         *,
         initial: bool = True,
+        keep_going: KeepGoing | None = None,
     ) -> Frames:
         """Frames of the branch's tokens [start, stop): kept ones, or made again; exact.
 
@@ -196,11 +197,16 @@ class Session:
             The layers to have; all when left out.
         initial : bool
             Whether with the memory ahead of the first token, which may have to be made again.
+        keep_going : callable, optional
+            Asked before every token that has to be made again; False gives up, and what was made
+            up to there is kept.
 
         Raises
         ------
         GooseError
             If the branch has no such tokens.
+        Stopped
+            If ``keep_going`` ended it.
         """
         stop = self.position if stop is None else stop
         if not 0 <= start < stop <= self.recorded:
@@ -211,9 +217,10 @@ class Session:
         path = self.path
         wanted = Probe(PAST if observables is None else observables, layers)
         if wanted.observables <= self._frames.names:
-            arrays = self._stored(path, start, stop, wanted)
+            arrays = self._stored(path, start, stop, wanted, keep_going)
         else:
-            found = [f.arrays() for _, f in self._probed(path, start, stop, wanted)]
+            probed = self._probed(path, start, stop, wanted, keep_going)
+            found = [f.arrays() for _, f in probed]
             arrays = {n: np.stack([f[n] for f in found]) for n in wanted.observables}
         last = None
         if observables is None:
@@ -231,12 +238,16 @@ class Session:
             added=added if layers is None else [_of_layers(a, rows) for a in added], last=last,
         )  # fmt: skip
 
-    def _stored(self, path: Path, start: int, stop: int, wanted: Probe) -> dict[str, NDArray[Any]]:
+    def _stored(
+        self, path: Path, start: int, stop: int, wanted: Probe, keep_going: KeepGoing | None
+    ) -> dict[str, NDArray[Any]]:
         for begin, end in self._frames.missing(path, start, stop):
-            for i, frame in self._probed(path, begin, end, Probe(self._frames.names)):
+            probe = Probe(self._frames.names)
+            for i, frame in self._probed(path, begin, end, probe, keep_going):
                 self._frames.put(path.at(i), i, frame)
         if self._frames.missing(path, start, stop):  # more than the bound lets one keep
-            found = [f.arrays() for _, f in self._probed(path, start, stop, wanted)]
+            probed = self._probed(path, start, stop, wanted, keep_going)
+            found = [f.arrays() for _, f in probed]
             return {n: np.stack([f[n] for f in found]) for n in wanted.observables}
         arrays = self._frames.get(path, start, stop, wanted.observables)
         if wanted.layers is not None:
@@ -244,7 +255,12 @@ class Session:
         return arrays
 
     def _probed(
-        self, path: Path, start: int, stop: int, probe: Probe
+        self,
+        path: Path,
+        start: int,
+        stop: int,
+        probe: Probe,
+        keep_going: KeepGoing | None = None,
     ) -> Iterator[tuple[int, Frame]]:
         known = self.frame if path is self.path and start + 1 == stop == self.position else None
         if (
@@ -254,7 +270,7 @@ class Session:
         ):
             yield start, known
             return
-        yield from self._replay.probed(path, start, stop, probe, self._here(path))
+        yield from self._replay.probed(path, start, stop, probe, self._here(path), keep_going)
 
     # -- going on --------------------------------------------------------------------------------
 

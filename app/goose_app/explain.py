@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,10 +79,12 @@ def explain(
     layer: int,
     head: int,
     with_edit: bool,
+    keep_going: Callable[[], bool],
 ) -> Explanation | None:
     """Explain the next word at a session's cursor; None before the first token.
 
-    A target of None is the likeliest word; an other of None the likeliest beside it.
+    A target of None is the likeliest word; an other of None the likeliest beside it.  Where tokens
+    were not watched, they are read again: `Stopped` if ``keep_going`` ends that.
     """
     if session.logits is None:
         return None
@@ -93,7 +96,7 @@ def explain(
         against = None
     elif against is None or against == target:
         against = next(t for t in ids if t != target)
-    frames = session.frames()
+    frames = session.frames(keep_going=keep_going)
     found = ga.attribution(session.model, frames, target, against, session.logits)
     attention = ga.attention(frames, layer, head).weights
     strongest = max(float(np.abs(attention).max()), 1e-30)

@@ -23,10 +23,12 @@ from goose_viz.analysis.memory import NOW
 from goose_viz.faults import report_fault
 from goose_viz.history import Segment
 from goose_viz.ranking import pairs, rank
+from goose_viz.replay import Stopped
 from goose_viz.session import PREPARING, prepare
 
 _OBSERVED = ("decay", "iclr", "removed_norm", "written_norm")
 _EXPLAINED = (*_OBSERVED, *NOW)  # what the next word is explained with, beside
+_LOOK_BACK = 0.05  # seconds for reading again, while the model writes, what was not watched
 _PAUSE = 20  # times the time that an explanation takes until the next, while the model writes
 _LONG = (m.Load, m.Restart, m.Resume, m.Run)  # what a cancel that came later takes back
 _NEXT = 12
@@ -479,15 +481,26 @@ class Worker:
         self._list_branches(session, branches)
         waits = self._running and time.perf_counter() < self._explain_after
         if self._explain.on and not waits:
-            began = time.perf_counter()
-            e = self._explain
+            self._explain_now(session, picture)
+
+    def _explain_now(self, session: gv.Session, picture: m.Picture) -> None:
+        """Work out where the next word comes from, unless something else is to be done first."""
+        began, e = time.perf_counter(), self._explain
+
+        def keep_going() -> bool:
+            patient = not self._running or time.perf_counter() < began + _LOOK_BACK
+            return patient and self._wanted() and self._commands.empty()
+
+        try:
             self._explained = explain(
-                session, e.target, e.against, e.alone, e.layer, e.head, e.edit
+                session, e.target, e.against, e.alone, e.layer, e.head, e.edit, keep_going
             )
             self._explained_at = session.segment, session.position
             self._picture = replace(picture, why=self._explained, stale=False)
-            now = time.perf_counter()
-            self._explain_after = now + _PAUSE * (now - began)
+        except Stopped:
+            pass  # what was read again is kept for the next time
+        now = time.perf_counter()
+        self._explain_after = now + _PAUSE * (now - began)
 
     def _list_branches(self, session: gv.Session, branches: list[Segment]) -> None:
         """Tell the window of the branches, if there are others or they are called otherwise."""

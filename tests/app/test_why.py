@@ -1,5 +1,7 @@
 """The Why perspective: what a person asks of a word, and what is done to the memory."""
 
+import time
+
 import numpy as np
 import pytest
 from PySide6.QtCore import QPointF, Qt
@@ -252,3 +254,30 @@ def test_copy_as_python(asked, tmp_path, capsys):
     out = capsys.readouterr().out
     assert w.picture.why.sentence in out
     assert "0.2949" in out or "0.295" in out or "0.294" in out
+
+
+def test_looking_back_over_what_nobody_watched_can_be_interrupted(open_window, monkeypatch):
+    driver = open_window()
+    w = driver.window
+    w.worker.send(m.Run(300))
+    driver.wait(lambda: w.picture.position > 300 and not w.running)
+    session = w.worker._session
+    forward = session.model.forward
+    calls = []
+
+    def slowly(*a, **k):
+        calls.append(1)
+        time.sleep(0.02)
+        return forward(*a, **k)
+
+    monkeypatch.setattr(session.model, "forward", slowly)
+    w.why()
+    driver.wait(lambda: len(calls) > 20)
+    assert w.picture.stale
+    begin = time.perf_counter()
+    w.goto(290)
+    driver.wait(lambda: w.picture.position == 290)
+    assert time.perf_counter() - begin < 2
+    driver.wait(lambda: w.picture.why is not None and not w.picture.stale)
+    assert len(calls) < 450, "what was read again before is not read once more"
+    assert w.picture.why.tokens.shape[2] == 290

@@ -467,6 +467,9 @@ class Session:
             raise GooseError("the cursor is on this branch; switch to another before closing it")
         self._forget_undone()
         self.history.remove(target)
+        for segment in self.history.segments:  # another may write on where this one ended
+            self._replay.forget(segment, segment.stop)
+            self._frames.forget(segment, segment.stop)
 
     def _branch(self, index: int) -> Segment:
         branches = self.branches
@@ -537,7 +540,11 @@ class Session:
         if not edited:
             raise GooseError("there is nothing to undo: no edit was made up to here")
         here, last = self._place(), edited[-1]
-        if self._go(*(last.origin or (last.fork, last.parent)), keep_going):
+        position, segment = last.origin or (-1, last)
+        if position < 0 or position > segment.stop or segment not in self.history.segments:
+            assert last.parent is not None  # an edit begins somewhere
+            position, segment = last.fork, last.parent
+        if self._go(position, segment, keep_going):
             self._undone.append(here)
 
     def redo(self, keep_going: KeepGoing | None = None) -> None:

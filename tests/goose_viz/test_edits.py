@@ -506,3 +506,29 @@ def test_closing_keeps_what_is_shared(demo):
     session.goto(len(shared[0]))
     assert same(moment(session), shared)
     assert session.history.segments[0].stop == 15
+
+
+def test_closing_takes_everything_of_a_branch_with_it(demo):
+    """What is written where a closed branch was is its own, and undo has somewhere to go."""
+    session = gv.Session(demo, gv.Sampler(seed=2), gv.Probe(ga.memory.PAST))
+    session.feed("Once upon a time")
+    list(session.run(20))
+    end = session.position
+    session.goto(end - 6)
+    session.apply(gv.Zero(2), again=1)
+    session.switch(0)
+    session.goto(end - 3)  # passes states that are kept for a while
+    session.switch(1)
+    session.close(0)
+    session.undo()  # where the edit was made is no more: to where it stands
+    assert session.position == session.recorded == end - 7
+    session.feed([7, 8, 9, 10, 11, 12, 13])
+    state, other = demo.new_state(), gv.Probe({"value"})
+    for operation in session.path.operations(0, 0, session.position):
+        tokens = session.tokens[operation.start : operation.stop]
+        demo.forward(tokens, state, all_logits=True, probe=other)
+    session.goto(end - 3)
+    session.goto(end)
+    np.testing.assert_array_equal(session.state.wkv, state.wkv)
+    written = session.frames(0, end, {"value"}).arrays["value"]
+    np.testing.assert_array_equal(written, np.stack([f.value for f in other.frames]))

@@ -354,12 +354,12 @@ class History:
         gone_on = {id(s.parent) for s in self.segments if s.parent and s.fork == s.parent.stop}
         return [s for s in self.segments if s is current or id(s) not in gone_on]
 
-    def remove(self, segment: Segment) -> None:
-        """Forget a branch: what no other branch shares with it."""
+    def remove(self, segment: Segment, current: Segment) -> None:
+        """Forget a branch: what no other branch shares with it, the current one above all."""
         while segment.parent is not None and not self.children(segment):
             self.segments.remove(segment)
             parent = segment.parent
-            if segment.fork < parent.stop:  # the parent has an end of its own
+            if segment.fork < parent.stop or parent is current:  # the parent has its own end
                 return
             segment = parent
         others = self.children(segment)

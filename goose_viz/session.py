@@ -466,7 +466,8 @@ class Session:
         if target is self.segment:
             raise GooseError("the cursor is on this branch; switch to another before closing it")
         self._forget_undone()
-        self.history.remove(target)
+        if target in self.history.segments:  # it may have been undone, and gone with that
+            self.history.remove(target, self.segment)
         for segment in self.history.segments:  # another may write on where this one ended
             self._replay.forget(segment, segment.stop)
             self._frames.forget(segment, segment.stop)
@@ -568,11 +569,9 @@ class Session:
     def _forget_undone(self) -> None:
         """What was undone is not redone any more; where nothing new was written, it is gone."""
         for _, segment in self._undone:
-            at: Segment | None = segment
-            while at is not None and not self.history.children(at):
-                if len(at.tokens) > at.again:
-                    break
-                if at is self.segment or at.parent is None:
+            at = segment
+            while at in self.history.segments and not self.history.children(at):
+                if len(at.tokens) > at.again or at is self.segment or at.parent is None:
                     break
                 self.history.segments.remove(at)
                 at = at.parent
@@ -585,13 +584,11 @@ class Session:
 
     def _here(self, path: Path) -> Start | None:
         """The cursor as a place on a path, if it is on it."""
-        depth = self.path.depth(self.position)
-        if (
-            depth >= len(path.segments)
-            or path.segments[depth] is not self.path.segments[depth]
-            or path.depth(self.position) < depth
-            or self._lost
-        ):
+        depth, others = self.path.depth(self.position), path.segments
+        on_it = depth < len(others) and others[depth] is self.path.segments[depth]
+        if on_it and depth + 1 < len(others):  # the path leaves the segment before, or not
+            on_it = self.position <= others[depth + 1].fork
+        if self._lost or not on_it:
             return None
         return Start(depth, self.position, self.state, self.logits)
 

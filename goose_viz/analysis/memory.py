@@ -102,10 +102,11 @@ def walk(frames: Frames, initial: NDArray[Any] | None, part: tuple[int, int, int
     last = frames[-1]
     read = np.ascontiguousarray(last.receptance).reshape(L, H, N)
     marks = np.full(T, -1)
-    for row, added in enumerate(frames.added):
-        marks[added.index] = row  # edits ahead of one token are one
+    row_of = {index: row for row, index in enumerate({a.index for a in frames.added})}
+    for index, row in row_of.items():
+        marks[index] = row
     weights, first = np.zeros((L, H, T)), np.zeros((L, H, N))
-    reached = np.zeros((len(frames.added), L, H, N))
+    reached = np.zeros((len(row_of), L, H, N))
     kernels.walk(
         decay, iclr, removal, written, read, _kept(frames), marks, np.array(part), weights,
         reached, first,
@@ -115,10 +116,7 @@ def walk(frames: Frames, initial: NDArray[Any] | None, part: tuple[int, int, int
     return Walk(
         weights,
         nothing if start is None else np.einsum("lhvk,lhk->lhv", start, first),
-        [
-            np.einsum("lhvk,lhk->lhv", a.change, q)
-            for a, q in zip(frames.added, reached, strict=True)
-        ],
+        [np.einsum("lhvk,lhk->lhv", a.change, reached[row_of[a.index]]) for a in frames.added],
     )
 
 

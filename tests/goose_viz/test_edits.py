@@ -8,6 +8,7 @@ import pytest
 import goose_viz as gv
 from goose_viz import analysis as ga
 from goose_viz.config import Config
+from goose_viz.history import Feed
 from tests.conftest import save_random
 
 T = 40
@@ -532,3 +533,86 @@ def test_closing_takes_everything_of_a_branch_with_it(demo):
     np.testing.assert_array_equal(session.state.wkv, state.wkv)
     written = session.frames(0, end, {"value"}).arrays["value"]
     np.testing.assert_array_equal(written, np.stack([f.value for f in other.frames]))
+
+
+def from_the_start(session):
+    """The cursor's state by repeating its whole past, with nothing that is kept."""
+    state, path, model = session.model.new_state(), session.path, session.model
+    for o in path.operations(0, 0, session.position):
+        if isinstance(o, Feed):
+            model.forward(path.tokens(o.start, o.stop), state, all_logits=True)
+            for edit in path.mutes(o.stop - 1):
+                edit.what.do(state.wkv[edit.what.scope(model.config)], None)
+        else:
+            o.what.do(state.wkv[o.what.scope(model.config)], o.numbers)
+    return state
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_whatever_is_done_in_whatever_order(small, tmp_path, seed):
+    rng = np.random.default_rng(seed)
+    V = small.config.vocab_size
+    budget = int(rng.choice([0, 60_000, 256 << 20]))
+    session = gv.Session(small, gv.Sampler(seed=seed), gv.Probe(ga.memory.PAST), budget)
+    session.feed([1, 2, 3])
+
+    def some(n):
+        return rng.integers(0, V, n).tolist()
+
+    def edit():
+        n = session.position
+        token = int(rng.integers(0, max(n, 1)))
+        layer = [None, 0, 1][rng.integers(3)]
+        return [
+            gv.Forget(token, layer), gv.Zero(layer), gv.Scale(0.5, layer), gv.Noise(0.1, seed),
+            gv.Replace(token, min(token + 2, n), some(2)), gv.Mute(n + 3, layer),
+        ][rng.integers(6)]  # fmt: skip
+
+    def resume():
+        nonlocal session
+        gv.save_snapshot(tmp_path / "s.npz", session)
+        session = gv.load_snapshot(tmp_path / "s.npz").resume(small, probe=session.probe)
+
+    for _ in range(120):
+        n = session.recorded
+        act = rng.choice(
+            ["step", "step", "feed", "goto", "goto", "branch", "apply", "apply", "undo", "redo",
+             "switch", "close", "begin", "resume"]
+        )  # fmt: skip
+        try:
+            match act:
+                case "step":
+                    session.step()
+                case "feed":
+                    session.feed(some(rng.integers(1, 7)))
+                case "goto":
+                    session.goto(int(rng.integers(0, n + 1)))
+                case "branch":
+                    session.branch(int(rng.integers(0, n + 1)), some(1)[0])
+                case "apply":
+                    session.apply(edit(), again=int(rng.integers(0, min(session.position, 2) + 1)))
+                case "undo":
+                    session.undo()
+                case "redo":
+                    session.redo()
+                case "switch":
+                    session.switch(int(rng.integers(len(session.branches))))
+                case "close":
+                    session.close(int(rng.integers(len(session.branches))))
+                case "begin":
+                    session.begin()
+                    session.feed(some(4))
+                case "resume":
+                    resume()
+        except gv.GooseError:
+            pass
+        expected = from_the_start(session)
+        for name, array in session.state.arrays().items():
+            np.testing.assert_array_equal(array, expected.arrays()[name], err_msg=act)
+        assert session.segment in session.history.segments
+        assert len(session.tokens) == session.position <= session.recorded
+        if session.position:
+            frames = session.frames()
+            found = ga.attention(frames, 1, 0)
+            scale = np.abs(frames[-1].read[1]).max()
+            assert np.abs(found.read - frames[-1].read[1, 0]).max() <= 1e-3 * scale, act

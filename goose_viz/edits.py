@@ -18,6 +18,7 @@ from goose_viz.analysis.memory import CARRYING, WRITTEN, transport
 from goose_viz.config import Config
 from goose_viz.errors import GooseError, StateError
 from goose_viz.metrics import rms
+from goose_viz.model import PORTION
 from goose_viz.state import State
 
 if TYPE_CHECKING:
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
 Scope = tuple[slice, slice]
 Numbers = NDArray[Any]
-
-_PORTION = 128  # tokens of a span that are read in one call
 
 
 class StateEdit:
@@ -69,12 +68,17 @@ class StateEdit:
         return range(0)
 
     def prepare(self, session: Session) -> Numbers | None:
-        """What `do` needs beside the parameters, of the scope's shape; nothing is changed yet."""
+        """The numbers that `do` adds, of the scope's shape; nothing is changed yet."""
         return None
 
     def do(self, wkv: Numbers, numbers: Numbers | None) -> None:
-        """Change the scope of a memory (layers, heads, N, N) in place."""
-        raise NotImplementedError
+        """Change the scope of a memory (layers, heads, N, N) in place: S = keeps S + numbers."""
+        if self.keeps == 0:
+            wkv[...] = 0  # whatever is there
+        elif self.keeps != 1:
+            wkv *= wkv.dtype.type(self.keeps)
+        if numbers is not None:
+            wkv += numbers
 
     def recorded(self) -> StateEdit:
         """The edit without arrays: `prepare` has taken from them what is needed."""
@@ -82,7 +86,8 @@ class StateEdit:
 
     def parameters(self) -> dict[str, Any]:
         """What a file keeps of it."""
-        return {"kind": type(self).__name__, **vars(self.recorded())}
+        plain = {n: getattr(v, "item", lambda v=v: v)() for n, v in vars(self.recorded()).items()}
+        return {"kind": type(self).__name__, **plain}
 
     def where(self) -> str:
         """The scope in words."""
@@ -99,10 +104,6 @@ class Zero(StateEdit):
     head: int | None = None
 
     keeps = 0.0
-
-    def do(self, wkv: Numbers, numbers: Numbers | None) -> None:
-        """S = 0."""
-        wkv[...] = 0
 
 
 @dataclass(frozen=True)
@@ -121,10 +122,6 @@ class Scale(StateEdit):
     def keeps(self) -> float:  # type: ignore[override]
         """The factor."""
         return float(self.factor)
-
-    def do(self, wkv: Numbers, numbers: Numbers | None) -> None:
-        """S = factor S."""
-        wkv *= wkv.dtype.type(self.factor)
 
 
 @dataclass(frozen=True)
@@ -147,10 +144,6 @@ class Noise(StateEdit):
         noise = self.sigma * rms(wkv.astype(np.float64))[..., None, None] * drawn
         return noise.astype(wkv.dtype)
 
-    def do(self, wkv: Numbers, numbers: Numbers | None) -> None:
-        """S = S + sigma rms(S) n."""
-        wkv += numbers
-
 
 @dataclass(frozen=True)
 class Put(StateEdit):
@@ -165,10 +158,6 @@ class Put(StateEdit):
     def prepare(self, session: Session) -> Numbers:
         """The numbers to put."""
         return _numbers(self.source, self.scope(session.model.config), session)
-
-    def do(self, wkv: Numbers, numbers: Numbers | None) -> None:
-        """S = the other."""
-        wkv[...] = numbers
 
     def recorded(self) -> Put:
         """Without the source."""
@@ -189,10 +178,6 @@ class Add(StateEdit):
         numbers = _numbers(self.change, self.scope(session.model.config), session)
         return numbers * numbers.dtype.type(self.factor)  # type: ignore[no-any-return]
 
-    def do(self, wkv: Numbers, numbers: Numbers | None) -> None:
-        """S = S + factor change."""
-        wkv += numbers
-
     def recorded(self) -> Add:
         """Without the change."""
         return replace(self, change=None)
@@ -210,10 +195,6 @@ class Mute(StateEdit):
     head: int | None = None
 
     keeps = 0.0
-
-    def do(self, wkv: Numbers, numbers: Numbers | None) -> None:
-        """S = 0."""
-        wkv[...] = 0
 
     def during(self, start: int, stop: int, edit: Edit) -> bool:
         """Whether it acts behind one of the tokens [start, stop)."""
@@ -258,10 +239,6 @@ class Forget(StateEdit):
             raise GooseError(f"there is nothing {what} in the memory ({self.where()}) to forget")
         return numbers
 
-    def do(self, wkv: Numbers, numbers: Numbers | None) -> None:
-        """S = S - v p^T."""
-        wkv += numbers
-
 
 @dataclass(frozen=True)
 class Replace(StateEdit):
@@ -304,8 +281,8 @@ class Replace(StateEdit):
         later = [e for e in session.edits if e.position >= self.stop]
         state = session.state_at(self.start)
         before = np.array(session.state_at(self.stop, edited=False).wkv)
-        for i in range(0, len(ids), _PORTION):
-            session.model.forward(ids[i : i + _PORTION], state)
+        for i in range(0, len(ids), PORTION):
+            session.model.forward(ids[i : i + PORTION], state)
         change = carried(session, state.wkv - before, self.stop, later)
         for edit in session.edits:  # what was taken from these tokens is not theirs to lose again
             if any(t in self.gone for t in edit.what.gone):
@@ -326,10 +303,6 @@ class Replace(StateEdit):
                     f"{self.start} to {self.stop} cut through them; undo that first, or replace "
                     "all of them"
                 )
-
-    def do(self, wkv: Numbers, numbers: Numbers | None) -> None:
-        """S = S + D."""
-        wkv += numbers
 
     def recorded(self) -> Replace:
         """With plain tokens."""

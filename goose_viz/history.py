@@ -199,16 +199,6 @@ class Segment:
         """Whether an operation ended at a position from the fork on."""
         return position in (self.fork, self.stop) or self.call(position).start == position
 
-    def operations(self) -> Iterator[Edit | Feed]:
-        """What happened in it, in order."""
-        if self.edit is not None:
-            yield self.edit
-        at = self.fork
-        while at < self.stop:
-            call = self.call(at)
-            yield call
-            at = call.stop
-
 
 class Path:
     """The way from a root to the end of a segment.
@@ -265,6 +255,11 @@ class Path:
         """What the model gave to each of the tokens [start, stop)."""
         return [p for s, part in self.pieces(start, stop) for p in s.probabilities[part]]
 
+    def top(self, index: int) -> TopK | None:
+        """The likeliest tokens in the place of one; None if they are not remembered."""
+        segment = self.at(index)
+        return segment.tops.get(index - segment.fork)
+
     def edits(self, stop: int) -> list[Edit]:
         """All edits up to a position, that position's included."""
         reached = self.segments[: self.depth(stop) + 1]
@@ -318,9 +313,7 @@ class History:
         self.segments.append(Segment())
         return self.segments[-1]
 
-    def fork(
-        self, path: Path, position: int, edit: tuple[StateEdit, NDArray[Any] | None] | None = None
-    ) -> Segment:
+    def fork(self, path: Path, position: int, edit: Edit | None = None) -> Segment:
         """A segment that begins at a position of a path, with an edit if one is given.
 
         Inside a call of several tokens, those of them that come before are taken over one by one:
@@ -341,8 +334,7 @@ class History:
             if edit is None:
                 return twin
             segment = twin
-        what = None if edit is None else Edit(position, *edit)
-        self.segments.append(Segment(segment, position, what))
+        self.segments.append(Segment(segment, position, edit))
         return self.segments[-1]
 
     def children(self, segment: Segment) -> list[Segment]:

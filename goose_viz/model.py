@@ -25,6 +25,9 @@ DEFAULT_MODEL = "stories-7M"
 _DTYPES = ("auto", "fp32", "bf16", "fp16", "int8")
 
 
+PORTION = 128  #: tokens of a prompt per forward call: a long one can be watched and cancelled
+
+
 class Engine(Protocol):
     """What runs a model on a device."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +54,12 @@ def rank(logits: NDArray[np.floating], k: int, token: int = 0) -> tuple[TopK, fl
     total = _rank(logits, highest, ids, values)
     probabilities = (np.exp(values - highest) / total).astype(np.float32)
     return (ids, probabilities), math.exp(float(logits[token]) - highest) / total
+
+
+def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
+    """(…, V) logits as probabilities, in float64."""
+    weights = np.exp(np.asarray(logits, np.float64) - logits.max(-1, keepdims=True))
+    return weights / weights.sum(-1, keepdims=True)  # type: ignore[no-any-return]
 
 
 def pairs(top: TopK) -> list[tuple[int, float]]:

@@ -172,9 +172,8 @@ class Replay:
             previous = rows[-2] if i == last and end - begin > 1 else reached.logits
             logits = np.array(rows[-1]) if i == last else rows
             reached = Reached(logits, previous, twin.frames[-1] if twin is not None else None)
-            if (
-                i == last or end - begin == 1
-            ):  # a long call's last logits have their bits only if last
+            # a long call's last logits have their bits only if it is the last
+            if i == last or end - begin == 1:
                 self.keep(path.at(end - 1), end, state, logits)
                 if position - end <= _NEAR and path.at(end - 1).is_end(end):
                     self._keep_recent(path.at(end - 1), end, state, logits)

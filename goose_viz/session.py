@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from goose_viz.analysis.memory import NOW, PAST
 from goose_viz.edits import StateEdit
 from goose_viz.errors import GooseError
-from goose_viz.frames import Added, Frames, FrameStore, between
+from goose_viz.frame_store import FrameStore, between
+from goose_viz.frames import Frames
 from goose_viz.history import NO_TOP, TOP, Edit, History, Path, Segment
-from goose_viz.model import Model
+from goose_viz.model import PORTION, Model
 from goose_viz.probe import Frame, Probe
 from goose_viz.ranking import TopK, pairs, rank
 from goose_viz.replay import KeepGoing, Replay, Start, Stopped
@@ -26,7 +27,6 @@ from goose_viz.tokenizer import StreamDecoder
 #: What to say while `prepare` works.
 PREPARING = "preparing the kernels (the first time on a machine: half a minute)"
 
-_PORTION = 128  # tokens of a prompt per forward call: a long one can be watched and cancelled
 _CONTEXT = 256  # tokens from which a decoder knows what the next one completes
 
 _Place = tuple[int, Segment]
@@ -227,15 +227,13 @@ class Session:
             (last,) = (f for _, f in self._probed(path, stop - 1, stop, Probe(NOW, layers)))
         config = self.model.config
         rows = tuple(range(config.n_layer)) if layers is None else wanted.layers or ()
-        kept, added = between(path, start, stop, config)
-        at = slice(None) if layers is None else list(rows)
+        kept, added = between(path, start, stop, config, rows)
         memory = None
         if initial and (start > 0 or path.edits(0)):
-            memory = np.array(self.state_at(start).wkv[at])
+            memory = np.array(self.state_at(start).wkv[list(rows)])
         return Frames(
             arrays, rows, path.tokens(start, stop), config.n_head, start=start, initial=memory,
-            kept=None if kept is None else kept[:, at],
-            added=added if layers is None else [_of_layers(a, rows) for a in added], last=last,
+            kept=kept, added=added, last=last,
         )  # fmt: skip
 
     def _stored(
@@ -318,7 +316,7 @@ class Session:
         i = 0
         while i < len(tokens):
             # the last token by itself: what people ask about is what it is read with
-            size = min(_PORTION, max(len(tokens) - 1 - i, 1))
+            size = min(PORTION, max(len(tokens) - 1 - i, 1))
             if self.path.mutes(self.position):  # muting acts token by token
                 size = 1
             portion = tokens[i : i + size]
@@ -517,10 +515,11 @@ class Session:
             edit.scope(self.model.config)
             numbers = edit.prepare(self)
             before = len(self.history.segments)
-            segment = self.history.fork(self.path, self.position, (edit.recorded(), numbers))
+            made = Edit(self.position, edit.recorded(), numbers)
+            segment = self.history.fork(self.path, self.position, made)
             try:
                 self._stand_on(segment)
-                self._replay.edit(self.state, segment.edit)  # type: ignore[arg-type]
+                self._replay.edit(self.state, made)
                 steps = [self._append([t], generated=False)[0] for t in tokens]
             except BaseException:
                 del self.history.segments[before:]
@@ -651,9 +650,8 @@ class Session:
 
     def _step_at(self, position: int, frame: Frame | None) -> Step:
         i = position - 1
-        segment = self.path.at(i)
+        segment, top = self.path.at(i), self.path.top(i)
         at = i - segment.fork
-        top = segment.tops.get(at)
         if top is None:
             top = self._top if self._top is not None else NO_TOP
         return Step(
@@ -675,9 +673,7 @@ class Session:
         """
         segment = self.segment if segment is None else segment
         path = self.path if segment is self.segment else Path(segment)
-        old = position > 0 and path.at(position - 1).tops.get(
-            position - 1 - path.at(position - 1).fork
-        ) is None  # fmt: skip
+        old = position > 0 and path.top(position - 1) is None
         moved = False
         with self._or_stay():
             try:
@@ -767,15 +763,6 @@ class Session:
 
     def _count(self, token: int) -> None:
         self.sampler.count(self._penalties(), token, self.model.tokenizer.label(token))
-
-
-def _of_layers(added: Added, layers: tuple[int, ...]) -> Added:
-    """What an edit put in, in some layers only."""
-    inside = [i for i in layers if i in range(added.change.shape[0])[added.scope[0]]]
-    rows = slice(0, len(layers)) if len(inside) == len(layers) else slice(0, 0)
-    if len(inside) == 1:
-        rows = slice(layers.index(inside[0]), layers.index(inside[0]) + 1)
-    return replace(added, change=added.change[list(layers)], scope=(rows, added.scope[1]))
 
 
 def prepare(model: Model) -> None:

@@ -19,7 +19,7 @@ from goose_viz.config import Config
 from goose_viz.edits import read_edit
 from goose_viz.errors import StateError
 from goose_viz.files import write_whole
-from goose_viz.history import Checkpoint, Feed, Segment
+from goose_viz.history import Checkpoint, Edit, Feed, Segment
 from goose_viz.model import Model
 from goose_viz.observables import OBSERVABLES
 from goose_viz.probe import Frame, Probe
@@ -118,7 +118,8 @@ class Snapshot:
             while edits and edits[0][0] == begin:
                 _, edit, i = edits.pop(0)
                 numbers = self.arrays.get(f"edit.{i}")
-                segment = session.history.fork(history.Path(segment), begin, (edit, numbers))
+                made = Edit(begin, edit, numbers)
+                segment = session.history.fork(history.Path(segment), begin, made)
             if end is None:
                 break
             for i in range(begin, end):

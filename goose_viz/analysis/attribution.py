@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from goose_viz.analysis.memory import Array, stacked, walk
+from goose_viz.analysis.memory import Array, walk
+from goose_viz.frames import Frames
 from goose_viz.probe import Frame
+from goose_viz.ranking import softmax
 
 if TYPE_CHECKING:
     from goose_viz.model import Model
@@ -139,7 +141,7 @@ def attribution(
     logits : ndarray (V,), optional
         Behind the last frame; for the probabilities in `Attribution.sentence`.
     """
-    frames, c = stacked(frames), model.config
+    frames, c = Frames.of(frames), model.config
     if frames.layers != tuple(range(c.n_layer)):
         raise ValueError(f"the frames have layers {frames.layers}; expected all {c.n_layer}")
     for token in (target, against):
@@ -173,9 +175,9 @@ def attribution(
     for added, given in zip(frames.added, found.added, strict=True):
         edits += (given * c_of).sum(-1)
         if added.gone:  # what was taken out is not theirs any more
-            there = (*added.scope, slice(added.gone.start, added.gone.stop))
-            edits[added.scope] += tokens[there].sum(-1)
-            tokens[there] = 0
+            theirs = tokens[:, :, added.gone.start : added.gone.stop]
+            edits += np.where(added.where, theirs.sum(-1), 0)
+            theirs[added.where] = 0
     bonus = last.bonus * (z * values[-1]).sum(-1)
     mixed = (read * c_of).sum(-1) + bonus + biases  # (L, H): what the time mix gives in all
     before = np.concatenate([embedding[None], residual[:-1]])
@@ -202,6 +204,5 @@ def _probabilities(
 ) -> dict[int, float]:
     if logits is None:
         return {}
-    p = np.exp(logits - logits.max(), dtype=np.float64)
-    p /= p.sum()
+    p = softmax(logits)
     return {token: float(p[token]) for token in (target, against) if token is not None}

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from goose_viz.ranking import softmax
+
 if TYPE_CHECKING:
     from goose_viz.model import Model
     from goose_viz.probe import Frame
@@ -112,7 +114,6 @@ def lens(model: Model, frame: Frame, k: int = 5) -> list[list[tuple[int, float]]
     out = np.empty((len(x), c.vocab_size))
     for i in range(0, c.vocab_size, _ROWS):
         out[:, i : i + _ROWS] = x @ model.numbers("head.weight", slice(i, i + _ROWS)).T
-    out = np.exp(out - out.max(-1, keepdims=True))
-    out /= out.sum(-1, keepdims=True)
+    out = softmax(out)
     best = np.argsort(-out, axis=-1, kind="stable")[:, :k]
     return [[(int(t), float(row[t])) for t in ids] for ids, row in zip(best, out, strict=True)]

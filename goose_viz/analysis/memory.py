@@ -13,16 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from goose_viz.analysis import kernels
-
-if TYPE_CHECKING:
-    from goose_viz.frames import Frames
-    from goose_viz.probe import Frame
+from goose_viz.frames import Frames
+from goose_viz.probe import Frame
 
 Array = NDArray[np.float64]
 
@@ -57,11 +55,9 @@ class Attention:
     bonus: float
 
 
-def stacked(frames: Sequence[Frame]) -> Frames:
-    """The frames stacked; lists of a probe's begin with the first token of all."""
-    from goose_viz.frames import Frames
-
-    return Frames.of(frames)
+def _transitions(frames: Frames) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """w, a and kappa of every token: (T, L, H, N) each."""
+    return frames.heads("decay"), frames.heads("iclr"), frames.heads("removal_key")
 
 
 def _kept(frames: Frames) -> NDArray[Any]:
@@ -95,12 +91,9 @@ class Walk:
 
 def walk(frames: Frames, initial: NDArray[Any] | None, part: tuple[int, int, int, int]) -> Walk:
     """Split the last token's reads over the past, for layers and heads within bounds."""
-    decay, iclr, removal, written = (
-        frames.heads(n) for n in ("decay", "iclr", "removal_key", "replacement_key")
-    )
-    T, L, H, N = decay.shape
-    last = frames[-1]
-    read = np.ascontiguousarray(last.receptance).reshape(L, H, N)
+    written = frames.heads("replacement_key")
+    T, L, H, N = written.shape
+    read = np.ascontiguousarray(frames[-1].receptance).reshape(L, H, N)
     marks = np.full(T, -1)
     row_of = {index: row for row, index in enumerate({a.index for a in frames.added})}
     for index, row in row_of.items():
@@ -108,7 +101,7 @@ def walk(frames: Frames, initial: NDArray[Any] | None, part: tuple[int, int, int
     weights, first = np.zeros((L, H, T)), np.zeros((L, H, N))
     reached = np.zeros((len(row_of), L, H, N))
     kernels.walk(
-        decay, iclr, removal, written, read, _kept(frames), marks, np.array(part), weights,
+        *_transitions(frames), written, read, _kept(frames), marks, np.array(part), weights,
         reached, first,
     )  # fmt: skip
     start = frames.initial if initial is None else initial
@@ -133,7 +126,7 @@ def attention(
     initial : ndarray (N, N), optional
         The head's memory ahead of the first frame; that of the frames, or zeros, when left out.
     """
-    frames = stacked(frames)
+    frames = Frames.of(frames)
     row, head = _one_head(frames, layer, head)
     start = None
     if initial is not None:
@@ -150,28 +143,27 @@ def attention(
 
 def attention_map(frames: Sequence[Frame], layer: int, head: int) -> Array:
     """(T, T): row T holds the weights with which token T reads the tokens up to it, 0 behind."""
-    frames = stacked(frames)
+    frames = Frames.of(frames)
     row, head = _one_head(frames, layer, head)
-    decay, iclr, removal, written, receptance = (
-        frames.heads(n) for n in ("decay", "iclr", "removal_key", "replacement_key", "receptance")
-    )
+    written, receptance = frames.heads("replacement_key"), frames.heads("receptance")
     out = np.zeros((len(frames), len(frames)))
-    kernels.walk_from_each(decay, iclr, removal, written, receptance, _kept(frames), row, head, out)
+    kernels.walk_from_each(
+        *_transitions(frames), written, receptance, _kept(frames), row, head, out
+    )
     return out
 
 
 def _keys_now(frames: Frames, row: int, head: int) -> Array:
-    decay, iclr, removal, written = (
-        frames.heads(n) for n in ("decay", "iclr", "removal_key", "replacement_key")
-    )
-    out = np.zeros((len(frames), decay.shape[-1]))
-    kernels.fade(decay, iclr, removal, written, _kept(frames), row, head, out)
+    """(T, N): each token's key as a head has it behind the last."""
+    written = frames.heads("replacement_key")
+    out = np.zeros((len(frames), written.shape[-1]))
+    kernels.fade(*_transitions(frames), written, _kept(frames), row, head, out)
     return out
 
 
 def retention(frames: Sequence[Frame], layer: int, head: int) -> Array:
     """(T,): how much of each token's write a head still has behind the last, |p_t| / |k~_t|."""
-    frames = stacked(frames)
+    frames = Frames.of(frames)
     row, head = _one_head(frames, layer, head)
     now = np.linalg.norm(_keys_now(frames, row, head), axis=-1)
     written = np.linalg.norm(frames.heads("replacement_key")[:, row, head], axis=-1)
@@ -183,20 +175,9 @@ def remains(frames: Sequence[Frame], layer: int, head: int, token: int) -> Array
 
     ``token`` is an index into the frames.
     """
-    frames = stacked(frames)
+    frames = Frames.of(frames)
     row, head = _one_head(frames, layer, head)
-    token = range(len(frames))[token]
-    decay, iclr, removal, written = (
-        frames.heads(n) for n in ("decay", "iclr", "removal_key", "replacement_key")
-    )
-    one = (slice(None), slice(row, row + 1), slice(head, head + 1))
-    key = written[one][token][:, :, None].astype(np.float64)
-    kept = _kept(frames)
-    kernels.carry(
-        *(np.ascontiguousarray(a[one]) for a in (decay, iclr, removal)),
-        np.ascontiguousarray(kept[one]) if kept.size else kept, token + 1, key,
-    )  # fmt: skip
-    return np.outer(frames.heads("value")[token, row, head], key[0, 0, 0])
+    return np.outer(frames.heads("value")[token, row, head], _keys_now(frames, row, head)[token])
 
 
 def transport(frames: Sequence[Frame], change: NDArray[Any], at: int) -> NDArray[Any]:
@@ -216,14 +197,14 @@ def transport(frames: Sequence[Frame], change: NDArray[Any], at: int) -> NDArray
     ndarray
         Like ``change``.
     """
-    frames = stacked(frames)
+    frames = Frames.of(frames)
     if not -1 <= at < len(frames):
         raise ValueError(f"there is no frame {at}; there are {len(frames)}")
-    decay, iclr, removal = (frames.heads(n) for n in ("decay", "iclr", "removal_key"))
-    _, L, H, N = decay.shape
+    transitions = _transitions(frames)
+    _, L, H, N = transitions[0].shape
     change = np.asarray(change)
     if change.ndim != 4 or (*change.shape[:2], change.shape[3]) != (L, H, N):
         raise ValueError(f"the change has the shape {change.shape}; expected ({L}, {H}, {N}, {N})")
     rows = np.array(change, np.float64, order="C")
-    kernels.carry(decay, iclr, removal, _kept(frames), at + 1, rows)
+    kernels.carry(*transitions, _kept(frames), at + 1, rows)
     return rows.astype(change.dtype) if change.dtype.kind == "f" else rows

@@ -449,13 +449,16 @@ def test_an_edit_that_fails_leaves_nothing(random_model, monkeypatch):
 def test_edits_in_files_are_plain(random_model, tmp_path):
     session = begin(random_model)
     session.apply(gv.Put(session.state_at(10), layer=1))
-    session.apply(gv.Replace(3, 5, (1, 2)))
+    session.apply(gv.Replace(np.int64(3), 5, np.array([1, 2])))
+    session.apply(gv.Scale(np.float32(0.5), layer=np.int32(1)))
     gv.save_snapshot(tmp_path / "s.safetensors", session)
     snapshot = gv.load_snapshot(tmp_path / "s.safetensors")
     assert snapshot.metadata["edits"][1] == {
         "position": T, "kind": "Replace", "start": 3, "stop": 5, "tokens": [1, 2], "layer": None,
         "head": None,
     }  # fmt: skip
+    assert snapshot.metadata["edits"][2]["factor"] == 0.5
+    assert snapshot.metadata["edits"][2]["layer"] == 1
     assert snapshot.arrays["edit.0"].shape == (1, 2, 16, 16)
     broken = dataclasses.replace(
         snapshot, metadata=snapshot.metadata | {"edits": [{"position": T, "kind": "Dream"}]}

@@ -170,7 +170,7 @@ def test_long_prompts_come_in_portions(demo):
     ids = (demo.tokenizer.encode(PROMPT) * 40)[:400]
     session = make(demo)
     session.feed(ids)
-    assert [o.stop for o in session.segment.operations()] == [128, 256, 384, 400, 401]
+    assert [o.stop for o in session.path.operations(0, 0, 401)] == [128, 256, 384, 400, 401]
     last = moment(session)
     session.goto(200)
     session.goto(300)

@@ -17,7 +17,8 @@ from goose_viz.probe import Probe
 from goose_viz.sampling import Sampler
 from goose_viz.session import Session
 
-TOKENS, _LARGE = (2000, 1000), 50_000_000  #: looked back on; the fewer from so many parameters on
+#: Tokens that are looked back on: by a small model, and by one of so many parameters and more.
+TOKENS, _LARGE = (2000, 1000), 50_000_000
 _PROMPT = 128  # of them are read as a prompt, the others one by one, as a model writes them
 
 

@@ -292,22 +292,9 @@ def bench(
         else:
             loaded = random_model(shape, device, dtype, progress)
         if analysis:
-            n_tokens, times = measure_analyses(loaded, rounds, progress)
-        else:
-            figures = measure(loaded, rounds, progress)
-    if analysis:
-        if json:
-            print(
-                dumps({"model": loaded.name, "tokens": n_tokens, "milliseconds": times}, indent=2)
-            )
+            _show_analyses(loaded, *measure_analyses(loaded, rounds, progress), json)
             return
-        table = Table(f"at {n_tokens} tokens", "ms")
-        for name, milliseconds in times.items():
-            table.add_row(name, f"{milliseconds:.1f}")
-        console = _console()
-        console.print(f"{loaded.name} · {loaded.device} {loaded.dtype}")
-        console.print(table)
-        return
+        figures = measure(loaded, rounds, progress)
     if json:
         print(dumps(asdict(figures), indent=2))
         return
@@ -326,6 +313,19 @@ def bench(
     console.print(
         f"memory: weights {figures.weights / 1e6:.0f} MB, process {figures.resident / 1e6:.0f} MB"
     )
+
+
+def _show_analyses(model: Model, n_tokens: int, times: dict[str, float], json: bool) -> None:
+    """Print how long the analyses took."""
+    if json:
+        print(dumps({"model": model.name, "tokens": n_tokens, "milliseconds": times}, indent=2))
+        return
+    table = Table(f"at {n_tokens} tokens", "ms")
+    for name, milliseconds in times.items():
+        table.add_row(name, f"{milliseconds:.1f}")
+    console = _console()
+    console.print(f"{model.name} · {model.device} {model.dtype}")
+    console.print(table)
 
 
 def _load(source: str | None, device: str, dtype: str, tokenizer: str | None) -> Model:

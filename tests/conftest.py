@@ -37,6 +37,11 @@ def save_random(path: Path, config: Config) -> None:
     save_file(tensors, path)
 
 
+def two_heads_of(N: int) -> Config:
+    """The sizes of a model of three layers and 61 tokens."""
+    return Config(3, 2 * N, 2, N, 5 * N, 61, 5, 8, 3, 9, "safetensors")
+
+
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory) -> Path:
     """A checkpoint of two layers, two heads of eight: what the simulator can bear."""

@@ -55,6 +55,7 @@ class Bars(QWidget):
         self.bars: list[Bar] = []
         self._name_width = name_width
         self._hover = -1
+        self._told: int | None = None
         self.setMouseTracking(True)
         self.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
@@ -69,7 +70,7 @@ class Bars(QWidget):
         if len(bars) != len(self.bars):
             self.updateGeometry()
         self.bars = bars
-        self.hovered.emit(self._key(self._hover))  # another may be under the mouse now
+        self._tell()  # another may be under the mouse now
         self.update()
 
     def sizeHint(self) -> QSize:
@@ -135,8 +136,14 @@ class Bars(QWidget):
     def _set_hover(self, row: int) -> None:
         if row != self._hover:
             self._hover = row
-            self.hovered.emit(self._key(row))
+            self._tell()
             self.update()
+
+    def _tell(self) -> None:
+        key = self._key(self._hover)
+        if key != self._told:
+            self._told = key
+            self.hovered.emit(key)
 
     def _key(self, row: int) -> int | None:
         return self.bars[row].key if 0 <= row < len(self.bars) else None

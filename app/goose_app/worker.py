@@ -22,7 +22,7 @@ from goose_app.series import Series
 from goose_viz.analysis.memory import NOW
 from goose_viz.faults import report_fault
 from goose_viz.history import Segment
-from goose_viz.ranking import pairs, rank
+from goose_viz.ranking import pairs, rank, softmax
 from goose_viz.replay import Stopped
 from goose_viz.session import PREPARING, prepare
 
@@ -69,7 +69,7 @@ class Worker:
         self._explain = m.Explain(False)
         self._explained: Explanation | None = None
         self._explained_at: tuple[Segment, int] | None = None
-        self._listed: list[tuple[int, str, bool]] = []
+        self._listed: list[tuple[Segment, str, bool, int]] = []
         self._explain_after = 0.0  # on the clock: an explanation must not hold up the writing
         self._edited: tuple[Segment, int, str, Any] | None = None  # place, words, logits before
         self._running = False
@@ -208,17 +208,16 @@ class Worker:
             return
         tokens = self._model.tokenizer.encode(command.prompt)  # fails before anything is lost
         self._set_running(False)
-        self._begin_anew(command.sampler)
+        self._begin_anew(self._model, command.sampler)
         if tokens or self._model.tokenizer.start_token is not None:
             self._feed(tokens)
         self._take()
 
-    def _begin_anew(self, sampler: gv.Sampler) -> None:
+    def _begin_anew(self, model: gv.Model, sampler: gv.Sampler) -> None:
         """Another run of the model; the last one stays a branch, if it wrote anything."""
         session = self._session
-        if session is None or self._model is None:
-            assert self._model is not None
-            self._begin(gv.Session(self._model, sampler, self._new_probe()))
+        if session is None:
+            self._begin(gv.Session(model, sampler, self._new_probe()))
             return
         path = session.path
         written = any(path.generated(0, path.stop)) or path.edits(path.stop)
@@ -234,8 +233,7 @@ class Worker:
 
     def _begin(self, session: gv.Session) -> None:
         self._session, self._explained, self._edited = session, None, None
-        segments = session.history.segments
-        self._series = {s: v for s, v in self._series.items() if s in segments}
+        self._forget_series(session)
         self._series[session.segment] = Series(session.model.config)
         self.events.append(m.Began(self._series[session.segment], session.sampler))
 
@@ -339,9 +337,7 @@ class Worker:
         go(self._wanted)
         if place == (session.segment, session.position):
             raise _Cancelled
-        self._chart(self._series[session.segment])
-        self._show_branch(session)
-        self._take()
+        self._arrive(session)
 
     def _start_explaining(self, command: m.Explain) -> None:
         self._explain = command
@@ -357,14 +353,18 @@ class Worker:
     def _switch(self, command: m.Switch) -> None:
         self._set_running(False)
         session = self._need_session()
-        if len(session.branches) == 1:
+        branches = session.branches
+        if len(branches) == 1:
             self.events.append(m.Told("there is one branch only: click a next token for another"))
             return
-        branches = session.branches
         target = (branches.index(session.segment) + command.by) % len(branches)
         session.switch(target, self._wanted)
         if session.segment is not branches[target]:
             raise _Cancelled
+        self._arrive(session)
+
+    def _arrive(self, session: gv.Session) -> None:
+        """Show the branch that one has come to."""
         self._chart(self._series[session.segment])
         self._show_branch(session)
         self._take()
@@ -382,8 +382,13 @@ class Worker:
     def _close_branch(self, command: m.CloseBranch) -> None:
         session = self._need_session()
         session.close(command.row)
-        self._series = {s: v for s, v in self._series.items() if s in session.history.segments}
+        self._forget_series(session)
         self._take()
+
+    def _forget_series(self, session: gv.Session) -> None:
+        """Keep the figures of branches that are there."""
+        there = session.history.segments
+        self._series = {s: v for s, v in self._series.items() if s in there}
 
     def _chart(self, series: Series) -> None:
         """The current branch's figures are these."""
@@ -504,8 +509,9 @@ class Worker:
 
     def _list_branches(self, session: gv.Session, branches: list[Segment]) -> None:
         """Tell the window of the branches, if there are others or they are called otherwise."""
-        known = [(id(b), b.name, b is session.segment) for b in branches]
-        known += [] if self._running else [(b.stop, "", False) for b in branches]
+        known = [
+            (b, b.name, b is session.segment, 0 if self._running else b.stop) for b in branches
+        ]
         if known != self._listed:
             self._listed = known
             self.events.append(m.Branches(branch_rows(session, branches)))
@@ -518,11 +524,8 @@ class Worker:
         label = session.model.tokenizer.label
         before, now = pairs(rank(logits, _NEXT)[0]), session.next_tokens(_NEXT)
         ids = {t for t, _ in (*before, *now)}
-        return m.Comparison(
-            words, [(t, label(t), p) for t, p in before],
-            {t: rank(logits, 1, t)[1] for t in ids},
-            {t: rank(session.logits, 1, t)[1] for t in ids} if session.logits is not None else {},
-        )  # fmt: skip
+        were, are = ({t: float(p[t]) for t in ids} for p in map(softmax, (logits, session.logits)))
+        return m.Comparison(words, [(t, label(t), p) for t, p in before], were, are)
 
     def _set_running(self, running: bool) -> None:
         if running != self._running:

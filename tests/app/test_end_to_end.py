@@ -70,6 +70,14 @@ class Screen:
             time.sleep(0.1)
         raise AssertionError(f"waited in vain for {what}")
 
+    def open(self):
+        """Wait for the window, put it in its place and give it the keys."""
+        self.window = self.wait(lambda: self.find("stories-7M"), "the window")[0]
+        self.do("windowmove", self.window, 0, 0)
+        self.do("windowsize", "--sync", self.window, 1600, 1000)
+        self.do("windowfocus", "--sync", self.window)
+        time.sleep(0.5)
+
     def export(self, name):
         """Ctrl+E, a name, Return: the file as it was written."""
         path = self.folder / name
@@ -101,11 +109,7 @@ def screen(tmp_path):
 
 def test_prompt_run_pause_step_back_choose_export(screen):
     s = screen
-    s.window = s.wait(lambda: s.find("stories-7M"), "the window")[0]
-    s.do("windowmove", s.window, 0, 0)
-    s.do("windowsize", "--sync", s.window, 1600, 1000)
-    s.do("windowfocus", "--sync", s.window)
-    time.sleep(0.5)
+    s.open()
 
     s.key("ctrl+l")  # into the prompt, all selected
     s.do("type", "--delay", "20", "The fox and the hen were friends.")
@@ -163,11 +167,7 @@ def test_prompt_run_pause_step_back_choose_export(screen):
 
 def test_why_forget_undo(screen):
     s = screen
-    s.window = s.wait(lambda: s.find("stories-7M"), "the window")[0]
-    s.do("windowmove", s.window, 0, 0)
-    s.do("windowsize", "--sync", s.window, 1600, 1000)
-    s.do("windowfocus", "--sync", s.window)
-    time.sleep(0.5)
+    s.open()
     s.key("ctrl+l")
     s.do("type", "--delay", "20", "Tom had a red ball. Sue had a blue cup. Tom played with his red")
     s.key("ctrl+Return")

@@ -5,8 +5,7 @@ import pytest
 
 import goose_viz as gv
 from goose_viz import analysis as ga
-from goose_viz.config import Config
-from tests.conftest import save_random
+from tests.conftest import save_random, two_heads_of
 
 T = 40
 
@@ -15,9 +14,8 @@ T = 40
 def pair(request, tmp_path_factory):
     """(session in float32, session in float64) behind the same 40 tokens."""
     path = tmp_path_factory.mktemp("weights") / f"n{request.param}.safetensors"
-    N = request.param
-    save_random(path, Config(3, 2 * N, 2, N, 5 * N, 61, 5, 8, 3, 9, "safetensors"))
-    tokens = np.random.default_rng(N).integers(0, 61, T).tolist()
+    save_random(path, two_heads_of(request.param))
+    tokens = np.random.default_rng(request.param).integers(0, 61, T).tolist()
     sessions = []
     for device in ("cpu", "reference"):
         model = gv.load_model(path, device=device, dtype="fp32" if device == "cpu" else "auto")

@@ -7,9 +7,8 @@ import pytest
 
 import goose_viz as gv
 from goose_viz import analysis as ga
-from goose_viz.config import Config
 from goose_viz.history import Feed
-from tests.conftest import save_random
+from tests.conftest import save_random, two_heads_of
 
 T = 40
 
@@ -18,8 +17,7 @@ T = 40
 def models(request, tmp_path_factory):
     """The same random weights in float32 and in float64."""
     path = tmp_path_factory.mktemp("weights") / f"n{request.param}.safetensors"
-    N = request.param
-    save_random(path, Config(3, 2 * N, 2, N, 5 * N, 61, 5, 8, 3, 9, "safetensors"))
+    save_random(path, two_heads_of(request.param))
     return (
         gv.load_model(path, device="cpu", dtype="fp32"),
         gv.load_model(path, device="reference"),
@@ -184,7 +182,7 @@ EDITS = (
 @pytest.mark.parametrize("edit", EDITS, ids=lambda e: type(e).__name__)
 def test_ways_back(edit, tmp_path):
     path = tmp_path / "m.safetensors"
-    save_random(path, Config(3, 32, 2, 16, 80, 61, 5, 8, 3, 9, "safetensors"))
+    save_random(path, two_heads_of(16))
     for device in ("cpu", "reference"):
         model = gv.load_model(path, device=device)
         for history_bytes in (256 << 20, 0):
@@ -304,7 +302,7 @@ def test_replacing_a_word(demo, text, old, new, figures):
 
 @pytest.fixture
 def random_model(tmp_path):
-    save_random(tmp_path / "m.safetensors", Config(3, 32, 2, 16, 80, 61, 5, 8, 3, 9, "safetensors"))
+    save_random(tmp_path / "m.safetensors", two_heads_of(16))
     return gv.load_model(tmp_path / "m.safetensors", device="reference")
 
 

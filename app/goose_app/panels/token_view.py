@@ -190,10 +190,9 @@ class TokenView(QAbstractScrollArea):
         painter = QPainter(pixmap)
         painter.setFont(self.font())
         heat = self._heat(begin, min(end, self.cursor_position), scale)
-        height, colours = self._line_height * 0.86, self._heat_colours
-        nothing = 0
-        if COLOURINGS[self.colouring].explained is not None:
-            colours, nothing = self._signed_colours, 128
+        height = self._line_height * 0.86
+        signed = COLOURINGS[self.colouring].explained is not None
+        colours, nothing = (self._signed_colours, 128) if signed else (self._heat_colours, 0)
         for p, level in zip(self.flow.placed[begin:end], heat, strict=False):
             if abs(level - nothing) > _FAINT:
                 painter.fillRect(QRectF(_MARGIN + p.x, 0, p.width, height), colours[level])
@@ -208,7 +207,7 @@ class TokenView(QAbstractScrollArea):
                 pen = None
             quiet = p.named or not p.cell.generated
             wanted = future if i >= self.cursor_position else dim if quiet else text
-            if i - begin < len(heat) and abs(heat[i - begin] - nothing) > _STRONG and nothing:
+            if signed and i - begin < len(heat) and abs(heat[i - begin] - nothing) > _STRONG:
                 wanted = QColor(legible(colours[heat[i - begin]]))
             if wanted is not pen:
                 painter.setPen(wanted)

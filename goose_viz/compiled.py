@@ -7,7 +7,7 @@ from typing import Any
 
 from numba import njit
 
-from goose_gpu.kept import kept
+from goose_gpu.compile_cache import cached
 
 
 def compiled(function: Any) -> Any:
@@ -17,7 +17,7 @@ def compiled(function: Any) -> Any:
     same weights and tokens give the same bits in every process.
     """
     options = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
-    return kept(functools.partial(njit, **options), function)
+    return cached(functools.partial(njit, **options), function)
 
 
 def regrouped(function: Any) -> Any:
@@ -27,4 +27,4 @@ def regrouped(function: Any) -> Any:
     """
     flags = {"contract", "reassoc", "nsz"}
     options = {"nogil": True, "error_model": "numpy", "fastmath": flags}
-    return kept(functools.partial(njit, **options), function)
+    return cached(functools.partial(njit, **options), function)

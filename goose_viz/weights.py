@@ -161,16 +161,16 @@ def _without_strays(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], tupl
     strays = {i for i in fragments if i >= real}
     if not strays:
         return tensors, ()
-    kept = {
+    whole = {
         name: tensor
         for name, tensor in tensors.items()
         if not (m := re.match(r"blocks\.(\d+)\.", name)) or int(m[1]) not in strays
     }
     words = (
-        f"{len(tensors) - len(kept)} stray tensors under blocks.{min(strays)} are left out: the "
+        f"{len(tensors) - len(whole)} stray tensors under blocks.{min(strays)} are left out: the "
         f"model has {real} blocks"
     )
-    return kept, (words,)
+    return whole, (words,)
 
 
 def _heads(tensors: dict[str, Tensor], claims: dict[str, float]) -> dict[str, Tensor]:

@@ -27,12 +27,16 @@ class Edit:
     ----------
     decayed, removed, written, result : ndarray (N, N)
         [value, key]: S diag(w), (S kappa)(kappa a)^T, v k~^T, and the memory behind the token.
+    removed_factors, written_factors : (ndarray (N,), ndarray (N,))
+        The two that are of rank one, as (value, key): S kappa and kappa a; v and k~.
     """
 
     decayed: Array
     removed: Array
     written: Array
     result: Array
+    removed_factors: tuple[Array, Array]
+    written_factors: tuple[Array, Array]
 
     @property
     def decayed_norm(self) -> float:
@@ -85,8 +89,9 @@ def edit(before: NDArray[Any], frame: Frame, layer: int, head: int) -> Edit:
     S = np.asarray(before, np.float64)
     if S.shape != (w.size, w.size):
         raise ValueError(f"the memory has the shape {S.shape}; expected ({w.size}, {w.size})")
-    decayed, removed, written = S * w, np.outer(S @ kappa, kappa * a), np.outer(value, key)
-    return Edit(decayed, removed, written, decayed - removed + written)
+    taken, given = (S @ kappa, kappa * a), (value, key)
+    decayed, removed, written = S * w, np.outer(*taken), np.outer(*given)
+    return Edit(decayed, removed, written, decayed - removed + written, taken, given)
 
 
 def spectrum(frame: Frame, layer: int, head: int) -> Array:

@@ -13,11 +13,11 @@ from goose_viz.cpu.lanes import flush_denormals, restore
 
 
 @compiled
-def walk(decay, iclr, removal, written, read, kept, marks, part, weights, reached, first):  # type: ignore[no-untyped-def]
+def walk(decay, iclr, removal, written, read, factors, marks, part, weights, reached, first):  # type: ignore[no-untyped-def]
     """Carry what a head reads back over the tokens: q_{t-1} = G_t q_t.
 
     decay, iclr, removal, written : (T, L, H, N); read : (L, H, N), q of the last token.
-    kept : (T, L, H), or empty; marks : (T,), a row of ``reached``, or -1.
+    factors : (T, L, H), or empty; marks : (T,), a row of ``reached``, or -1.
     part : (4,), the layers and heads to do, as bounds.
     Fills weights (L, H, T) with k~_t . q_t, reached (rows, L, H, N) with the q just ahead of marked
     tokens, first (L, H, N) with the q ahead of all.
@@ -40,16 +40,16 @@ def walk(decay, iclr, removal, written, read, kept, marks, part, weights, reache
                 if marks[t] >= 0:
                     for i in range(N):
                         reached[marks[t], layer, head, i] = q[i]
-                if kept.size > 0:
+                if factors.size > 0:
                     for i in range(N):
-                        q[i] *= kept[t, layer, head]
+                        q[i] *= factors[t, layer, head]
             for i in range(N):
                 first[layer, head, i] = q[i]
     restore(before)
 
 
 @compiled
-def walk_from_each(decay, iclr, removal, written, receptance, kept, layer, head, out):  # type: ignore[no-untyped-def]
+def walk_from_each(decay, iclr, removal, written, receptance, factors, layer, head, out):  # type: ignore[no-untyped-def]
     """Fill out (T, T) with k~_t . q_t of every token's own read, a row a token; one head."""
     T, _, _, N = decay.shape
     before = flush_denormals()
@@ -68,14 +68,14 @@ def walk_from_each(decay, iclr, removal, written, receptance, kept, layer, head,
             out[last, t] = weight
             for i in range(N):
                 q[i] = fade[i] * q[i] - key[i] * dot
-            if kept.size > 0:
+            if factors.size > 0:
                 for i in range(N):
-                    q[i] *= kept[t, layer, head]
+                    q[i] *= factors[t, layer, head]
     restore(before)
 
 
 @compiled
-def fade(decay, iclr, removal, written, kept, layer, head, out):  # type: ignore[no-untyped-def]
+def fade(decay, iclr, removal, written, factors, layer, head, out):  # type: ignore[no-untyped-def]
     """Fill out (T, N) with each token's key as it is behind the last: k~_t^T G_{t+1} … G_T."""
     T, _, _, N = decay.shape
     before = flush_denormals()
@@ -91,7 +91,7 @@ def fade(decay, iclr, removal, written, kept, layer, head, out):  # type: ignore
             for j in range(N):
                 out[t, j] += k * onward[i, j]
                 row[j] += a * onward[i, j]
-        factor = kept[t, layer, head] if kept.size > 0 else 1.0
+        factor = factors[t, layer, head] if factors.size > 0 else 1.0
         for i in range(N):
             w, k = decay[t, layer, head, i] * factor, removal[t, layer, head, i] * factor
             for j in range(N):
@@ -100,14 +100,14 @@ def fade(decay, iclr, removal, written, kept, layer, head, out):  # type: ignore
 
 
 @compiled
-def carry(decay, iclr, removal, kept, begin, rows):  # type: ignore[no-untyped-def]
+def carry(decay, iclr, removal, factors, begin, rows):  # type: ignore[no-untyped-def]
     """Carry rows (L, H, R, N) over the tokens from ``begin`` on, in place: p <- p G_t."""
     T, L, H, N = decay.shape
     before = flush_denormals()
     for layer in range(L):
         for head in range(H):
             for t in range(begin, T):
-                factor = kept[t, layer, head] if kept.size > 0 else 1.0
+                factor = factors[t, layer, head] if factors.size > 0 else 1.0
                 for r in range(rows.shape[2]):
                     dot = 0.0
                     for i in range(N):

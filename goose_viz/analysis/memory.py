@@ -60,8 +60,8 @@ def _transitions(frames: Frames) -> tuple[NDArray[Any], NDArray[Any], NDArray[An
     return frames.heads("decay"), frames.heads("iclr"), frames.heads("removal_key")
 
 
-def _kept(frames: Frames) -> NDArray[Any]:
-    return np.zeros((0, 0, 0)) if frames.kept is None else frames.kept
+def _factors(frames: Frames) -> NDArray[Any]:
+    return np.zeros((0, 0, 0)) if frames.factors is None else frames.factors
 
 
 def _one_head(frames: Frames, layer: int, head: int) -> tuple[int, int]:
@@ -101,7 +101,7 @@ def walk(frames: Frames, initial: NDArray[Any] | None, part: tuple[int, int, int
     weights, first = np.zeros((L, H, T)), np.zeros((L, H, N))
     reached = np.zeros((len(row_of), L, H, N))
     kernels.walk(
-        *_transitions(frames), written, read, _kept(frames), marks, np.array(part), weights,
+        *_transitions(frames), written, read, _factors(frames), marks, np.array(part), weights,
         reached, first,
     )  # fmt: skip
     start = frames.initial if initial is None else initial
@@ -148,7 +148,7 @@ def attention_map(frames: Sequence[Frame], layer: int, head: int) -> Array:
     written, receptance = frames.heads("replacement_key"), frames.heads("receptance")
     out = np.zeros((len(frames), len(frames)))
     kernels.walk_from_each(
-        *_transitions(frames), written, receptance, _kept(frames), row, head, out
+        *_transitions(frames), written, receptance, _factors(frames), row, head, out
     )
     return out
 
@@ -157,7 +157,7 @@ def _keys_now(frames: Frames, row: int, head: int) -> Array:
     """(T, N): each token's key as a head has it behind the last."""
     written = frames.heads("replacement_key")
     out = np.zeros((len(frames), written.shape[-1]))
-    kernels.fade(*_transitions(frames), written, _kept(frames), row, head, out)
+    kernels.fade(*_transitions(frames), written, _factors(frames), row, head, out)
     return out
 
 
@@ -206,5 +206,5 @@ def transport(frames: Sequence[Frame], change: NDArray[Any], at: int) -> NDArray
     if change.ndim != 4 or (*change.shape[:2], change.shape[3]) != (L, H, N):
         raise ValueError(f"the change has the shape {change.shape}; expected ({L}, {H}, {N}, {N})")
     rows = np.array(change, np.float64, order="C")
-    kernels.carry(*transitions, _kept(frames), at + 1, rows)
+    kernels.carry(*transitions, _factors(frames), at + 1, rows)
     return rows.astype(change.dtype) if change.dtype.kind == "f" else rows

@@ -36,11 +36,11 @@ from goose_viz.cpu.lanes import (
     FAR,
     LINE,
     ask_for,
+    borrowed,
     clock,
     dot_ahead,
     flush_denormals,
     index_of,
-    lent,
     restore,
     scale_of,
     sum_rows,
@@ -55,7 +55,7 @@ _NOT_YET = -2
 _ASKED = 192 << 10  # bytes asked for at most while waiting: they must fit into the second cache
 
 
-class Turn(NamedTuple):
+class Queue(NamedTuple):
     """Where a thread draws its tickets, and the one that it drew before its task was done."""
 
     counters: NDArray[np.int64]
@@ -92,20 +92,20 @@ def _cuts(n: int) -> list[tuple[int, int]]:
 
 
 @compiled
-def _draw(turn):
+def _draw(queue):
     """The thread's next ticket, drawn now unless it was before."""
-    if turn.ahead[0] == _NOT_YET:
-        turn.ahead[0] = draw(turn.counters, turn.base + turn.tasks.shape[0])
-    return turn.ahead[0]
+    if queue.ahead[0] == _NOT_YET:
+        queue.ahead[0] = draw(queue.counters, queue.base + queue.tasks.shape[0])
+    return queue.ahead[0]
 
 
 @compiled
-def _next_head(turn, layer):
+def _next_head(queue, layer):
     """The head of the same layer that this thread takes next, or -1."""
-    ticket = _draw(turn)
+    ticket = _draw(queue)
     if ticket < 0:
         return -1
-    task = turn.tasks[ticket - turn.base]
+    task = queue.tasks[ticket - queue.base]
     return task[2] if task[0] == _HEAD and task[1] == layer else -1
 
 
@@ -161,10 +161,10 @@ def _inward(layer, first, last, m, s, counters, ticket):
 
 
 @compiled
-def _head(layer, h, m, s, wkv, kept, gn_eps, turn, ticket, foreseen):
+def _head(layer, h, m, s, wkv, copy, gn_eps, queue, ticket, foreseen):
     """A head from its low-rank sums to its part of the output product; wkv[layer, h] in place.
 
-    kept is (N, N) to get a copy of the state, or has no rows.  ``foreseen`` is whether the thread's
+    copy is (N, N) to get a copy of the state, or has no rows.  ``foreseen`` is whether the thread's
     last task has asked for what this one begins with.
     """
     S = wkv[layer, h]
@@ -175,9 +175,9 @@ def _head(layer, h, m, s, wkv, kept, gn_eps, turn, ticket, foreseen):
     begin = (layer * (D // N) + h) * size
     stop = begin + size
     if not foreseen:
-        _ask_rows(m.up, begin, stop, turn.counters, ticket)
-    wait(turn.counters, ticket)
-    following = _next_head(turn, layer)
+        _ask_rows(m.up, begin, stop, queue.counters, ticket)
+    wait(queue.counters, ticket)
+    following = _next_head(queue, layer)
 
     # with the arithmetic on what is there, what comes next is asked for
     flat, at = s.vec.reshape(-1), layer * 8 * D + c0
@@ -209,9 +209,9 @@ def _head(layer, h, m, s, wkv, kept, gn_eps, turn, ticket, foreseen):
         asked = _ask(m.output, asked, min(end, asked + share))
         other = _ask(m.up, other, min(last, other + size * 4 // N))
         taken += head_rows(S, i, min(i + 4, N), flat, at, D, erase, y)
-    for i in range(kept.shape[0]):
+    for i in range(copy.shape[0]):
         for j in range(N):
-            kept[i, j] = S[i, j]
+            copy[i, j] = S[i, j]
     head_output(h, m.att[layer], y, vec, scalars, taken, s.out, 0, gn_eps)
 
     wanted, factors = np.empty(N, np.int64), np.empty(N, np.float32)
@@ -280,38 +280,38 @@ def _before_time_mix(layer, m, s, shift, eps):
 @compiled
 def step(
     counters, base, tasks, token, sizes, ends, matrices, vectors, floats, integers, att_shift,
-    ffn_shift, wkv, logits, kept, kept_row, ln_eps, gn_eps,
+    ffn_shift, wkv, logits, states, state_row, ln_eps, gn_eps,
 ):  # fmt: skip
     """One token through the whole model; every thread that helps calls this with the same.
 
     counters and tasks see `tickets` and `plan`; base is the job's first ticket; sizes to integers
     are what `model_of` and `scratch_of` take.  att_shift and ffn_shift (L, D) and wkv (L, H, N, N)
-    change in place, logits (V,) are written, and so is kept[kept_row[layer]] (H, N, N), a copy of a
-    layer's state, unless the row is negative.
+    change in place, logits (V,) are written, and so is states[state_row[layer]] (H, N, N), a copy
+    of a layer's state, unless the row is negative.
     """
     before = flush_denormals()
-    counters, tasks = lent(counters), lent(tasks)
-    m = model_of(sizes, ends, lent(matrices), lent(vectors))
-    s = scratch_of(sizes, lent(floats), lent(integers))
-    att_shift, ffn_shift, wkv = lent(att_shift), lent(ffn_shift), lent(wkv)
-    logits, kept, kept_row = lent(logits), lent(kept), lent(kept_row)
+    counters, tasks = borrowed(counters), borrowed(tasks)
+    m = model_of(sizes, ends, borrowed(matrices), borrowed(vectors))
+    s = scratch_of(sizes, borrowed(floats), borrowed(integers))
+    att_shift, ffn_shift, wkv = borrowed(att_shift), borrowed(ffn_shift), borrowed(wkv)
+    logits, states, state_row = borrowed(logits), borrowed(states), borrowed(state_row)
     n = tasks.shape[0]
     L, N = wkv.shape[0], wkv.shape[2]
     D = s.x.size
     nothing = np.empty((0, N), np.float32)
-    turn, foreseen = Turn(counters, tasks, base, np.full(1, _NOT_YET)), False
+    queue, foreseen = Queue(counters, tasks, base, np.full(1, _NOT_YET)), False
     while True:
-        ticket = _draw(turn)
+        ticket = _draw(queue)
         if ticket < 0:
             break
-        turn.ahead[0] = _NOT_YET
+        queue.ahead[0] = _NOT_YET
         task = tasks[ticket - base]
         kind, layer, first, last, part = task[0], task[1], task[2], task[3], task[4]
         if kind == _INWARD:
             _inward(layer, first, last, m, s, counters, ticket)
         elif kind == _HEAD:
-            copy = kept[kept_row[layer], first] if kept_row[layer] >= 0 else nothing
-            foreseen = _head(layer, first, m, s, wkv, copy, gn_eps, turn, ticket, foreseen)
+            copy = states[state_row[layer], first] if state_row[layer] >= 0 else nothing
+            foreseen = _head(layer, first, m, s, wkv, copy, gn_eps, queue, ticket, foreseen)
         elif kind == _CHANNEL:
             _channels(layer, first, last, part, m, s, counters, ticket)
         elif kind == _VOCABULARY:

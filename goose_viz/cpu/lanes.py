@@ -115,7 +115,7 @@ def _blocks(builder: Any, begin: Any, end: Any, step: int, body: Callable[[Any],
 
 
 @intrinsic
-def lent(typingctx: Any, value: Any) -> Any:
+def borrowed(typingctx: Any, value: Any) -> Any:
     """The same array, or tuple of arrays, without its reference counts.
 
     Every view of an array counts it up and down, and threads that share arrays would fetch those

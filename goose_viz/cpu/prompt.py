@@ -91,8 +91,8 @@ class Prompt:
                 np.matmul(source_, up[ends[part] : ends[part + 1]], out=vec[target])
                 if m.scale.up.size:
                     vec[target] *= m.scale.up[i, part]
-            kept = recorder.wants("wkv", i) if recorder is not None else None
-            states = np.empty((0 if kept is None else T, H, N, N), np.float32)
+            wanted = recorder.wants("wkv", i) if recorder is not None else None
+            states = np.empty((0 if wanted is None else T, H, N, N), np.float32)
             self._run(
                 kernels.recur, H, i, m.att[i], state.wkv[i], v_first, vec, scalars, read, out,
                 gn_eps, states,
@@ -106,9 +106,9 @@ class Prompt:
                 values |= dict(zip(VECTORS, vec, strict=True))
                 values |= dict(zip(SCALARS, scalars, strict=True))
                 for name, value in values.items():
-                    kept = recorder.wants(name, i)
-                    if kept is not None:
-                        kept[start : start + T] = value
+                    wanted = recorder.wants(name, i)
+                    if wanted is not None:
+                        wanted[start : start + T] = value
         if len(logits) == 0:
             return
         last = x[T - len(logits) :]

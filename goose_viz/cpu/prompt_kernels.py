@@ -20,7 +20,7 @@ from goose_viz.cpu.arithmetic import (
     sigmoid,
     tanh,
 )
-from goose_viz.cpu.lanes import flush_denormals, lent, restore, scale_of, widen
+from goose_viz.cpu.lanes import borrowed, flush_denormals, restore, scale_of, widen
 from goose_viz.cpu.tickets import draw, finish, wait_for_all
 
 
@@ -31,8 +31,8 @@ def norm_and_mix(counters, limit, pieces, x, norms, eps, ones, shift, weights, m
     norms (2, D) are weight and bias, shift (D,) the norm of the token before the first; last (D,)
     gets the norm of the last.
     """
-    x, norms, ones, shift = lent(x), lent(norms), lent(ones), lent(shift)
-    weights, mixed, last = lent(weights), lent(mixed), lent(last)
+    x, norms, ones, shift = borrowed(x), borrowed(norms), borrowed(ones), borrowed(shift)
+    weights, mixed, last = borrowed(weights), borrowed(mixed), borrowed(last)
     T, D = x.shape
     xx, before = np.empty(D, np.float32), np.empty(D, np.float32)
     while True:
@@ -66,7 +66,7 @@ def norm(x, weight, bias, eps, ones, out):
 @compiled
 def widen_rows(counters, limit, pieces, weights, scales, first, out):
     """Stored rows from ``first`` on, counted through all layers, as float32: out (rows, width)."""
-    weights, scales, out = lent(weights), lent(scales), lent(out)
+    weights, scales, out = borrowed(weights), borrowed(scales), borrowed(out)
     rows, width = out.shape
     flat = weights.reshape(-1)
     while True:
@@ -87,7 +87,7 @@ def widen_rows(counters, limit, pieces, weights, scales, first, out):
 @compiled
 def project(counters, limit, pieces, weights, scales, x, out):
     """Out (rows,) = W x for one vector x (width,): no matrix need be widened for it."""
-    weights, scales, x, out = lent(weights), lent(scales), lent(x), lent(out)
+    weights, scales, x, out = borrowed(weights), borrowed(scales), borrowed(x), borrowed(out)
     rows = weights.shape[0]
     while True:
         ticket = draw(counters, limit)
@@ -106,7 +106,7 @@ def activate(counters, limit, pieces, x, tanh_end, sigmoid_begin, squared):
 
     Tanh before ``tanh_end``, sigmoid from ``sigmoid_begin`` on; or max(x, 0)^2 where ``squared``.
     """
-    x = lent(x)
+    x = borrowed(x)
     rows = x.shape[0]
     while True:
         ticket = draw(counters, limit)
@@ -137,8 +137,9 @@ def recur(counters, limit, pieces, layer, p, wkv, v_first, vec, scalars, read, o
     to keep the state after every token, or has T = 0 to keep none.
     """
     before = flush_denormals()
-    p, wkv, v_first, vec, scalars = lent(p), lent(wkv), lent(v_first), lent(vec), lent(scalars)
-    read, out, states = lent(read), lent(out), lent(states)
+    p, wkv, v_first = borrowed(p), borrowed(wkv), borrowed(v_first)
+    vec, scalars = borrowed(vec), borrowed(scalars)
+    read, out, states = borrowed(read), borrowed(out), borrowed(states)
     T, D, N = vec.shape[1], vec.shape[2], wkv.shape[1]
     flat = vec.reshape(-1)
     erase = np.empty(N, np.float32)

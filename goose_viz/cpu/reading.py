@@ -8,7 +8,7 @@ import time
 import numpy as np
 
 from goose_viz.compiled import compiled
-from goose_viz.cpu.lanes import FAR, lent, read_through
+from goose_viz.cpu.lanes import FAR, borrowed, read_through
 from goose_viz.cpu.pack import allocate
 from goose_viz.cpu.team import TEAM, cores
 from goose_viz.cpu.tickets import COUNTERS, NEXT, draw, finish, wait_for_all
@@ -19,7 +19,7 @@ _PIECES = 512
 
 @compiled
 def _read(counters, limit, words, ahead, sums):
-    words, sums = lent(words), lent(sums)
+    words, sums = borrowed(words), borrowed(sums)
     size = words.size // _PIECES
     while True:
         ticket = draw(counters, limit)

@@ -11,7 +11,7 @@ from typing import Any
 
 from numba import cuda
 
-from goose_gpu.kept import kept
+from goose_gpu.compile_cache import cached
 from goose_gpu.lanes import LANES, SIMULATOR
 
 #: Threads of a block that shares one vector: 10 warps (four threads under the simulator).
@@ -72,7 +72,7 @@ def kernel(threads: int, blocks: int = 1) -> Any:
     if SIMULATOR:
         return cuda.jit
 
-    return functools.partial(kept, functools.partial(cuda.jit, launch_bounds=(threads, blocks)))
+    return functools.partial(cached, functools.partial(cuda.jit, launch_bounds=(threads, blocks)))
 
 
 @contextlib.contextmanager

@@ -260,7 +260,7 @@ def test_frames_are_those_of_the_first_time(demo):
         assert (some[2].written_norm == first[7].written_norm[[4, 1]]).all()
         assert bare.position == n
         assert (bare.state.wkv == before).all()
-        assert bare._frames.nbytes <= frames_bytes
+        assert bare._past.store.nbytes <= frames_bytes
     with pytest.raises(gv.GooseError, match="are not on this branch"):
         bare.frames(5, 5)
 

@@ -26,7 +26,7 @@ _DIGEST = hashlib.sha256().digest_size
 _ABANDONED = 3600  # seconds after which a file that was never renamed has no writer any more
 
 
-def kept(compile_later: Callable[..., Any], function: Any) -> Any:
+def cached(compile_later: Callable[..., Any], function: Any) -> Any:
     """The dispatcher of a function, its compiled code kept in files of our own.
 
     Parameters

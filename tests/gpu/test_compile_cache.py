@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from numba import njit
 
-from goose_gpu.kept import _stamp, _sweep, kept
+from goose_gpu.compile_cache import _stamp, _sweep, cached
 
 SOURCE = """
 def twice(x):
@@ -52,8 +52,8 @@ def files(package):
 
 
 def test_the_next_process_compiles_nothing(package):
-    kept(partial(njit), package.twice)(1)
-    again = kept(partial(njit), package.twice)
+    cached(partial(njit), package.twice)(1)
+    again = cached(partial(njit), package.twice)
     assert again(3) == 6
     assert not again.stats.cache_misses
     assert again(2.5) == 5  # other types are another file
@@ -62,7 +62,7 @@ def test_the_next_process_compiles_nothing(package):
 
 @pytest.mark.parametrize("damage", [b"", b"half", b"begin", b"other", b"gone", b"folder"])
 def test_damaged_files_are_compiled_again_and_replaced(package, damage):
-    kept(partial(njit), package.twice)(1)
+    cached(partial(njit), package.twice)(1)
     (path,) = files(package)
     whole = path.read_bytes()
     if damage == b"half":
@@ -77,31 +77,31 @@ def test_damaged_files_are_compiled_again_and_replaced(package, damage):
             path.mkdir()
     else:
         path.write_bytes(b"")
-    again = kept(partial(njit), package.twice)
+    again = cached(partial(njit), package.twice)
     assert again(4) == 8
     assert again.stats.cache_misses
     if damage != b"folder":  # which nothing can replace, nor needs to
-        third = kept(partial(njit), package.twice)
+        third = cached(partial(njit), package.twice)
         assert third(5) == 10
         assert third.stats.cache_hits
 
 
 def test_what_unpickles_to_nonsense_is_compiled_again(package):
-    first = kept(partial(njit), package.twice)
+    first = cached(partial(njit), package.twice)
     first(1)
     (path,) = files(package)
     cache = first._cache
     key = cache._index_key(first.signatures[0], first.targetctx.codegen())
     cache._cache_file.save(key, ("a value", "of another version"))
     assert path.stat().st_size < 2000
-    again = kept(partial(njit), package.twice)
+    again = cached(partial(njit), package.twice)
     assert again(4) == 8
 
 
 def test_functions_of_one_shape_do_not_meet(package):
-    assert kept(partial(njit), package.twice)(7) == 14
-    assert kept(partial(njit), package.thrice)(7) == 21
-    assert kept(partial(njit), package.thrice)(8) == 24
+    assert cached(partial(njit), package.twice)(7) == 14
+    assert cached(partial(njit), package.thrice)(7) == 21
+    assert cached(partial(njit), package.thrice)(8) == 24
 
 
 def test_a_full_disk_costs_only_the_keeping(package, monkeypatch):
@@ -109,14 +109,14 @@ def test_a_full_disk_costs_only_the_keeping(package, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    assert kept(partial(njit), package.twice)(2) == 4
+    assert cached(partial(njit), package.twice)(2) == 4
     assert not files(package)
 
 
 def test_a_change_beside_it_makes_it_stale(package):
-    kept(partial(njit), package.twice)(1)
+    cached(partial(njit), package.twice)(1)
     _forget()
-    again = kept(partial(njit), package.twice)
+    again = cached(partial(njit), package.twice)
     again(1)
     assert again.stats.cache_hits
     (old,) = files(package)
@@ -124,18 +124,18 @@ def test_a_change_beside_it_makes_it_stale(package):
     os.utime(old, ns=(10**18, 10**18))
     os.utime(other, ns=(10**18 + 1, 10**18 + 1))
     _forget()
-    stale = kept(partial(njit), package.twice)
+    stale = cached(partial(njit), package.twice)
     assert not old.exists()
     stale(1)
     assert stale.stats.cache_misses
 
 
 def test_a_clock_that_is_wrong_sweeps_nothing(package):
-    kept(partial(njit), package.twice)(1)
+    cached(partial(njit), package.twice)(1)
     (file,) = files(package)
     os.utime(Path(package.__file__).parent / "other.py", (2**33, 2**33))
     _forget()
-    kept(partial(njit), package.twice)
+    cached(partial(njit), package.twice)
     assert file.exists()
 
 
@@ -145,7 +145,7 @@ def test_nowhere_to_keep_it(package):
             return lambda function: (_ for _ in ()).throw(RuntimeError("no locator available"))
         return njit(**options)
 
-    assert kept(nowhere, package.twice)(3) == 6
+    assert cached(nowhere, package.twice)(3) == 6
 
 
 START = """
@@ -154,11 +154,11 @@ import function
 import numpy as np
 from functools import partial
 from numba import njit
-from goose_gpu.kept import kept
+from goose_gpu.compile_cache import cached
 print("begin", flush=True)
 for x in (1, 1.5, 1j, True, np.uint64(1), np.float32(1), np.int8(1), np.ones(3)):
     for f in (function.twice, function.thrice):
-        assert np.all(kept(partial(njit), f)(x) == f(x))
+        assert np.all(cached(partial(njit), f)(x) == f(x))
 print("done", flush=True)
 """
 

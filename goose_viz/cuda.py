@@ -21,6 +21,7 @@ from goose_viz.config import Config
 from goose_viz.convert import Progress, convert, quantise, stored_by_columns
 from goose_viz.errors import GooseError
 from goose_viz.probe import Recorder
+from goose_viz.ranking import Candidates
 from goose_viz.state import State
 from goose_viz.weights import Weights
 
@@ -40,13 +41,13 @@ class CudaState(State):
         self._slot = Slot(engine)
         self._host: State | None = None
         self._up_to_date = False  # the host arrays say what the card says
-        self._lent = False  # somebody may be changing the host arrays
+        self._dirty = False  # somebody may be changing the host arrays
 
     def edit(self) -> State:
         """Arrays on the host to write into; they go to the card before the next token."""
         with self._engine.lock:
             host = self._arrays()
-            self._lent = True
+            self._dirty = True
             return host
 
     def _look(self, name: str) -> NDArray[Any]:
@@ -69,14 +70,14 @@ class CudaState(State):
     def to_card(self) -> Slot:
         """The state on the card, with the changes that were made on the host."""
         with self._engine.lock:
-            if self._lent and self._host is not None:
+            if self._dirty and self._host is not None:
                 words = np.concatenate([a.ravel() for a in self._host.arrays().values()])
                 self._engine.write(self._slot, words)
             return self._slot
 
     def advanced(self) -> None:
         """The card's state is another one now."""
-        self._up_to_date = self._lent = False
+        self._up_to_date = self._dirty = False
 
     def of(self, engine: Engine) -> bool:
         """Whether the state lies where this engine computes."""
@@ -192,14 +193,15 @@ class CudaEngine:
         all_logits: bool,
         recorder: Recorder | None,
         report: Callable[[float], None],
+        candidates: Candidates | None = None,
     ) -> NDArray[np.float32]:
         """Feed tokens; logits (V,) of the last or (T, V) of all; the state advances in place."""
         with _in_one_sentence(), self.engine.lock:
             if isinstance(state, CudaState) and state.of(self.engine):
-                return self._feed(tokens, state, all_logits, recorder, report)
+                return self._feed(tokens, state, all_logits, recorder, report, candidates)
             here = CudaState(self.engine, self.config)
             here.assign(state)
-            logits = self._feed(tokens, here, all_logits, recorder, report)
+            logits = self._feed(tokens, here, all_logits, recorder, report, candidates)
             state.assign(here)
             return logits
 
@@ -210,10 +212,11 @@ class CudaEngine:
         all_logits: bool,
         recorder: Recorder | None,
         report: Callable[[float], None],
+        candidates: Candidates | None,
     ) -> NDArray[np.float32]:
         slot = state.to_card()
         try:
-            return self.engine.feed(tokens, slot, all_logits, recorder, report)
+            return self.engine.feed(tokens, slot, all_logits, recorder, report, candidates)
         finally:
             state.advanced()
 

@@ -17,6 +17,7 @@ from goose_viz.convert import Progress, as_kept
 from goose_viz.errors import GooseError
 from goose_viz.files import assets, path_of
 from goose_viz.probe import Probe, Recorder
+from goose_viz.ranking import Candidates
 from goose_viz.state import State
 from goose_viz.tokenizer import Tokenizer, choose_tokenizer, named_tokenizer
 from goose_viz.weights import Weights, check_weights
@@ -51,10 +52,12 @@ class Engine(Protocol):
         all_logits: bool,
         recorder: Recorder | None,
         report: Callable[[float], None],
+        candidates: Candidates | None = None,
     ) -> NDArray[Any]:
         """Feed checked tokens; logits (V,) of the last or (T, V) of all; state in place.
 
         ``report`` is told the share done, now and then; when it raises, the state is half-way.
+        ``candidates`` are filled where the device finds them faster than the host.
         """
 
 
@@ -147,6 +150,7 @@ class Model:
         all_logits: bool = False,
         probe: Probe | None = None,
         progress: Callable[[float], None] | None = None,
+        candidates: Candidates | None = None,
     ) -> NDArray[Any]:
         """Feed tokens; the state advances in place.
 
@@ -163,6 +167,8 @@ class Model:
         progress : callable (float), optional
             Told the share done, several times for many tokens.  It may raise to stop; the state is
             half-way then, and of no further use.  It must not use a model itself.
+        candidates : Candidates, optional
+            Filled with what sampling needs of the last logits, by devices that find it themselves.
 
         Returns
         -------
@@ -188,7 +194,9 @@ class Model:
         recorder = None
         if probe is not None:
             recorder = Recorder(probe, self.config, tokens, dtype)
-        logits = self._engine.forward(tokens, state, all_logits, recorder, progress or _nobody)
+        logits = self._engine.forward(
+            tokens, state, all_logits, recorder, progress or _nobody, candidates
+        )
         if probe is not None and recorder is not None:
             probe.frames.extend(recorder.frames())
         return logits

@@ -33,7 +33,34 @@ def _rank(logits, highest, ids, values):  # type: ignore[no-untyped-def]
     return total
 
 
-def rank(logits: NDArray[np.floating], k: int, token: int = 0) -> tuple[TopK, float]:
+class Candidates:
+    """What a device found in a row of logits, so that the host need not look through all.
+
+    Attributes
+    ----------
+    ids : ndarray (n,) of int32, or None
+        Every token whose logit is at least ``lowest``, in order; None while nothing was found.
+    highest : float
+        The highest logit.
+    total : float
+        The sum of e^(logit - highest) over the whole row.
+    lowest : float
+        The least of the logits of ``ids``, or below.
+    """
+
+    def __init__(self) -> None:
+        self.ids: NDArray[np.int32] | None = None
+        self.highest = self.total = self.lowest = math.nan
+
+    def fill(self, ids: NDArray[np.int32], highest: float, total: float, lowest: float) -> None:
+        """Take over what was found; nothing where the logits are no numbers."""
+        if math.isfinite(highest) and math.isfinite(total) and len(ids):
+            self.ids, self.highest, self.total, self.lowest = ids, highest, total, lowest
+
+
+def rank(
+    logits: NDArray[np.floating], k: int, token: int = 0, candidates: Candidates | None = None
+) -> tuple[TopK, float]:
     """The k likeliest tokens and one token's probability.
 
     Parameters
@@ -42,6 +69,8 @@ def rank(logits: NDArray[np.floating], k: int, token: int = 0) -> tuple[TopK, fl
     k : int
     token : int
         The one whose probability is asked for as well.
+    candidates : Candidates, optional
+        What a device found in these logits.
 
     Returns
     -------
@@ -49,9 +78,15 @@ def rank(logits: NDArray[np.floating], k: int, token: int = 0) -> tuple[TopK, fl
         int32 (k,), float32 (k,), likeliest first; ties in the order of the ids.
     """
     k = min(k, logits.size)
-    ids, values = np.zeros(k, np.int32), np.empty(k)
-    highest = float(logits.max())
-    total = _rank(logits, highest, ids, values)
+    if candidates is not None and candidates.ids is not None and len(candidates.ids) >= k:
+        highest, total = candidates.highest, candidates.total
+        found = logits[candidates.ids]
+        best = np.argsort(-found, kind="stable")[:k]
+        ids, values = candidates.ids[best], found[best].astype(np.float64)
+    else:
+        ids, values = np.zeros(k, np.int32), np.empty(k)
+        highest = float(logits.max())
+        total = _rank(logits, highest, ids, values)
     probabilities = (np.exp(values - highest) / total).astype(np.float32)
     return (ids, probabilities), math.exp(float(logits[token]) - highest) / total
 

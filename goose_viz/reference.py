@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from goose_viz.probe import Recorder
+from goose_viz.ranking import Candidates
 from goose_viz.state import State
 from goose_viz.weights import Weights
 
@@ -77,6 +78,7 @@ class ReferenceEngine:
         all_logits: bool,
         recorder: Recorder | None,
         report: Callable[[float], None],
+        candidates: Candidates | None = None,
     ) -> Array:
         """Feed tokens one by one; logits (V,) of the last or (T, V) of all."""
         logits = []

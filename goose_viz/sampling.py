@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,10 +16,16 @@ from numpy.typing import NDArray
 from goose_viz.compiled import compiled, regrouped
 from goose_viz.errors import GooseError
 from goose_viz.exponential import exp_negative
+from goose_viz.ranking import Candidates
 
 Counts = NDArray[np.float64]
+Few = tuple[NDArray[np.int64], NDArray[np.float64]]  # tokens in order, and their probabilities
 
 _LEAST = (1e-4, 1e-9, 1e-305)  # of the likeliest token's probability; the last is all but 0
+
+
+class _Beyond(Exception):
+    """A token may matter that no device has listed."""
 
 
 @compiled
@@ -176,9 +182,24 @@ class Sampler:
         return out
 
     def _candidates(
-        self, logits: NDArray[np.floating], counts: Counts
-    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        self,
+        logits: NDArray[np.floating],
+        counts: Counts,
+        candidates: Candidates | None = None,
+    ) -> Few:
         """The tokens that may be drawn, in the order of their ids, and their probabilities."""
+        found = None
+        if candidates is not None and candidates.ids is not None:
+            found = self._of_few(logits, counts, candidates, candidates.ids)
+        ids, p = self._of_all(logits, counts) if found is None else found
+        if self.temperature == 0:
+            return ids, p
+        if self.temperature != 1:  # relative to the largest: a low temperature must not underflow
+            p = (p / p.max()) ** (1 / self.temperature)
+        return ids, p / p.sum()
+
+    def _of_all(self, logits: NDArray[np.floating], counts: Counts) -> Few:
+        """What is left by bans and cuts, looking at all logits."""
         z = np.empty(logits.size)
         _penalise(logits, counts, self.presence, self.frequency, z)
         if self.banned:
@@ -191,18 +212,67 @@ class Sampler:
         if self.temperature == 0:
             return np.array([np.argmax(z)]), np.ones(1)
         total = _weigh(z, highest)
-        ids, p = self._cut(z, total)
-        if self.temperature != 1:  # relative to the largest: a low temperature must not underflow
-            p = (p / p.max()) ** (1 / self.temperature)
-        return ids, p / p.sum()
 
-    def _cut(
-        self, weights: NDArray[np.float64], total: float
-    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """What top_p and top_k leave, in the order of the ids, with the probabilities before."""
+        def likely(least: float) -> Few:
+            ids = _at_least(z, least)
+            return ids, z[ids] / total
+
+        return self._cut(likely)
+
+    def _of_few(
+        self,
+        logits: NDArray[np.floating],
+        counts: Counts,
+        candidates: Candidates,
+        ids: NDArray[np.int32],
+    ) -> Few | None:
+        """The same, looking at those that a device found; None if more of them matter.
+
+        What penalties and bans take off the sum of all is the generated tokens' and the banned'.
+        """
+        if self.presence < 0 or self.frequency < 0:
+            return None  # what is not listed could come up from below
+        lowered = np.flatnonzero(counts >= 0)
+        was = logits[lowered].astype(np.float64)
+        penalty = self.presence + counts[lowered] * self.frequency
+        z = logits[ids].astype(np.float64)
+        mine = counts[ids]
+        z -= np.where(mine >= 0, self.presence + mine * self.frequency, 0.0)
+        lost = -np.expm1(-penalty)
+        if self.banned:
+            banned = np.unique([token for token in self.banned if token < logits.size])
+            z[np.isin(ids, banned)] = -np.inf
+            lost[np.isin(lowered, banned)] = 1.0
+            others = np.setdiff1d(banned, lowered)
+            was = np.concatenate([was, logits[others].astype(np.float64)])
+            lost = np.concatenate([lost, np.ones(len(others))])
+        highest = float(z.max())
+        rest = candidates.total - float((lost * np.exp(was - candidates.highest)).sum())
+        if not highest > candidates.lowest or rest < 0.01 * candidates.total:
+            return None
+        if self.temperature == 0:
+            return ids[np.argmax(z)][None].astype(np.int64), np.ones(1)
+        p = np.exp(z - candidates.highest) / rest
+        reach = math.exp(candidates.lowest - highest)
+
+        def likely(least: float) -> Few:
+            if least < reach:
+                raise _Beyond
+            chosen = z >= highest + math.log(least)
+            return ids[chosen].astype(np.int64), p[chosen]
+
+        try:
+            return self._cut(likely)
+        except _Beyond:
+            return None
+
+    def _cut(self, likely: Callable[[float], Few]) -> Few:
+        """What top_p and top_k leave, in the order of the ids, with the probabilities before.
+
+        ``likely`` gives the tokens of at least a share of the likeliest's probability.
+        """
         for least in _LEAST:  # what is unlikely rarely matters: look at it if it does
-            ids = _at_least(weights, least)
-            p = weights[ids] / total
+            ids, p = likely(least)
             cutoff = _nucleus(p, self.top_p)
             if not math.isnan(cutoff) or (self.top_p == 1 and 0 < self.top_k <= len(p)):
                 break
@@ -214,9 +284,18 @@ class Sampler:
             ids, p = ids[best], p[best]
         return ids, p
 
-    def choose(self, logits: NDArray[np.floating], counts: Counts, position: int) -> int:
-        """The token that follows at a position; the same for the same seed and position."""
-        ids, p = self._candidates(logits, counts)
+    def choose(
+        self,
+        logits: NDArray[np.floating],
+        counts: Counts,
+        position: int,
+        candidates: Candidates | None = None,
+    ) -> int:
+        """The token that follows at a position; the same for the same seed and position.
+
+        ``candidates`` are what a device found in these logits; they save time and change nothing.
+        """
+        ids, p = self._candidates(logits, counts, candidates)
         if len(ids) == 1:
             return int(ids[0])
         draw = np.random.Generator(np.random.Philox(key=self.seed, counter=position)).random()

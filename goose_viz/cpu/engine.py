@@ -17,6 +17,7 @@ from goose_viz.cpu.team import TEAM, cores
 from goose_viz.cpu.tickets import COUNTERS, NEXT, OPEN
 from goose_viz.observables import SCALARS, VECTORS
 from goose_viz.probe import Recorder
+from goose_viz.ranking import Candidates
 from goose_viz.state import State
 from goose_viz.weights import Weights
 
@@ -88,6 +89,7 @@ class CpuEngine:
         all_logits: bool,
         recorder: Recorder | None,
         report: Callable[[float], None],
+        candidates: Candidates | None = None,
     ) -> Array:
         """Feed tokens; logits (V,) of the last or (T, V) of all; the state advances in place."""
         T, V = len(tokens), self.config.vocab_size
@@ -111,15 +113,15 @@ class CpuEngine:
     def _step(
         self, t: int, token: int, state: State, logits: Array, recorder: Recorder | None
     ) -> None:
-        kept, rows = self._no_states, self._no_rows
+        states, rows = self._no_states, self._no_rows
         if recorder is not None and "wkv" in recorder.arrays:
-            kept = recorder.arrays["wkv"][t]
+            states = recorder.arrays["wkv"][t]
             rows = np.full(self.config.n_layer, -1)
             rows[list(recorder.layers)] = range(len(recorder.layers))
         TEAM.run(
             self._threads, self.dtype, decode.step, self._counters, int(self._counters[NEXT]),
             self._plan, token, *self._blocks, state.att_shift, state.ffn_shift, state.wkv, logits,
-            kept, rows, *self._eps,
+            states, rows, *self._eps,
         )  # fmt: skip
         if recorder is not None:
             every = recorder.layers == self._every_layer

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from goose_gpu import channelmix, matvec, timemix, vocabulary
+from goose_gpu.candidates import Candidates
 from goose_gpu.weights import Sizes, Weights
 
 VECTORS = (
@@ -62,6 +63,7 @@ class Decoder:
         self.partial = zeros((splits, pieces * columns), np.float32)
         self.tickets = zeros(pieces, np.int32)
         self.logits = zeros(s.vocab_size, np.float32)
+        self.candidates = Candidates(card, s.vocab_size)
         # what can be observed, of every layer
         self.vec = [zeros((8, D), np.float32) for _ in range(L)]
         self.scalars = [zeros((3, H), np.float32) for _ in range(L)]
@@ -145,6 +147,7 @@ class Decoder:
             )
             if landing is not None:
                 card.to_host(self.logits, self._logits)
+                self.candidates.launch(queue, self.logits)
         if landing:
             card.join()
 

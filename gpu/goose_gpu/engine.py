@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from goose_gpu import ranking
+from goose_gpu.candidates import REACH
 from goose_gpu.card import Card
 from goose_gpu.choice import CardError
 from goose_gpu.decode import Decoder, Wanted
@@ -166,7 +167,7 @@ class Engine:
 
     def feed(
         self, tokens: Sequence[int], slot: Slot, all_logits: bool, sink: Any = None,
-        report: Callable[[float], None] | None = None,
+        report: Callable[[float], None] | None = None, candidates: Any = None,
     ) -> NDArray[np.float32]:  # fmt: skip
         """Feed tokens to a slot's state.
 
@@ -181,6 +182,10 @@ class Engine:
             ``layers`` and ``arrays``, observable -> (T, layers, …), filled in place.
         report : callable (float), optional
             Told the share done before every chunk of a prompt; it may raise.
+        candidates : object, optional
+            Its ``fill`` gets, behind a token that was fed by itself, the tokens within `REACH` of
+            the highest logit, in order, that logit, the sum of e^(logit - highest) over all, and
+            the lowest logit that is within reach; not where there are more than `ROOM`.
 
         Returns
         -------
@@ -195,6 +200,12 @@ class Engine:
             self._hold(slot)
             if self._few > T:
                 self._feed_singly(tokens, all_logits, sink, rows)
+                found = self.decoder.candidates
+                n = int(found.count[0])
+                if candidates is not None and n <= found.listed.size:
+                    highest, total = found.summary
+                    lowest = float(np.float32(highest) - REACH)
+                    candidates.fill(np.sort(found.listed[:n]), float(highest), float(total), lowest)
             else:
                 self.prefill.feed(list(tokens), all_logits, sink, rows, report)
         return rows if all_logits else rows[0]

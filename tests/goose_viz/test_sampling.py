@@ -6,6 +6,7 @@ import pytest
 
 import goose_viz as gv
 from goose_viz.exponential import exp_negative
+from goose_viz.ranking import Candidates, rank
 
 V = 200
 
@@ -176,3 +177,72 @@ def test_exponential():
     assert (np.abs(found / np.exp(x) - 1) < 4e-16).all()
     assert exp_negative(-701.0) == exp_negative(-np.inf) == 0
     assert exp_negative(0.0) == 1
+
+
+# -- what a device has found -------------------------------------------------------------------
+
+
+def found_by_a_device(logits, reach=10.5):
+    """As `goose_gpu.candidates` lists them."""
+    out = Candidates()
+    highest = logits.max()
+    wide = np.exp(logits.astype(np.float64) - highest)
+    lowest = np.float32(highest) - np.float32(reach)
+    ids = np.flatnonzero(logits >= lowest).astype(np.int32)
+    out.fill(ids, float(highest), float(wide.sum()), float(lowest))
+    return out
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"temperature": 0.0},
+        {"temperature": 0.3, "top_k": 40},
+        {"top_p": 1.0, "top_k": 20},
+        {"top_p": 1.0},
+        {"top_p": 0.999, "temperature": 1.7},
+        {"presence": 3.0, "frequency": 2.0},
+        {"presence": -1.0},
+        {"banned": (0, 3, 17, 999, 10**6)},
+        {"banned": tuple(range(450))},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("width", [1.0, 4.0, 12.0])
+def test_what_a_device_found_saves_time_and_changes_nothing(options, width):
+    """The same tokens and probabilities whether the host looks through all logits or not."""
+    rng = np.random.default_rng(11)
+    sampler = gv.Sampler(seed=5, **options)
+    counts = sampler.new_counts(1000)
+    used = 0
+    for position in range(60):
+        logits = (width * rng.standard_normal(1000)).astype(np.float32)
+        logits[rng.integers(0, 1000)] += 8  # one that is likely
+        found = found_by_a_device(logits)
+        token = sampler.choose(logits, counts, position)
+        assert sampler.choose(logits, counts, position, found) == token
+        few = sampler._of_few(logits, counts, found, found.ids)
+        if few is not None:
+            used += 1
+            ids, p = sampler._of_all(logits, counts)
+            np.testing.assert_array_equal(few[0], ids)
+            np.testing.assert_allclose(few[1], p, rtol=1e-10)
+        sampler.count(counts, token, "x")
+        (top, chances), chance = rank(logits, 10, token)
+        (ids, p), one = rank(logits, 10, token, found)
+        np.testing.assert_array_equal(ids, top)
+        np.testing.assert_allclose(p, chances, rtol=1e-6)
+        assert one == pytest.approx(chance, rel=1e-10)
+    if width == 4.0 and options in ({}, {"temperature": 0.0}, {"presence": 3.0, "frequency": 2.0}):
+        assert used > 50, "what people mostly ask for"
+    if options == {"presence": -1.0}:
+        assert used == 0, "a token that nobody listed could come up"
+
+
+def test_of_logits_that_are_no_numbers_nothing_is_found():
+    found = Candidates()
+    found.fill(np.array([3], np.int32), float("nan"), 1.0, 0.0)
+    found.fill(np.array([3], np.int32), 1.0, float("inf"), 0.0)
+    found.fill(np.zeros(0, np.int32), 1.0, 1.0, 0.0)
+    assert found.ids is None

@@ -24,7 +24,11 @@ REGISTERS = {
     "_ffn_value": 64, "_advance": 112, "_multiply": 128, "_multiply_tensor": 176,
     "_norm_rows": 64, "_mix_rows": 72, "_keep_row": 24, "_copy_rows": 64, "_activate": 48,
     "_split": 72, "_prepare": 104, "_recur": 208, "_finish": 96, "_rank": 72, "_append": 32,
+    "_sum_portions": 64, "_list": 48,
 }  # fmt: skip
+
+#: Sum a vocabulary in float64, as the host does; nothing else touches it.
+DOUBLE = {"_sum_portions", "_list"}
 
 #: Read their weights 16 bytes at a time, past L1.
 WIDE_LOADS = {"_project", "_add_product", "_ffn_key", "_head", "_ffn_value", "_advance"}
@@ -104,7 +108,7 @@ def test_nothing_spills(cc, dtype):
         assert usage.spill_stores == usage.spill_loads == 0, where
         assert "ld.local" not in ptx, where
         assert "st.local" not in ptx, where
-        assert ".f64" not in ptx, where
+        assert (".f64" in ptx) == (name in DOUBLE), where
         more = 16 if (name, dtype) == ("_ffn_value", "int8") else 0  # twice the sums a thread
         assert usage.registers <= REGISTERS[name] + more, where
         assert usage.registers * block <= 65536, where

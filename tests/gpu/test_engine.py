@@ -9,6 +9,7 @@ from safetensors.numpy import load_file, save_file
 import goose_viz as gv
 from goose_viz import analysis as ga
 from goose_viz.config import Config
+from goose_viz.ranking import Candidates
 from goose_viz.weights import expected_shapes
 from tests.gpu.backends import BACKENDS, backends, open_card
 
@@ -303,6 +304,38 @@ def test_edits_and_frames(cuda, tiny, tmp_path):
 
 
 @only("sm_90", "simulator", "driver")
+def test_what_the_card_finds_is_what_the_host_would(cuda, tiny, monkeypatch):
+    """Candidates behind each single token, and a session's text with them and without."""
+    from goose_gpu.candidates import REACH
+
+    model = cuda(tiny)
+    state = model.new_state()
+    for token in (1, 2, 3):
+        found = Candidates()
+        logits = model.forward([token], state, candidates=found)
+        assert found.highest == logits.max()
+        within = np.flatnonzero(logits >= np.float32(logits.max()) - REACH)
+        np.testing.assert_array_equal(found.ids, within)
+        total = np.exp(logits.astype(np.float64) - found.highest).sum()
+        assert abs(found.total - total) <= 1e-12 * total
+    found = Candidates()
+    model.forward([1] * 8, state, candidates=found)  # a prompt
+    assert found.ids is None
+    texts = []
+    for device_finds in (True, False):
+        if not device_finds:
+            monkeypatch.setattr(Candidates, "fill", lambda *_: None)
+        session = gv.Session(model, gv.Sampler(seed=3, temperature=2.0))
+        session.feed([1, 2])
+        steps = [session.step() for _ in range(5)]
+        assert (session._candidates.ids is not None) == device_finds
+        texts.append([(s.token, s.top[:3]) for s in steps])
+    assert [t for t, _ in texts[0]] == [t for t, _ in texts[1]]
+    for (_, top), (_, host) in zip(*texts, strict=True):
+        assert [t for t, _ in top] == [t for t, _ in host]
+        np.testing.assert_allclose([p for _, p in top], [p for _, p in host], rtol=1e-6)
+
+
 def test_greedy_choice_without_the_host(cuda, tiny):
     model = cuda(tiny)
     engine = model._engine.engine
@@ -321,12 +354,12 @@ def test_greedy_choice_without_the_host(cuda, tiny):
 
 @only("sm_90", "simulator")
 def test_launches_of_a_token(cuda, tiny):
-    """Five a layer, one for the embedding and one for the head."""
+    """Five a layer, one each for the embedding and the head, two for what sampling needs."""
     model = cuda(tiny)
     queue, state = model._engine.engine.card.queue, model.new_state()
     before = queue.launches
     model.forward([1], state)
-    assert queue.launches - before == 5 * model.config.n_layer + 2
+    assert queue.launches - before == 5 * model.config.n_layer + 4
 
 
 @only("sm_90")

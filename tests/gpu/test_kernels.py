@@ -13,6 +13,7 @@ BACKENDS = backends.backends("simulator", "sm_90", "sm_120")
 
 if BACKENDS:
     from goose_gpu import (
+        candidates,
         channelmix,
         matmul,
         matvec,
@@ -534,6 +535,28 @@ def test_top_k(card, up):
     order = np.lexsort((np.arange(n), -values))[:k]
     np.testing.assert_array_equal(up.back(ids), order)
     np.testing.assert_array_equal(up.back(best), values[order])
+
+
+@pytest.mark.parametrize("room", [4, 60])
+def test_candidates(card, up, room):
+    rng = np.random.default_rng(16)
+    n = 70 if SIMULATOR else 5000
+    logits = (9 * rng.standard_normal(n) - 40).astype(np.float32)
+    logits[rng.integers(0, n, 3)] = -np.inf  # a vocabulary may have tokens that never come
+    found = candidates.Candidates(card, n, room)
+    for _ in range(2):  # nothing of the first time is left
+        found.launch(card.queue, up(logits))
+        card.synchronize()
+        within = np.flatnonzero(logits >= logits.max() - candidates.REACH)
+        assert found.count[0] == len(within) > 4
+        if len(within) <= room:
+            assert sorted(found.listed[: len(within)]) == within.tolist()
+        else:
+            assert set(found.listed) <= set(within)
+        assert found.summary[0] == logits.max()
+        total = np.exp(logits.astype(np.float64) - logits.max()).sum()
+        np.testing.assert_allclose(found.summary[1], total, rtol=1e-12)
+        logits = np.roll(logits, 7) + np.float32(2)
 
 
 def test_append(card, up):

@@ -355,10 +355,15 @@ def remains_now(session: Session, token: int) -> Numbers:
     return frame.value.reshape(heads).swapaxes(-1, -2) * key
 
 
+def memory_of(source: State | Snapshot | Numbers | None) -> Numbers:
+    """The memory (L, H, N, N) of what has one."""
+    held: Any = getattr(source, "state", source)
+    return np.asarray(getattr(held, "wkv", held))
+
+
 def _numbers(source: State | Snapshot | Numbers | None, scope: Scope, session: Session) -> Numbers:
     """A memory's numbers in a scope, as the session's state has them."""
-    held: Any = getattr(source, "state", source)
-    array = np.asarray(getattr(held, "wkv", held))
+    array = memory_of(source)
     wanted = session.state.wkv.shape
     if array.shape != wanted:
         raise StateError(

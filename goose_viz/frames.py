@@ -47,7 +47,7 @@ class Frames(Sequence[Frame]):
         Where the first of them stands in the session.
     initial : ndarray (L, H, N, N), optional
         The memory ahead of the first; zeros when left out.
-    kept : ndarray (T, L, H), optional
+    factors : ndarray (T, L, H), optional
         What edits left of the memory just ahead of each token, as a factor; 1 when left out.
     added : sequence of Added
         What edits put into it there.
@@ -64,13 +64,13 @@ class Frames(Sequence[Frame]):
         *,
         start: int = 0,
         initial: NDArray[Any] | None = None,
-        kept: NDArray[Any] | None = None,
+        factors: NDArray[Any] | None = None,
         added: Sequence[Added] = (),
         last: Frame | None = None,
     ) -> None:
         self.arrays, self.layers, self.tokens = arrays, layers, tuple(tokens)
         self.n_head = n_head
-        self.start, self.initial, self.kept, self.added = start, initial, kept, tuple(added)
+        self.start, self.initial, self.factors, self.added = start, initial, factors, tuple(added)
         self._last = last
 
     @classmethod
@@ -129,7 +129,7 @@ class Frames(Sequence[Frame]):
             If it was not probed.
         """
         if name not in self.arrays:
-            kept = ", ".join(sorted(self.arrays))
-            raise ValueError(f"{name} was not probed; the frames have {kept or 'nothing'}")
+            probed = ", ".join(sorted(self.arrays))
+            raise ValueError(f"{name} was not probed; the frames have {probed or 'nothing'}")
         a = self.arrays[name]
         return np.ascontiguousarray(a).reshape(*a.shape[:2], self.n_head, a.shape[2] // self.n_head)

@@ -43,13 +43,13 @@ class Frame:
         try:
             return self._arrays[name]
         except KeyError:
-            kept = ", ".join(sorted(self._arrays))
-            raise AttributeError(f"this frame keeps {kept}; {name!r} was not probed") from None
+            probed = ", ".join(sorted(self._arrays))
+            raise AttributeError(f"this frame keeps {probed}; {name!r} was not probed") from None
 
     def __repr__(self) -> str:
         """What it keeps."""
-        kept = ", ".join(f"{name} {a.shape}" for name, a in sorted(self._arrays.items()))
-        return f"<Frame of {len(self.layers)} layers: {kept}>"
+        probed = ", ".join(f"{name} {a.shape}" for name, a in sorted(self._arrays.items()))
+        return f"<Frame of {len(self.layers)} layers: {probed}>"
 
     def __dir__(self) -> Iterable[str]:
         return ["layers", "n_head", "token", *self._arrays]

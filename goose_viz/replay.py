@@ -70,8 +70,8 @@ class Replay:
         near = range(position - interval + 1, position + interval)
         if any(p in near for p in reversed(checkpoints)):  # the newest is the likely one
             return
-        checkpoints[position] = kept = Checkpoint(state.copy(), logits)
-        self._taken += kept.nbytes
+        checkpoints[position] = found = Checkpoint(state.copy(), logits)
+        self._taken += found.nbytes
         if self._taken > self._share(7):
             self._interval, self._taken = thin(self.history.segments, self._share(7), interval)
 
@@ -145,10 +145,10 @@ class Replay:
         keep_going : callable, optional
             Asked before every call, and once a layer within a long one; False raises `Stopped`.
         """
-        kept = path.at(position).checkpoints.get(position)
-        if kept is not None and (kept.frame is not None or (probe is None and not before)):
-            state.assign(kept.state)
-            return Reached(kept.logits, None, kept.frame)
+        found = path.at(position).checkpoints.get(position)
+        if found is not None and (found.frame is not None or (probe is None and not before)):
+            state.assign(found.state)
+            return Reached(found.logits, None, found.frame)
         for start in self._starts(path, position, here):
             operations = path.operations(start.depth, start.position, position)
             reads = any(isinstance(o, Feed) for o in operations or ())

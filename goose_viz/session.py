@@ -10,15 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from goose_viz.analysis.memory import NOW, PAST
 from goose_viz.edits import StateEdit
 from goose_viz.errors import GooseError
-from goose_viz.frame_store import FrameStore, between
 from goose_viz.frames import Frames
 from goose_viz.history import NO_TOP, TOP, Edit, History, Path, Segment
 from goose_viz.model import PORTION, Model
+from goose_viz.past_frames import PastFrames
 from goose_viz.probe import Frame, Probe
-from goose_viz.ranking import TopK, pairs, rank
+from goose_viz.ranking import Candidates, TopK, pairs, rank
 from goose_viz.replay import KeepGoing, Replay, Start, Stopped
 from goose_viz.sampling import Counts, Sampler
 from goose_viz.state import State
@@ -111,7 +110,8 @@ class Session:
         self.position = 0
         self.history = History()
         self._replay = Replay(model, self.history, history_bytes)
-        self._frames = FrameStore(PAST, frames_bytes)
+        self._past = PastFrames(self._replay, model.config, frames_bytes)
+        self._found: tuple[Candidates, NDArray[Any] | None] = Candidates(), None
         self._top: TopK | None = None  # where the history has it no more
         self._lost = False  # the state is not that of the cursor: reading failed half-way
         self._undone: list[_Place] = []
@@ -150,24 +150,34 @@ class Session:
 
     def next_tokens(self, k: int = TOP) -> list[tuple[int, float]]:
         """The k likeliest next tokens with the model's probabilities, likeliest first."""
-        return [] if self.logits is None else pairs(rank(self.logits, k)[0])
+        if self.logits is None:
+            return []
+        return pairs(rank(self.logits, k, candidates=self._candidates)[0])
 
-    def state_at(self, position: int, *, edited: bool = True) -> State:
-        """The state at a position of the current branch; the cursor stays where it is.
+    @property
+    def _candidates(self) -> Candidates | None:
+        """What the device found in the logits, if it is in these."""
+        found, logits = self._found
+        return found if logits is self.logits else None
+
+    def state_at(self, position: int, *, edited: bool = True, branch: int | None = None) -> State:
+        """The state at a position of a branch; the cursor stays where it is.
 
         Parameters
         ----------
         position : int
         edited : bool
             Whether with the edits that were made there.
+        branch : int, optional
+            Which of the `branches`; the current one when left out.
 
         Raises
         ------
         GooseError
             If the branch has no such position.
         """
-        self._check_position(position)
-        path = self.path
+        path = self.path if branch is None else Path(self._branch(branch))
+        self._check_position(position, path)
         if not edited and position > 0:
             path = Path(path.at(position - 1))
         state = self.model.new_state()
@@ -184,7 +194,7 @@ class Session:
         initial: bool = True,
         keep_going: KeepGoing | None = None,
     ) -> Frames:
-        """Frames of the branch's tokens [start, stop): kept ones, or made again; exact.
+        """Frames of the branch's tokens [start, stop): stored ones, or made again; exact.
 
         Parameters
         ----------
@@ -214,61 +224,11 @@ class Session:
                 f"tokens {start} to {stop} are not on this branch; expected a start before a stop, "
                 f"from 0 to {self.recorded}"
             )
-        path = self.path
-        wanted = Probe(PAST if observables is None else observables, layers)
-        if wanted.observables <= self._frames.names:
-            arrays = self._stored(path, start, stop, wanted, keep_going)
-        else:
-            probed = self._probed(path, start, stop, wanted, keep_going)
-            found = [f.arrays() for _, f in probed]
-            arrays = {n: np.stack([f[n] for f in found]) for n in wanted.observables}
-        last = None
-        if observables is None:
-            (last,) = (f for _, f in self._probed(path, stop - 1, stop, Probe(NOW, layers)))
-        config = self.model.config
-        rows = tuple(range(config.n_layer)) if layers is None else wanted.layers or ()
-        kept, added = between(path, start, stop, config, rows)
-        memory = None
+        path, memory = self.path, None
         if initial and (start > 0 or path.edits(0)):
-            memory = np.array(self.state_at(start).wkv[list(rows)])
-        return Frames(
-            arrays, rows, path.tokens(start, stop), config.n_head, start=start, initial=memory,
-            kept=kept, added=added, last=last,
-        )  # fmt: skip
-
-    def _stored(
-        self, path: Path, start: int, stop: int, wanted: Probe, keep_going: KeepGoing | None
-    ) -> dict[str, NDArray[Any]]:
-        for begin, end in self._frames.missing(path, start, stop):
-            probe = Probe(self._frames.names)
-            for i, frame in self._probed(path, begin, end, probe, keep_going):
-                self._frames.put(path.at(i), i, frame)
-        if self._frames.missing(path, start, stop):  # more than the bound lets one keep
-            probed = self._probed(path, start, stop, wanted, keep_going)
-            found = [f.arrays() for _, f in probed]
-            return {n: np.stack([f[n] for f in found]) for n in wanted.observables}
-        arrays = self._frames.get(path, start, stop, wanted.observables)
-        if wanted.layers is not None:
-            arrays = {n: a[:, list(wanted.layers)] for n, a in arrays.items()}
-        return arrays
-
-    def _probed(
-        self,
-        path: Path,
-        start: int,
-        stop: int,
-        probe: Probe,
-        keep_going: KeepGoing | None = None,
-    ) -> Iterator[tuple[int, Frame]]:
-        known = self.frame if path is self.path and start + 1 == stop == self.position else None
-        if (
-            known is not None
-            and probe.layers is None
-            and probe.observables <= known.arrays().keys()
-        ):
-            yield start, known
-            return
-        yield from self._replay.probed(path, start, stop, probe, self._here(path), keep_going)
+            memory = self.state_at(start).wkv
+        cursor = self.position - 1, self.frame, self._here(path)
+        return self._past.read(path, start, stop, observables, layers, memory, cursor, keep_going)
 
     # -- going on --------------------------------------------------------------------------------
 
@@ -359,7 +319,7 @@ class Session:
                 raise GooseError("there is nothing to continue yet; feed a prompt first")
             with self._going_on():
                 return self._append([start], generated=False)[0]
-        token = self.sampler.choose(self.logits, self._penalties(), self.position)
+        token = self.sampler.choose(self.logits, self._penalties(), self.position, self._candidates)
         with self._going_on():
             (step,) = self._append([token], generated=True)
         self._count(token)
@@ -468,7 +428,7 @@ class Session:
             self.history.remove(target, self.segment)
         for segment in self.history.segments:  # another may write on where this one ended
             self._replay.forget(segment, segment.stop)
-            self._frames.forget(segment, segment.stop)
+            self._past.store.forget(segment, segment.stop)
 
     def _branch(self, index: int) -> Segment:
         branches = self.branches
@@ -591,11 +551,10 @@ class Session:
             return None
         return Start(depth, self.position, self.state, self.logits)
 
-    def _check_position(self, position: int) -> None:
-        if not 0 <= position <= self.recorded:
-            raise GooseError(
-                f"position {position} is not on this branch; it has 0 to {self.recorded}"
-            )
+    def _check_position(self, position: int, path: Path | None = None) -> None:
+        stop = self.recorded if path is None else path.stop
+        if not 0 <= position <= stop:
+            raise GooseError(f"position {position} is not on this branch; it has 0 to {stop}")
 
     def _stand_on(self, segment: Segment) -> None:
         """The current branch is the one that ends there; the cursor does not move."""
@@ -616,7 +575,7 @@ class Session:
         except BaseException:  # an interrupt or a full memory: undo what is half done
             self.segment.truncate(start)
             self._replay.forget(self.segment, start)
-            self._frames.forget(self.segment, start)
+            self._past.store.forget(self.segment, start)
             self._recover(start)
             raise
 
@@ -625,16 +584,20 @@ class Session:
     ) -> list[Step]:
         segment, start, decoder = self.segment, self.position, self._decoder()
         probe = self.probe.twin() if self.probe is not None else None
-        rows = self.model.forward(tokens, self.state, True, probe, report)
+        found = Candidates()
+        rows = self.model.forward(tokens, self.state, True, probe, report, candidates=found)
         before = [self.logits, *rows[:-1]]
-        for token, logits in zip(tokens, before, strict=True):
+        for i, (token, logits) in enumerate(zip(tokens, before, strict=True)):
             top, probability = (
-                (NO_TOP, float("nan")) if logits is None else rank(logits, TOP, token)
+                (NO_TOP, float("nan"))
+                if logits is None
+                else rank(logits, TOP, token, self._candidates if i == 0 else None)
             )
             segment.append(token, decoder.push(token), generated, probability, top)
         segment.end_call(start)
         self._replay.mute(self.path, start + len(tokens) - 1, self.state)
         self.position, self.logits = segment.stop, np.array(rows[-1])
+        self._found = found, self.logits
         self._replay.keep(segment, self.position, self.state, self.logits)
         frames: Sequence[Frame | None] = [None] * len(tokens)
         if probe is not None and self.probe is not None:
@@ -642,7 +605,7 @@ class Session:
             frames = probe.frames
             self.frame = probe.frames[-1]
             for i, frame in enumerate(probe.frames, start):
-                self._frames.put(segment, i, frame)
+                self._past.store.put(segment, i, frame)
         return [self._step_at(start + i + 1, frame) for i, frame in enumerate(frames)]
 
     def _step_here(self) -> Step:

@@ -537,16 +537,17 @@ def test_closing_takes_everything_of_a_branch_with_it(demo):
 
 
 def from_the_start(session):
-    """The cursor's state by repeating its whole past, with nothing that is kept."""
+    """The cursor's state and frames by repeating its whole past, with nothing that is stored."""
     state, path, model = session.model.new_state(), session.path, session.model
+    probe = gv.Probe(ga.memory.PAST)
     for o in path.operations(0, 0, session.position):
         if isinstance(o, Feed):
-            model.forward(path.tokens(o.start, o.stop), state, all_logits=True)
+            model.forward(path.tokens(o.start, o.stop), state, all_logits=True, probe=probe)
             for edit in path.mutes(o.stop - 1):
                 edit.what.do(state.wkv[edit.what.scope(model.config)], None)
         else:
             o.what.do(state.wkv[o.what.scope(model.config)], o.numbers)
-    return state
+    return state, probe.frames
 
 
 @pytest.mark.parametrize("seed", range(25))
@@ -554,8 +555,12 @@ def test_whatever_is_done_in_whatever_order(small, tmp_path, seed):
     rng = np.random.default_rng(seed)
     V = small.config.vocab_size
     budget = int(rng.choice([0, 60_000, 256 << 20]))
-    session = gv.Session(small, gv.Sampler(seed=seed), gv.Probe(ga.memory.PAST), budget)
+    frames_bytes = int(rng.choice([0, 150_000, 256 << 20]))
+    session = gv.Session(
+        small, gv.Sampler(seed=seed), gv.Probe(ga.memory.PAST), budget, frames_bytes
+    )
     session.feed([1, 2, 3])
+    given = []  # frames that somebody holds, and what they were when he got them
 
     def some(n):
         return rng.integers(0, V, n).tolist()
@@ -607,7 +612,7 @@ def test_whatever_is_done_in_whatever_order(small, tmp_path, seed):
                     resume()
         except gv.GooseError:
             pass
-        expected = from_the_start(session)
+        expected, seen = from_the_start(session)
         for name, array in session.state.arrays().items():
             np.testing.assert_array_equal(array, expected.arrays()[name], err_msg=act)
         assert session.segment in session.history.segments
@@ -617,3 +622,12 @@ def test_whatever_is_done_in_whatever_order(small, tmp_path, seed):
             found = ga.attention(frames, 1, 0)
             scale = np.abs(frames[-1].read[1]).max()
             assert np.abs(found.read - frames[-1].read[1, 0]).max() <= 1e-3 * scale, act
+            start, stop = sorted(rng.choice(session.position + 1, 2, replace=False).tolist())
+            for part in (frames, session.frames(start, stop, ga.memory.PAST, initial=False)):
+                for name in ga.memory.PAST:
+                    numbers = np.stack([getattr(f, name) for f in seen[part.start :][: len(part)]])
+                    np.testing.assert_allclose(
+                        part.arrays[name], numbers, rtol=1e-3, atol=1e-4, err_msg=act
+                    )
+                    given.append((part.arrays[name], part.arrays[name].copy()))
+    assert all((held == then).all() for held, then in given)

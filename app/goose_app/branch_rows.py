@@ -1,4 +1,4 @@
-"""A session's branches in words; no Qt here."""
+"""A session's branches in words, as a tree; no Qt here."""
 
 from __future__ import annotations
 
@@ -12,21 +12,41 @@ _BEFORE, _AFTER = 4, 10  # tokens around where a branch parts
 
 def branch_rows(session: gv.Session, branches: list[Segment]) -> list[BranchRow]:
     """A row for each branch, in their order."""
-    rows = []
-    for branch in branches:
-        path = Path(branch)
-        fork = branch.fork + branch.again if branch.parent is not None else 0
+    rows: list[BranchRow] = []
+    paths = [Path(branch) for branch in branches]
+    for row, (branch, path) in enumerate(zip(branches, paths, strict=True)):
+        parent, fork = _parting(paths[:row], path)
+        fork = fork + branch.again if branch.edit is not None else fork
         start = max(0, min(fork, path.stop) - _BEFORE)
         words = "".join(path.texts(start, min(path.stop, fork + _AFTER)))
         more = "…" if path.stop > fork + _AFTER else ""
-        edits = ", ".join(edit_words(path, e, session) for e in path.edits(path.stop))
+        theirs = paths[parent].edits(paths[parent].stop) if parent is not None else []
+        own = [e for e in path.edits(path.stop) if e not in theirs]
         rows.append(
             BranchRow(
-                ("…" if start else "") + " ".join(words.split()) + more, edits, branch.name, fork,
-                path.stop, branch is session.segment,
+                ("…" if start else "") + " ".join(words.split()) + more,
+                ", ".join(edit_words(path, e, session) for e in own), branch.name, fork,
+                path.stop, branch is session.segment, parent,
             )
         )  # fmt: skip
     return rows
+
+
+def _parting(earlier: list[Path], path: Path) -> tuple[int | None, int]:
+    """Which of the earlier paths goes along with one furthest, and where they part."""
+    furthest, parent = 0, None
+    for row, other in enumerate(earlier):
+        pairs = zip(path.segments, other.segments, strict=False)
+        shared = [a for a, b in pairs if a is b]
+        if not shared:
+            continue
+        ends = [
+            p.segments[len(shared)].fork if len(p.segments) > len(shared) else p.stop
+            for p in (path, other)
+        ]
+        if parent is None or min(ends) > furthest:
+            furthest, parent = min(ends), row
+    return parent, furthest
 
 
 def edit_words(path: Path, edit: Edit, session: gv.Session) -> str:
@@ -40,8 +60,21 @@ def edit_words(path: Path, edit: Edit, session: gv.Session) -> str:
         old = "".join(map(label, path.tokens(what.start, what.stop)))
         new = what.tokens if isinstance(what.tokens, str) else "".join(map(label, what.tokens))
         return f"“{new}” in place of “{old}”" if new else f"“{old}” never said"
-    return _plain(what)
+    return plain_words(what)
 
 
-def _plain(what: StateEdit) -> str:
-    return f"{type(what).__name__.lower()} ({what.where()})"
+def plain_words(what: StateEdit) -> str:
+    """An edit in words that need no text."""
+    name = _NAMES.get(type(what), type(what).__name__.lower())
+    amount = f" {what.factor:g}" if isinstance(what, gv.Scale) else ""
+    if isinstance(what, gv.Noise):
+        amount = f" {what.sigma:g} times the RMS"
+    if isinstance(what, gv.Add):
+        amount = f" times {what.factor:g}"
+    return f"{name}{amount} ({what.where()})"
+
+
+_NAMES: dict[type, str] = {
+    gv.Zero: "emptied", gv.Scale: "scaled by", gv.Noise: "noise of", gv.Put: "another memory put",
+    gv.Add: "another memory added", gv.Mute: "muted",
+}  # fmt: skip

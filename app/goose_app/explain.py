@@ -13,6 +13,33 @@ import goose_viz as gv
 from goose_viz import analysis as ga
 
 _CANDIDATES = 12
+_WORDS = 9  # past words by name
+
+
+@dataclass(frozen=True)
+class Explain:
+    """Say from now on where the next word comes from; or cease to.
+
+    Attributes
+    ----------
+    on : bool
+    target, against : int or None
+        The word, and the one that it is compared with; None takes the likeliest two.
+    alone : bool
+        Compare with nothing.
+    layer, head : int
+        Of which retention is asked.
+    edit : bool
+        Whether what the last token did to that head is wanted as well.
+    """
+
+    on: bool
+    target: int | None = None
+    against: int | None = None
+    alone: bool = False
+    layer: int = 0
+    head: int = 0
+    edit: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,8 +57,12 @@ class Explanation:
     sentence : str
     tokens : ndarray (L, H, T)
         What each past token gives through each head.
-    labels : list of str
-        Of the past tokens.
+    by_token, by_head : ndarray (T,), (L, H)
+        And through all heads; and all past tokens through each.
+    words : list of (int, str, float)
+        The past tokens that give most, for or against: index, label, what they give.
+    others : (int, float)
+        How many more there are, and what they give together.
     parts : list of (str, float)
         All that makes the sum, in words.
     total : float
@@ -50,7 +81,10 @@ class Explanation:
     candidates: list[tuple[int, str, float]]
     sentence: str
     tokens: NDArray[np.float64]
-    labels: list[str]
+    by_token: NDArray[np.float64]
+    by_head: NDArray[np.float64]
+    words: list[tuple[int, str, float]]
+    others: tuple[int, float]
     parts: list[tuple[str, float]]
     total: float
     retention: NDArray[np.float64]
@@ -58,11 +92,6 @@ class Explanation:
     layer: int
     head: int
     edit: ga.Edit | None
-
-    @property
-    def by_token(self) -> NDArray[np.float64]:
-        """(T,): what each past token gives."""
-        return self.tokens.sum((0, 1))  # type: ignore[no-any-return]
 
     def best_head(self, index: int) -> tuple[int, int]:
         """(layer, head) through which a past token gives most, for or against."""
@@ -73,47 +102,43 @@ class Explanation:
 
 def explain(
     session: gv.Session,
-    target: int | None,
-    against: int | None,
-    alone: bool,
-    layer: int,
-    head: int,
-    with_edit: bool,
+    asked: Explain,
+    before: NDArray[Any] | None,
     keep_going: Callable[[], bool],
 ) -> Explanation | None:
     """Explain the next word at a session's cursor; None before the first token.
 
-    A target of None is the likeliest word; an other of None the likeliest beside it.  Where tokens
-    were not watched, they are read again: `Stopped` if ``keep_going`` ends that.
+    A target of None is the likeliest word; an other of None the likeliest beside it.  ``before`` is
+    the asked head's memory ahead of the last token, to tell what that did to it.  Where tokens were
+    not watched, they are read again: `Stopped` if ``keep_going`` ends that.
     """
     if session.logits is None:
         return None
-    label = session.model.tokenizer.label
+    label, layer, head = session.model.tokenizer.label, asked.layer, asked.head
     ranked = session.next_tokens(_CANDIDATES)
     ids = [t for t, _ in ranked]
-    target = ids[0] if target is None else target
-    if alone:
-        against = None
-    elif against is None or against == target:
+    target = ids[0] if asked.target is None else asked.target
+    against = None if asked.alone else asked.against
+    if not asked.alone and against in (None, target):
         against = next(t for t in ids if t != target)
     frames = session.frames(keep_going=keep_going)
     found = ga.attribution(session.model, frames, target, against, session.logits)
+    by_token = found.by_token
+    order = np.argsort(-np.abs(by_token), kind="stable")
     attention = ga.attention(frames, layer, head).weights
     strongest = max(float(np.abs(attention).max()), 1e-30)
     probabilities = dict(ranked) | found.probabilities
-    asked = [t for t in (target, against) if t is not None and t not in ids]
+    others = [t for t in (target, against) if t is not None and t not in ids]
     return Explanation(
         session.position, target, against,
-        [(t, label(t), probabilities[t]) for t in (*ids, *asked)],
-        found.sentence(session.model.tokenizer), found.tokens, [label(t) for t in found.ids],
+        [(t, label(t), probabilities[t]) for t in (*ids, *others)],
+        found.sentence(session.model.tokenizer), found.tokens, by_token,
+        found.by_head,
+        [(int(i), label(found.ids[i]), float(by_token[i])) for i in order[:_WORDS]],
+        (len(order) - len(order[:_WORDS]), float(by_token[order[_WORDS:]].sum())),
         _parts(found), found.total, ga.retention(frames, layer, head), attention / strongest,
-        layer, head, _edit(session, frames[-1], layer, head) if with_edit else None,
+        layer, head, None if before is None else ga.edit(before, frames[-1], layer, head),
     )  # fmt: skip
-
-
-def _edit(session: gv.Session, frame: gv.Frame, layer: int, head: int) -> ga.Edit:
-    before = session.state_at(session.position - 1).wkv[layer, head]
-    return ga.edit(before, frame, layer, head)
 
 
 def _parts(found: ga.Attribution) -> list[tuple[str, float]]:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from PySide6.QtCore import QEvent, QPointF, QRectF, QSize, Qt, Signal
-from PySide6.QtGui import QColor, QMouseEvent, QPainter, QPaintEvent, QPen
+from PySide6.QtCore import QEvent, QPointF, QRectF, QSize, QSizeF, Qt, Signal
+from PySide6.QtGui import QColor, QMouseEvent, QPainter, QPaintEvent, QPen, QStaticText
 from PySide6.QtWidgets import QSizePolicy, QToolTip, QWidget
 
 from goose_app.bars import signed
 from goose_app.theme import DARK, Theme, gradient, legible
 
 _LEFT, _TOP = 30, 20
+_FIGURES = 4000  # laid out at most
 
 
 class HeadGrid(QWidget):
@@ -21,17 +22,20 @@ class HeadGrid(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        self.theme: Theme = DARK
+        self._figures: dict[str, tuple[QStaticText, QSizeF]] = {}
         self.values: NDArray[np.floating] = np.zeros((0, 0))
         self._marked = (-1, -1)
         self.setMouseTracking(True)
         self.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
         self.setMinimumSize(150, 110)
+        self.set_theme(DARK)
 
     def set_theme(self, theme: Theme) -> None:
         """Other colours."""
         self.theme = theme
+        self._colours = [QColor(*row) for row in gradient(theme.diverging).tolist()]
+        self._pens = [QColor(legible(colour)) for colour in self._colours]
         self.update()
 
     def set_values(self, values: NDArray[np.floating]) -> None:
@@ -66,34 +70,44 @@ class HeadGrid(QWidget):
         """Names of layers and heads, colours, and figures where they fit."""
         painter = QPainter(self)
         t, (L, H) = self.theme, self.values.shape
-        table = gradient(t.diverging)
-        top = float(np.abs(self.values).max(initial=0)) or 1.0
+        if L == 0 or H == 0:
+            return
+        top = float(np.abs(self.values).max()) or 1.0
         centre, metrics = Qt.AlignmentFlag.AlignCenter, painter.fontMetrics()
-        fits = L > 0 and H > 0 and (
-            self.cell_rect(0, 0).width() >= metrics.horizontalAdvance("+0.00") + 4
-            and self.cell_rect(0, 0).height() >= metrics.height() - 2
-        )  # fmt: skip
-        step_down = max(1, int(np.ceil(metrics.height() / max(self.cell_rect(0, 0).height(), 1))))
-        step_right = max(1, int(np.ceil(24 / max(self.cell_rect(0, 0).width(), 1))))
-        for i in range(L):
-            rect = self.cell_rect(i, 0)
-            painter.setPen(QColor(t.dim))
-            if i % step_down == 0:
-                painter.drawText(QRectF(0, rect.y(), _LEFT - 4, rect.height()), centre, str(i))
-            for h in range(H):
-                rect = self.cell_rect(i, h)
-                if i == 0 and h % step_right == 0:
-                    painter.setPen(QColor(t.dim))
-                    painter.drawText(QRectF(rect.x(), 0, rect.width(), _TOP), centre, str(h))
-                value = float(self.values[i, h])
-                colour = QColor(*table[int(np.clip(round(127.5 + 127.5 * value / top), 0, 255))])
-                painter.fillRect(rect.adjusted(1, 1, -1, -1), colour)
+        cell = self.cell_rect(0, 0)
+        wide, high = cell.width(), cell.height()
+        fits = wide >= metrics.horizontalAdvance("+0.00") + 4 and high >= metrics.height() - 2
+        painter.setPen(QColor(t.dim))
+        for i in range(0, L, max(1, int(np.ceil(metrics.height() / max(high, 1))))):
+            painter.drawText(QRectF(0, _TOP + i * high, _LEFT - 4, high), centre, str(i))
+        for h in range(0, H, max(1, int(np.ceil(24 / max(wide, 1))))):
+            painter.drawText(QRectF(_LEFT + h * wide, 0, wide, _TOP), centre, str(h))
+        places = np.clip(np.rint(127.5 + 127.5 * self.values / top), 0, 255).astype(int).tolist()
+        for i, row in enumerate(places):
+            y = _TOP + i * high
+            for h, place in enumerate(row):
+                x = _LEFT + h * wide
+                painter.fillRect(QRectF(x + 1, y + 1, wide - 2, high - 2), self._colours[place])
                 if fits:
-                    painter.setPen(QColor(legible(colour)))
-                    painter.drawText(rect, centre, signed(value))
+                    figure, size = self._figure(signed(float(self.values[i, h])))
+                    painter.setPen(self._pens[place])
+                    at = QPointF(x + (wide - size.width()) / 2, y + (high - size.height()) / 2)
+                    painter.drawStaticText(at, figure)
         if 0 <= self._marked[0] < L and 0 <= self._marked[1] < H:
             painter.setPen(QPen(QColor(t.accent), 1.6))
             painter.drawRect(self.cell_rect(*self._marked).adjusted(1, 1, -1, -1))
+
+    def _figure(self, words: str) -> tuple[QStaticText, QSizeF]:
+        """A figure with its glyphs laid out, and its size: the same ones come again and again."""
+        known = self._figures.get(words)
+        if known is None:
+            if len(self._figures) > _FIGURES:
+                self._figures.clear()
+            text = QStaticText(words)
+            text.setTextFormat(Qt.TextFormat.PlainText)
+            text.prepare(font=self.font())
+            known = self._figures[words] = text, text.size()
+        return known
 
     def event(self, event: QEvent) -> bool:
         """Say the figure of the cell under the mouse."""

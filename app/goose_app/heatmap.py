@@ -24,8 +24,10 @@ from PySide6.QtGui import (
 from PySide6.QtWidgets import QSizePolicy, QWidget
 
 from goose_app.theme import DARK, Table, Theme
+from goose_viz.compiled import compiled
 
 _LEFT, _TOP, _BOTTOM, _BAR, _BAR_GAP = 40, 20, 32, 10, 8
+_STRIP = 8  # pixels that a strip along an axis takes
 
 
 class Heatmap(QWidget):
@@ -39,9 +41,12 @@ class Heatmap(QWidget):
         Whether a cell is as high as it is wide.
     describe : callable (row, column) -> str
         What to say of the cell under the mouse.
+    strips : bool
+        Whether there is room for a strip of numbers along each axis, see `set_strips`.
     """
 
     cell_clicked = Signal(int, int)
+    hovered = Signal(object)  # (row, column) under the mouse, or None
 
     def __init__(
         self,
@@ -49,8 +54,11 @@ class Heatmap(QWidget):
         y_label: str,
         describe: Callable[[int, int], str],
         square: bool = False,
+        strips: bool = False,
     ) -> None:
         super().__init__()
+        self._margin = _STRIP if strips else 0
+        self._strips: tuple[QImage, QImage] | None = None
         self.theme: Theme = DARK
         self.caption = ""
         self._x_label, self._y_label, self._square = x_label, y_label, square
@@ -66,6 +74,7 @@ class Heatmap(QWidget):
         self._marked: QRectF | None = None
         self._hover: tuple[int, int] | None = None
         self._blank = "no model is open"
+        self.hovered.connect(self.set_hover)
         self.setMouseTracking(True)
         self.setFocusPolicy(Qt.FocusPolicy.ClickFocus)  # a click takes the keys back from a box
         self.setAttribute(Qt.WidgetAttribute.WA_OpaquePaintEvent)  # the axes' pixmap covers all
@@ -98,6 +107,10 @@ class Heatmap(QWidget):
         self._image = self._to_image(self._indices)
         self._blank = ""
         self.update()
+
+    def set_strips(self, left: NDArray[np.uint8], top: NDArray[np.uint8]) -> None:
+        """Numbers along the rows and along the columns, as places in the colour map."""
+        self._strips = self._to_image(left[:, None]), self._to_image(top[None, :])
 
     def set_blank(self, words: str) -> None:
         """Nothing to show yet, and why."""
@@ -150,7 +163,8 @@ class Heatmap(QWidget):
     def image_rect(self) -> QRectF:
         """Where the content lies, in pixels."""
         right = _BAR + _BAR_GAP + self._bar_text_width()
-        free = QRectF(_LEFT, _TOP, self.width() - _LEFT - right - 6, self.height() - _TOP - _BOTTOM)
+        left, top = _LEFT + self._margin, _TOP + self._margin
+        free = QRectF(left, top, self.width() - left - right - 6, self.height() - top - _BOTTOM)
         if not self._square:
             return free
         rows, columns = self._indices.shape
@@ -177,12 +191,15 @@ class Heatmap(QWidget):
 
     def mouseMoveEvent(self, event: QMouseEvent) -> None:
         """Say what is under the mouse."""
-        self._hover = self.cell_at(event.position())
-        self.update(0, 0, self.width(), _TOP)
+        self.hovered.emit(self.cell_at(event.position()))
 
     def leaveEvent(self, event: object) -> None:
         """Nothing is under the mouse."""
-        self._hover = None
+        self.hovered.emit(None)
+
+    def set_hover(self, cell: tuple[int, int] | None) -> None:
+        """Say what is in a cell, whether the mouse is here or over a picture linked to this one."""
+        self._hover = cell
         self.update(0, 0, self.width(), _TOP)
 
     def mousePressEvent(self, event: QMouseEvent) -> None:
@@ -209,6 +226,11 @@ class Heatmap(QWidget):
             )
         elif event.rect().bottom() > _TOP:
             painter.drawImage(rect, self._image)
+            if self._strips is not None:
+                thick = self._margin - 3
+                at = rect.x() - self._margin, rect.y() - self._margin
+                painter.drawImage(QRectF(at[0], rect.y(), thick, rect.height()), self._strips[0])
+                painter.drawImage(QRectF(rect.x(), at[1], rect.width(), thick), self._strips[1])
         if self._marked is not None and not self._blank:
             rows, columns = self._indices.shape
             sx, sy = rect.width() / columns, rect.height() / rows
@@ -245,9 +267,9 @@ class Heatmap(QWidget):
             box = QRectF(x - 30, rect.bottom() + 3, 60, metrics.height())
             painter.drawText(box, Qt.AlignmentFlag.AlignHCenter, words)
         for at, words in y_ticks:
-            y = rect.y() + at / rows * rect.height()
-            painter.drawLine(QPointF(rect.x() - 4, y), QPointF(rect.x() - 1, y))
-            box = QRectF(0, y - 10, rect.x() - 6, 20)
+            y, left = rect.y() + at / rows * rect.height(), rect.x() - self._margin
+            painter.drawLine(QPointF(left - 4, y), QPointF(left - 1, y))
+            box = QRectF(0, y - 10, left - 6, 20)
             flags = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
             painter.drawText(box, flags, words)
         box = QRectF(rect.x(), rect.bottom() + metrics.height() + 1, rect.width(), metrics.height())
@@ -267,11 +289,20 @@ class Heatmap(QWidget):
         painter.drawText(QPointF(bar.right() + 4, bar.bottom()), low)
 
     def _to_image(self, indices: NDArray[np.uint8]) -> QImage:
-        pixels = self._table[indices]  # Qt scales 32-bit images faster than indexed ones
         rows, columns = indices.shape
+        pixels = np.empty((rows, columns), np.uint32)  # Qt scales these faster than indexed ones
+        _look_up(self._table, indices, pixels)
         image = QImage(pixels.data, columns, rows, 4 * columns, QImage.Format.Format_RGB32)
         image.ndarray = pixels  # Qt does not copy the pixels: they must live as long as the image
         return image
+
+
+@compiled
+def _look_up(table, indices, pixels):  # type: ignore[no-untyped-def]
+    """The colours of places in a map; NumPy takes nine times as long."""
+    for i in range(indices.shape[0]):
+        for j in range(indices.shape[1]):
+            pixels[i, j] = table[indices[i, j]]
 
 
 def _nice(n: int, room: float) -> list[tuple[float, str]]:

@@ -1,60 +1,72 @@
-"""Where the docks stand at first, in each perspective."""
+"""Where the docks stand at first, in each perspective: a table of columns."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
 
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QDockWidget, QMainWindow
 
-_WHY_ONLY = {"Why", "The edit of this token", "Branches"}
+#: The height of a dock in a column, by its title; several titles are tabs of one place.
+Column = tuple[int, tuple[tuple[tuple[str, ...], int], ...]]
 
 
-def place_watch(window: QMainWindow, d: dict[str, QDockWidget]) -> None:
-    """Text on the left, the state in the middle, rates on the right, transport below."""
-    _clear(window, d)
-    horizontal, vertical = Qt.Orientation.Horizontal, Qt.Orientation.Vertical
-    window.addDockWidget(Qt.DockWidgetArea.LeftDockWidgetArea, d["Text"])
-    window.splitDockWidget(d["Text"], d["State"], horizontal)
-    window.splitDockWidget(d["State"], d["Decay"], horizontal)
-    window.splitDockWidget(d["Decay"], d["In-context learning rate"], vertical)
-    window.splitDockWidget(d["State"], d["All heads"], vertical)
-    window.splitDockWidget(d["Text"], d["Next token"], vertical)
-    window.tabifyDockWidget(d["Next token"], d["Model"])
-    window.addDockWidget(Qt.DockWidgetArea.BottomDockWidgetArea, d["Transport"])
-    for title in set(d) - _WHY_ONLY:
-        d[title].show()
-    d["Next token"].raise_()
-    window.resizeDocks([d["Text"], d["State"], d["Decay"]], [440, 560, 560], horizontal)
-    window.resizeDocks([d["Text"], d["Next token"]], [560, 300], vertical)
-    window.resizeDocks([d["State"], d["All heads"]], [520, 340], vertical)
-    window.resizeDocks([d["Decay"], d["In-context learning rate"]], [430, 430], vertical)
+@dataclass(frozen=True)
+class Perspective:
+    """Docks in columns from left to right, each with its width; below them the transport."""
+
+    columns: tuple[Column, ...]
+
+    def titles(self) -> set[str]:
+        """The docks that it shows."""
+        shown = {t for _, places in self.columns for titles, _ in places for t in titles}
+        return shown | {"Transport"}
 
 
-def place_why(window: QMainWindow, d: dict[str, QDockWidget]) -> None:
-    """Text on the left, the explanation on the right, what is expected next below it."""
-    _clear(window, d)
-    horizontal, vertical = Qt.Orientation.Horizontal, Qt.Orientation.Vertical
-    window.addDockWidget(Qt.DockWidgetArea.LeftDockWidgetArea, d["Text"])
-    window.splitDockWidget(d["Text"], d["Why"], horizontal)
-    window.splitDockWidget(d["Why"], d["Next token"], vertical)
-    window.splitDockWidget(d["Next token"], d["The edit of this token"], vertical)
-    window.splitDockWidget(d["Text"], d["Branches"], vertical)
-    window.addDockWidget(Qt.DockWidgetArea.BottomDockWidgetArea, d["Transport"])
-    for title in ("Text", "Next token", "Transport", *_WHY_ONLY):
-        d[title].show()
-    window.resizeDocks([d["Text"], d["Why"]], [470, 1090], horizontal)
-    middle = [d["Why"], d["Next token"], d["The edit of this token"]]
-    window.resizeDocks(middle, [300, 240, 290], vertical)
-    window.resizeDocks([d["Text"], d["Branches"]], [560, 290], vertical)
+#: Widths and heights in pixels of a window of 1600 × 1000.
+PERSPECTIVES = {
+    "watch": Perspective((
+        (440, ((("Text",), 560), (("Next token", "Model"), 300))),
+        (560, ((("State",), 520), (("All heads",), 340))),
+        (560, ((("Decay",), 430), (("In-context learning rate",), 430))),
+    )),
+    "why": Perspective((
+        (470, ((("Text",), 430), (("Remember",), 210), (("Branches",), 210))),
+        (1090, ((("Why",), 300), (("Next token",), 240), (("The edit of this token",), 290))),
+    )),
+}  # fmt: skip
 
 
-def _clear(window: QMainWindow, d: dict[str, QDockWidget]) -> None:
-    window.setCentralWidget(None)
+def place(window: QMainWindow, docks: dict[str, QDockWidget], perspective: str) -> None:
+    """Put the docks of a perspective in their places, and the others away."""
+    window.setCentralWidget(None)  # type: ignore[arg-type]
     window.setCorner(Qt.Corner.BottomLeftCorner, Qt.DockWidgetArea.BottomDockWidgetArea)
     window.setCorner(Qt.Corner.BottomRightCorner, Qt.DockWidgetArea.BottomDockWidgetArea)
-    for dock in d.values():
+    for dock in docks.values():
         dock.setFloating(False)
         window.removeDockWidget(dock)
-
-
-#: Perspective -> what puts the docks in their places there.
-PERSPECTIVES = {"watch": place_watch, "why": place_why}
+    horizontal, vertical = Qt.Orientation.Horizontal, Qt.Orientation.Vertical
+    columns = PERSPECTIVES[perspective].columns
+    heads = [docks[places[0][0][0]] for _, places in columns]
+    window.addDockWidget(Qt.DockWidgetArea.LeftDockWidgetArea, heads[0])
+    for left, right in pairwise(heads):
+        window.splitDockWidget(left, right, horizontal)
+    for _, places in columns:
+        above = None
+        for titles, _ in places:
+            first = docks[titles[0]]
+            if above is not None:
+                window.splitDockWidget(above, first, vertical)
+            for other in titles[1:]:
+                window.tabifyDockWidget(first, docks[other])
+            above = first
+    window.addDockWidget(Qt.DockWidgetArea.BottomDockWidgetArea, docks["Transport"])
+    for title in PERSPECTIVES[perspective].titles():
+        docks[title].show()
+    window.resizeDocks(heads, [width for width, _ in columns], horizontal)
+    for _, places in columns:
+        stack = [docks[titles[0]] for titles, _ in places]
+        window.resizeDocks(stack, [height for _, height in places], vertical)
+        for titles, _ in places:
+            docks[titles[0]].raise_()

@@ -11,10 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from goose_app.explain import Explanation
+from goose_app.cells import Cells
+from goose_app.explain import Explain, Explanation
+from goose_app.model_facts import ModelFacts
 from goose_app.series import Series
-from goose_viz import Frame, Model, Sampler
+from goose_viz import Frame, Sampler
 from goose_viz.edits import StateEdit
+
+Source = Path | int  # a memory: of a snapshot's file, or of a branch's end, by its row
 
 # -- to the worker -----------------------------------------------------------------------------
 
@@ -78,10 +82,26 @@ class Switch:
 
 @dataclass(frozen=True)
 class Apply:
-    """Edit the memory ahead of the last token and read that again, to see what is expected then."""
+    """Edit the memory ahead of the last token and read that again, to see what is expected then.
+
+    Attributes
+    ----------
+    edit : StateEdit
+    words : str
+        What it does.
+    source, minus : Source or None
+        The memory that is put or added, and the one that is taken off before.
+    """
 
     edit: StateEdit
     words: str
+    source: Source | None = None
+    minus: Source | None = None
+
+
+@dataclass(frozen=True)
+class ReadTruly:
+    """Read the text that a replacement stands for, beside what it expects."""
 
 
 @dataclass(frozen=True)
@@ -95,29 +115,26 @@ class Redo:
 
 
 @dataclass(frozen=True)
-class Explain:
-    """Say from now on where the next word comes from; or cease to.
+class Watch:
+    """Observe from now on, of every token and of the one at the cursor, what views show.
 
     Attributes
     ----------
-    on : bool
-    target, against : int or None
-        The word, and the one that it is compared with; None takes the likeliest two.
-    alone : bool
-        Compare with nothing.
-    layer, head : int
-        Of which retention is asked.
-    edit : bool
-        Whether what the last token did to that head is wanted as well.
+    recorded : frozenset of str
+        What is charted of every token.
+    shown : frozenset of str
+        What is looked at behind the cursor.
     """
 
-    on: bool
-    target: int | None = None
-    against: int | None = None
-    alone: bool = False
-    layer: int = 0
-    head: int = 0
-    edit: bool = False
+    recorded: frozenset[str]
+    shown: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Share:
+    """Another run of the model that a run has open."""
+
+    run: int
 
 
 @dataclass(frozen=True)
@@ -164,8 +181,9 @@ class Resume:
 
 
 Command = (
-    Load | Restart | Run | Pause | Step | Goto | Branch | Switch | Resample | Export | Resume
-    | Apply | Undo | Redo | Explain | GoToBranch | NameBranch | CloseBranch
+    Load | Share | Restart | Run | Pause | Step | Goto | Branch | Switch | Resample | Export
+    | Resume | Apply | ReadTruly | Undo | Redo | Watch | Explain | GoToBranch | NameBranch
+    | CloseBranch
 )  # fmt: skip
 
 # -- to the window -----------------------------------------------------------------------------
@@ -183,7 +201,7 @@ class Loading:
 class Loaded:
     """A model is there."""
 
-    model: Model
+    model: ModelFacts
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,26 +219,6 @@ class Charted:
     series: Series
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """A token for the text: index in the line, id, text, name, probability, chosen or given."""
-
-    index: int
-    token: int
-    text: str
-    label: str
-    probability: float
-    generated: bool
-
-
-@dataclass(frozen=True)
-class Cells:
-    """Tokens from an index on; what stood there and behind is gone."""
-
-    start: int
-    cells: list[Cell]
-
-
 @dataclass(frozen=True)
 class BranchRow:
     """A branch for the list.
@@ -235,6 +233,8 @@ class BranchRow:
     fork, stop : int
         Tokens ahead of where it parts, and in all.
     current : bool
+    parent : int or None
+        The row that it parts from; None for a text of its own.
     """
 
     words: str
@@ -243,6 +243,7 @@ class BranchRow:
     fork: int
     stop: int
     current: bool
+    parent: int | None = None
 
 
 @dataclass(frozen=True)
@@ -274,26 +275,37 @@ class Failed:
 
 
 Event = Loading | Loaded | Began | Charted | Cells | Branches | Running | Told | Failed
+Said = tuple[int, Event]  # which run it is about, and what
 
 
-def merged(events: deque[Event]) -> Iterator[Event]:
-    """The events so far; tokens that follow each other come as one."""
-    pending: Cells | None = None
-    while events:
-        event = events.popleft()
-        if not isinstance(event, Cells):
-            if pending is not None:
-                yield pending
+def merged(said: deque[Said]) -> Iterator[Said]:
+    """What was said so far; tokens of a run that follow each other come as one."""
+    pending: tuple[int, Cells] | None = None
+    while said:
+        run, event = said.popleft()
+        if pending is not None:
+            cells = pending[1]
+            if isinstance(event, Cells) and (run, event.start) == (pending[0], cells.stop):
+                cells.replace(event)
+                continue
+            yield pending
             pending = None
-            yield event
-        elif pending is not None and event.start == pending.start + len(pending.cells):
-            pending.cells.extend(event.cells)
+        if isinstance(event, Cells):
+            pending = run, event
         else:
-            if pending is not None:
-                yield pending
-            pending = event
+            yield run, event
     if pending is not None:
         yield pending
+
+
+@dataclass(frozen=True, eq=False)
+class Made:
+    """An edit up to the cursor, and the memories that it was made from."""
+
+    position: int
+    edit: StateEdit
+    source: Source | None = None
+    minus: Source | None = None
 
 
 @dataclass(frozen=True)
@@ -307,13 +319,19 @@ class Comparison:
     before : list of (token, label, probability)
         The likeliest then.
     were, are : dict of int to float
-        The probabilities of all tokens in either list, before and now.
+        The probabilities of all tokens in any list, before and now.
+    truth : list of (token, label, probability) or None
+        The likeliest in a true run of the text that a replacement stands for.
+    askable : bool
+        Whether one can ask for that.
     """
 
     words: str
     before: list[tuple[int, str, float]]
     were: dict[int, float]
     are: dict[int, float]
+    truth: list[tuple[int, str, float]] | None = None
+    askable: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -340,6 +358,10 @@ class Picture:
         Where the next word comes from, if somebody asks.
     stale : bool
         Whether that is of another moment: the newest is still being worked out.
+    edits : tuple of Made
+        The edits of the memory up to the cursor.
+    number : int
+        How many were made before.
     """
 
     position: int
@@ -355,6 +377,8 @@ class Picture:
     comparison: Comparison | None = None
     why: Explanation | None = None
     stale: bool = False
+    edits: tuple[Made, ...] = ()
+    number: int = 0
 
     def observed(self, name: str) -> NDArray[Any] | None:
         """An observable of the last token; None if there is none, or nobody asked for it."""

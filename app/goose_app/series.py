@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from goose_viz import Frame
 from goose_viz.config import Config
+from goose_viz.observables import OBSERVABLES
 
 _TOKENS = 1 << 16
 BYTES = 64 << 20  #: that a branch's figures take at most, whatever the model
@@ -28,74 +30,81 @@ def summary(values: NDArray[Any]) -> NDArray[np.float32]:
     return out
 
 
+#: Axes of an observable behind the layer -> how many figures a layer and token has.
+_WIDTHS = {"D": lambda config: 4, "H": lambda config: config.n_head}
+
+
 class Series:
     """The last tokens' figures, by token index; written by the worker, read by the window.
 
     They take what a run has needed so far, and never more than `BYTES`: then the oldest fall out.
 
+    Parameters
+    ----------
+    config : Config
+    names : iterable of str
+        The observables: of channels, a `summary` is recorded; of heads, each.
+    rows : int
+        Tokens for which there is room at first.
+
     Attributes
     ----------
-    lines : dict of str to ndarray
-        ``"decay"`` and ``"iclr"``: (rows, L, 4), see `summary`.
-    heads : dict of str to ndarray
-        ``"removed_norm"`` and ``"written_norm"``: (rows, L, H).
+    columns : dict of str to ndarray (rows, L, 4 or H)
     first, n : int
         Tokens from first to n are recorded; that of token i lies in row i modulo the rows.
     """
 
-    def __init__(self, config: Config, rows: int = 1024) -> None:
-        L, H = config.n_layer, config.n_head
-        self._config = config
-        self._capacity = min(_TOKENS, BYTES // (4 * 2 * L * (4 + H)))
-        rows = min(rows, self._capacity)
-        self.lines = {n: np.zeros((rows, L, 4), np.float32) for n in ("decay", "iclr")}
-        self.heads = {
-            n: np.zeros((rows, L, H), np.float32) for n in ("removed_norm", "written_norm")
+    def __init__(self, config: Config, names: Iterable[str], rows: int = 1024) -> None:
+        self._config, self._names = config, tuple(sorted(names))
+        widths = {n: _WIDTHS[OBSERVABLES[n].axes](config) for n in self._names}
+        each = 4 * config.n_layer * max(sum(widths.values()), 1)
+        self._capacity = min(_TOKENS, BYTES // each)
+        self.rows = min(rows, self._capacity)
+        self.columns = {
+            n: np.zeros((self.rows, config.n_layer, w), np.float32) for n, w in widths.items()
         }
         self.first = 0
         self.n = 0
 
     @property
-    def rows(self) -> int:
-        """Tokens for which there is room."""
-        return len(self.lines["decay"])
-
-    @property
     def nbytes(self) -> int:
         """Bytes that they take."""
-        return sum(a.nbytes for d in (self.lines, self.heads) for a in d.values())
+        return sum(a.nbytes for a in self.columns.values())
 
     def fork(self, n: int) -> Series:
         """A copy that knows the first n tokens: another branch begins there."""
-        twin = Series(self._config, self.rows)
+        twin = Series(self._config, self._names, self.rows)
         twin._copy(self, n)
         return twin
 
     def _copy(self, other: Series, n: int) -> None:
         """Take over what another knows of the tokens up to n."""
         tokens = np.arange(max(other.first, other.n - other.rows, n - self.rows, 0), n)
-        for mine, theirs in ((self.lines, other.lines), (self.heads, other.heads)):
-            for name, values in theirs.items():
-                mine[name][tokens % self.rows] = values[tokens % other.rows]
+        for name, values in other.columns.items():
+            self.columns[name][tokens % self.rows] = values[tokens % other.rows]
         self.first, self.n = min(other.first, n), n
 
     def put(self, index: int, frame: Frame) -> None:
         """Enter token ``index``; those behind it are forgotten."""
         while index - self.first >= self.rows < self._capacity:
-            larger = Series(self._config, 2 * self.rows)
+            larger = Series(self._config, self._names, 2 * self.rows)
             larger._copy(self, self.n)
-            self.lines, self.heads = larger.lines, larger.heads
-        for name, rows in self.lines.items():
-            rows[index % len(rows)] = summary(getattr(frame, name))
-        for name, rows in self.heads.items():
-            rows[index % len(rows)] = getattr(frame, name)
+            self.columns, self.rows = larger.columns, larger.rows
+        for name, rows in self.columns.items():
+            values = getattr(frame, name, None)
+            if values is None:
+                rows[index % len(rows)] = np.nan  # nobody watched it
+            else:
+                rows[index % len(rows)] = summary(values) if _of_channels(name) else values
         self.n = index + 1
 
     def window(self, name: str, start: int, stop: int) -> tuple[int, NDArray[np.float32]]:
         """(first index, rows) of the tokens from start to stop that are still there."""
-        rows = self.lines.get(name, self.heads.get(name))
-        if rows is None:
-            raise KeyError(name)
+        rows = self.columns[name]
         start = max(start, self.n - len(rows), self.first)
         stop = min(stop, self.n)
         return start, rows[np.arange(start, max(start, stop)) % len(rows)]
+
+
+def _of_channels(name: str) -> bool:
+    return OBSERVABLES[name].axes == "D"

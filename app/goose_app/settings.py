@@ -13,6 +13,7 @@ DEFAULTS: dict[str, Any] = {
     "docks watch": b"",
     "docks why": b"",
     "recent": [],
+    "toured": False,
     "colouring watch": 0,
     "colouring why": 3,
     "temperature": 1.0,
@@ -38,6 +39,8 @@ class Settings:
             return bytes(value.data()) if hasattr(value, "data") else bytes(value or b"")
         if isinstance(default, list):
             return [value] if isinstance(value, str) else list(value or [])
+        if isinstance(default, bool):
+            return value in (True, "true")
         try:
             return type(default)(value)
         except (TypeError, ValueError):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QPoint
-from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import QInputDialog, QLineEdit, QMenu
 
 import goose_viz as gv
@@ -14,6 +13,9 @@ from goose_app.panels.next_token import visible
 
 if TYPE_CHECKING:
     from goose_app.window import Window
+
+
+Head = tuple[int | None, int | None]
 
 
 class TokenMenu:
@@ -34,24 +36,25 @@ class TokenMenu:
 
     def menu(self, index: int) -> QMenu:
         """The menu of a token by its index."""
-        menu = QMenu(self._window)
+        w = self._window
+        menu = QMenu(w)
         word = f"“{visible(self._label(index))}”"
-        menu.addAction("Go to this token", lambda: self._window.goto(index + 1))
-        menu.addAction("Why this word", lambda: self._ask_why(index))
+        menu.addAction("Go to this token", lambda: w.goto(index + 1))
+        menu.addAction("Why this word", lambda: w.why_of(w.run.cells.tokens[index], index))
         if index + 1 < self._position():
             forget = menu.addMenu(f"Forget {word}")
             for words, layer, head in self._scopes(index):
                 forget.addAction(words, lambda la=layer, h=head: self.forget(index, la, h))
             menu.addAction(f"Replace {word} by …", lambda: self.replace(index))
             menu.addSeparator()
-            menu.addAction("Copy as Python", lambda: self._copy(index))
+            menu.addAction("Copy as Python", lambda: self._copy(index, self._scopes(index)[0][1:]))
         return menu
 
     def _scopes(self, index: int) -> list[tuple[str, int | None, int | None]]:
         """(words, layer, head): where it can be forgotten, the head that says most first."""
         why, selection = self._window.why_panel.explanation, self._window.selection
         scopes: list[tuple[str, int | None, int | None]] = []
-        if why is not None and not self._window.picture.stale and index < len(why.labels):
+        if why is not None and not self._window.picture.stale and index < why.position:
             layer, head = why.best_head(index)
             scopes.append((f"in layer {layer} head {head} (most)", layer, head))
         else:
@@ -96,37 +99,23 @@ class TokenMenu:
         """Whether it can be edited; if not, say what to do."""
         if index is not None and index + 1 < self._position():
             return True
-        self._window.statusBar().showMessage(
+        self._window.say(
             "Put the mouse on a word ahead of the cursor: what it left in the memory can be "
-            "forgotten or replaced",
-            8000,
+            "forgotten or replaced"
         )
         return False
 
-    def _ask_why(self, index: int) -> None:
-        self._window.goto(index)
-        self._window.why()
-
-    def _copy(self, index: int) -> None:
-        """The lines that give these numbers."""
-        w = self._window
-        tokens = [p.cell.token for p in w.text.view.flow.placed[: self._position()]]
-        source = str(w.model_source) if w.model_source is not None else None
-        QGuiApplication.clipboard().setText(
-            "import goose_viz as gv\nfrom goose_viz import analysis as ga\n\n"
-            f"model = gv.load_model({source!r})\n"
-            "session = gv.Session(model)\n"
-            f"session.feed({tokens})\n"
-            "target, against = (t for t, _ in session.next_tokens(2))\n"
-            "found = ga.attribution(model, session.frames(), target, against, session.logits)\n"
-            "print(found.sentence(model.tokenizer))\n"
-            f"session.apply(gv.Forget({index}), again=1)\n"
-            "print(session.next_tokens(5))\n"
+    def _copy(self, index: int, head: Head) -> None:
+        """The lines that forget it as the menu would."""
+        layer, h = head
+        self._window.copy_python(
+            f"session.apply(gv.Forget({index}, {layer}, {h}), again=1)\n"
+            "print(session.next_tokens(12))\n"
         )
-        w.statusBar().showMessage("copied the lines that give these numbers", 8000)
 
     def _label(self, index: int) -> str:
-        return self._window.text.view.flow.placed[index].cell.label
+        run = self._window.run
+        return run.model.label(run.cells.tokens[index]) if run.model is not None else ""
 
     def _position(self) -> int:
         return self._window.picture.position

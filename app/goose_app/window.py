@@ -32,35 +32,43 @@ from PySide6.QtWidgets import (
 
 from goose_app import messages as m
 from goose_app.actions import ACTIONS, TRANSPORT, help_page
+from goose_app.cells import Cells
+from goose_app.edit_dialog import EditDialog
 from goose_app.garbage import Garbage
-from goose_app.layout import PERSPECTIVES
+from goose_app.layout import PERSPECTIVES, place
 from goose_app.message_bar import MessageBar
+from goose_app.model_facts import ModelFacts
 from goose_app.panels.branches import BranchesPanel
-from goose_app.panels.channels import DecayPanel, IclrPanel
+from goose_app.panels.channels import DECAY, ICLR, ChannelsPanel
 from goose_app.panels.edit import EditPanel
 from goose_app.panels.heads import HeadsPanel
 from goose_app.panels.model import ModelPanel
 from goose_app.panels.next_token import NextTokenPanel
 from goose_app.panels.panel import Panel
+from goose_app.panels.remember import RememberPanel
 from goose_app.panels.state import StatePanel
 from goose_app.panels.text import TextPanel
 from goose_app.panels.transport import TransportPanel
 from goose_app.panels.why import WhyPanel
 from goose_app.pictures import save_widget
+from goose_app.python_lines import lines
+from goose_app.run_view import RunView
 from goose_app.selection import Selection
 from goose_app.settings import Settings
 from goose_app.theme import DARK, LIGHT, Theme, palette
 from goose_app.token_menu import TokenMenu
+from goose_app.tour import Tour
 from goose_app.worker import Worker
 
 _FAST, _SLOW = 33, 250  # ms between pictures: 30 Hz down to 4 Hz
 # Share of the time that may go to painting while the model writes: much where tokens come faster
 # than anyone reads, little where each is waited for.
 _SHARE_FAST, _SHARE_SLOW, _FAST_RATE = 0.12, 0.05, 200  # the last in tokens a second
+_RESTART = 3  # ms that the model needs besides until it is at speed again, its caches cold
 _POLL = 1  # ms between looks whether the worker is at rest
 _PATIENCE = 0.08  # seconds after which a picture is painted beside a token in the making
 _PAINTED = QEvent.Type(QEvent.registerEventType())
-_LAYOUT_VERSION = 2
+_LAYOUT_VERSION = 3
 
 
 class Window(QMainWindow):
@@ -82,7 +90,8 @@ class Window(QMainWindow):
     on_event : callable
         Told every event of the worker; for the screenshot and for tests.
     repaint_ms, repaint_cpu_ms : deque of float
-        Milliseconds of the last repaints, update and painting: by the clock, and of processor time.
+        Milliseconds of the last repaints while the model wrote, update and painting: by the clock,
+        and of processor time.
     """
 
     def __init__(
@@ -94,37 +103,41 @@ class Window(QMainWindow):
         self.setDockNestingEnabled(True)
         self.settings = Settings()
         self.selection = Selection()
+        self.tour = Tour(self)
         self.worker = Worker()
         self.on_event: Callable[[m.Event], None] = lambda event: None
         self.repaint_ms: deque[float] = deque(maxlen=4096)
         self.repaint_cpu_ms: deque[float] = deque(maxlen=4096)
-        self.running = False
-        self.picture = m.Picture.empty()
+        self.run = RunView()
+        self.runs = {self.run.ident: self.run}
+        self._asked_for: tuple[m.Watch, m.Explain] | None = None
         self._wanted_theme = theme
         self._asked: int | None = None  # where the cursor was sent, until a picture comes
+        self._then: Callable[[], None] | None = None  # to do when the model is open
         self._tick_began: float | None = None
         self._tick_cpu = 0.0
         self._interval = _FAST
         self._hold_until = 0.0
         self._garbage = Garbage()
         self._own_prompt = ""  # set aside while a model reads ids
-        self.model_source: Path | None = None  # None for the embedded one
         self._loaded = False  # until a model is there, the transport does nothing
 
         self.text = TextPanel(self.selection)
         self.next_token = NextTokenPanel(self.selection)
         self.state = StatePanel(self.selection)
         self.heads = HeadsPanel(self.selection)
-        self.decay = DecayPanel(self.selection)
-        self.iclr = IclrPanel(self.selection)
+        self.decay = ChannelsPanel(self.selection, DECAY)
+        self.iclr = ChannelsPanel(self.selection, ICLR)
         self.model_panel = ModelPanel(self.selection)
         self.why_panel = WhyPanel(self.selection)
         self.edit = EditPanel(self.selection)
+        self.remember = RememberPanel(self.selection)
         self.branches = BranchesPanel(self.selection)
         self.transport = TransportPanel(self.selection)
         self.panels: list[Panel] = [
             self.text, self.next_token, self.state, self.heads, self.decay, self.iclr,
-            self.model_panel, self.why_panel, self.edit, self.branches, self.transport,
+            self.model_panel, self.why_panel, self.edit, self.remember, self.branches,
+            self.transport,
         ]  # fmt: skip
         self.docks = {panel.title: self._dock(panel) for panel in self.panels}
         self.actions_by_name = self._make_actions()
@@ -145,6 +158,7 @@ class Window(QMainWindow):
         self.text.top_p.setValue(self.settings["top_p"])
         self.text.seed.setValue(self.settings["seed"])
         self.token_menu = TokenMenu(self)
+        self.edit_dialog = EditDialog(self, self.selection)
         self._connect()
         if geometry := self.settings["geometry"]:
             self.restoreGeometry(geometry)
@@ -175,7 +189,7 @@ class Window(QMainWindow):
 
     def reset_docks(self) -> None:
         """Put every dock back in its place."""
-        PERSPECTIVES[self.perspective](self, self.docks)
+        place(self, self.docks, self.perspective)
 
     def _arrange(self, perspective: str) -> None:
         """Show a perspective as it was left."""
@@ -188,9 +202,31 @@ class Window(QMainWindow):
         if docks := self.settings[f"docks {self.perspective}"]:
             self.restoreState(docks, _LAYOUT_VERSION)
 
-    def _want_edit(self, wanted: bool) -> None:
-        self.why_panel.with_edit = wanted
-        self.why_panel.ask()
+    @property
+    def picture(self) -> m.Picture:
+        """The moment that is on the screen."""
+        return self.run.picture
+
+    @property
+    def running(self) -> bool:
+        """Whether the model writes."""
+        return self.run.running
+
+    def _ask(self) -> None:
+        """Tell the worker what is looked at, if that is something else than before."""
+        seen = [panel for panel in self.panels if panel.isVisible()]
+        watch = m.Watch(
+            frozenset().union(*(panel.recorded for panel in self.panels)),
+            frozenset().union(*(panel.shown for panel in seen)),
+        )
+        explain = self.why_panel.question(
+            any(panel.asks for panel in seen), any(panel.asks_edit for panel in seen)
+        )
+        before, self._asked_for = self._asked_for, (watch, explain)
+        if before is None or before[0] != watch:
+            self.worker.send(watch, self.run.ident)
+        if before is None or before[1] != explain:
+            self.worker.send(explain, self.run.ident)
 
     def _remember_docks(self) -> None:
         if self.perspective:
@@ -220,6 +256,10 @@ class Window(QMainWindow):
         panel_menu = menus["File"].addMenu("Save picture of a panel")
         for panel in self.panels:
             panel_menu.addAction(f"{panel.title}…", lambda p=panel: self._save_panel(p))
+        python_menu = menus["Edit"].addMenu("Copy as Python")
+        for panel in self.panels:
+            if type(panel).python is not Panel.python:
+                python_menu.addAction(panel.title, lambda p=panel: self.copy_python(p.python()))
         menus["View"].addSeparator()
         for dock in self.docks.values():
             menus["View"].addAction(dock.toggleViewAction())
@@ -232,13 +272,21 @@ class Window(QMainWindow):
         self.text.sampling_changed.connect(
             lambda: self.worker.send(m.Resample(self.text.sampler()))
         )
-        self.next_token.branch.connect(
-            lambda token: self.worker.send(m.Branch(self.picture.position, token))
-        )
-        self.text.view.menu_wanted.connect(self.token_menu.show)
-        self.why_panel.menu_wanted.connect(self.token_menu.show)
-        self.why_panel.asked.connect(self.worker.send)
-        self.edit.wanted.connect(self._want_edit)
+        for bars in (self.next_token, self.edit_dialog.bars):
+            bars.why_wanted.connect(self.why_of)
+            bars.truth_wanted.connect(lambda: self.worker.send(m.ReadTruly()))
+            bars.branch.connect(self.branch)
+        for view in (self.text.view, self.why_panel, self.remember):
+            view.menu_wanted.connect(self.token_menu.show)
+        for view in (self.text.view, self.remember.view):
+            view.hovered.connect(self.why_panel.hover)
+        self.remember.goto.connect(self.goto)
+        self.edit_dialog.applied.connect(self.worker.send)
+        self.edit_dialog.undone.connect(self.undo)
+        for panel in self.panels:
+            panel.set_run(self.run)
+            panel.seen.connect(self._ask)
+        self.selection.listen(self._ask)
         self.branches.chosen.connect(lambda row: self.worker.send(m.GoToBranch(row)))
         self.branches.named.connect(lambda row, name: self.worker.send(m.NameBranch(row, name)))
         self.branches.closed.connect(lambda row: self.worker.send(m.CloseBranch(row)))
@@ -253,24 +301,20 @@ class Window(QMainWindow):
             return  # the last one is not painted yet
         self.worker.hold()
         now = time.perf_counter()
-        if self.running and not self.worker.idle and now < self._hold_until:
+        if self.worker.writing and not self.worker.idle and now < self._hold_until:
             self._timer.start(_POLL)  # a moment, until the token that is being made is done
             return
         began, began_cpu = now, time.thread_time()
         changed = False
-        for event in m.merged(self.worker.events):
-            self._handle(event)
+        for ident, event in m.merged(self.worker.said):
+            self._handle(self.runs[ident], event)
             self.on_event(event)
             changed = True
-        picture = self.worker.take_picture()
-        if picture is not None:
-            self.picture = picture
-            for panel in self.panels:
-                panel.set_picture(picture)
-            self.actions_by_name["undo"].setEnabled(picture.can_undo)
-            self.actions_by_name["redo"].setEnabled(picture.can_redo)
-            changed = True
-            self._answered(picture.position)
+        for run in self.runs.values():
+            picture = self.worker.take_picture(run.ident)
+            if picture is not None:
+                self._show_picture(run, picture)
+                changed = True
         interval = self._interval if self.running else _FAST
         self._timer.start(interval)
         self._hold_until = now + 0.001 * interval + _PATIENCE
@@ -282,8 +326,30 @@ class Window(QMainWindow):
         else:
             self.worker.release()
 
+    def _show_picture(self, run: RunView, picture: m.Picture) -> None:
+        run.picture = picture
+        for panel in self.panels:
+            if panel.run is run:
+                panel.set_picture(picture)
+        if run is self.run:
+            self.edit_dialog.set_picture(picture)
+            self.actions_by_name["undo"].setEnabled(picture.can_undo)
+            self.actions_by_name["redo"].setEnabled(picture.can_redo)
+            self._answered(picture.position)
+
+    def add_run(self) -> RunView:
+        """Another run of the model that is open; panels show it once they are told to."""
+        run = RunView(max(self.runs) + 1)
+        self.runs[run.ident] = run
+        if self._asked_for is not None:
+            self.worker.send(self._asked_for[0], run.ident)
+        self.worker.send(m.Share(self.run.ident), run.ident)
+        return run
+
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
         """A dock's title says what the dock is for; its content keeps the mouse for itself."""
+        if event.type() in (QEvent.Type.Resize, QEvent.Type.Move, QEvent.Type.Show):
+            self.tour.place()
         if isinstance(event, QHelpEvent) and event.type() == QEvent.Type.ToolTip:
             panel = watched.widget() if isinstance(watched, QDockWidget) else None
             if isinstance(panel, Panel) and event.pos().y() < panel.y():
@@ -297,11 +363,12 @@ class Window(QMainWindow):
             milliseconds = 1000 * (time.perf_counter() - self._tick_began)
             self._tick_began = None
             self.worker.release()
-            self.repaint_ms.append(milliseconds)
-            self.repaint_cpu_ms.append(1000 * (time.thread_time() - self._tick_cpu))
+            if self.running:
+                self.repaint_ms.append(milliseconds)
+                self.repaint_cpu_ms.append(1000 * (time.thread_time() - self._tick_cpu))
             share = _SHARE_FAST if self.picture.rate > _FAST_RATE else _SHARE_SLOW
             if self.running:
-                wait = min(max(milliseconds / share, _FAST), _SLOW)
+                wait = min(max((milliseconds + _RESTART) / share, _FAST), _SLOW)
                 self._interval = round(0.8 * self._interval + 0.2 * wait)
             self.model_panel.painting = milliseconds / self._interval
             return True
@@ -310,54 +377,76 @@ class Window(QMainWindow):
             self._follow_system()
         return super().event(event)
 
-    def _handle(self, event: m.Event) -> None:
+    def _handle(self, run: RunView, event: m.Event) -> None:
+        """What concerns any run; `_handle_own` does what concerns the one on the screen."""
+        panels = [panel for panel in self.panels if panel.run is run]
         match event:
-            case m.Cells(start, cells):
-                self.text.replace(start, cells)
-                self._garbage.grew(len(cells))
-            case m.Branches(rows):
-                self.branches.set_rows(rows)
+            case Cells():
+                run.cells.replace(event)
+                for panel in panels:
+                    panel.text_changed(event.start)
+                self._garbage.grew(len(event))
             case m.Running(running):
-                self._show_running(running)
-            case m.Began(series, sampler):
-                for panel in self.panels:
-                    panel.set_series(series)
-                self.text.replace(0, [])
+                run.running = running
+            case m.Began(series, _):
+                run.series = series
+                run.cells.replace(Cells())
+                for panel in panels:
+                    panel.series_changed()
+                    panel.text_changed(0)
                 self._garbage.settle()
-                self.text.show_sampler(sampler)
             case m.Charted(series):
-                for panel in self.panels:
-                    panel.set_series(series)
+                run.series = series
+                for panel in panels:
+                    panel.series_changed()
             case m.Loading(fraction, words):
                 self._doing.setText(words)
                 self._progress.setVisible(bool(words))
                 self._progress.setValue(round(100 * fraction))
             case m.Loaded(model):
-                self.picture, self._asked, self._loaded = m.Picture.empty(), None, True
-                for panel in self.panels:
-                    panel.set_model(model)
-                self.selection.resize(model.config)
-                self.model_source = model.source if self._requested_source is not None else None
-                self.setWindowTitle(f"{model.name} — Goose Viz")
-                self.summary.setText(
-                    f"{model.name} · {model.config.shape} · {model.device} {model.dtype}"
-                )
-                self._remember(model.source)
-                self._fit_prompt(model.tokenizer.name, model.config.vocab_size)
-                self.statusBar().showMessage(
-                    "Space writes on, → steps, ← goes back; click a token to return there; F1: more"
-                )
-                self.restart()
+                run.open(model)
+                for panel in panels:
+                    panel.set_run(run)
             case m.Told(words):
-                self.statusBar().showMessage(words, 8000)
+                self.say(words)
             case m.Failed(words):
-                self._asked = None
                 if not self._loaded:
                     words += " · Open another, or the demo model, from the File menu."
                 self.message_bar.say(words)
+        if run is self.run:
+            self._handle_own(event)
+
+    def _handle_own(self, event: m.Event) -> None:
+        match event:
+            case m.Branches(rows):
+                self.branches.set_rows(rows)
+                self.edit_dialog.set_branches(rows)
+            case m.Running(running):
+                self._show_running(running)
+            case m.Began(_, sampler):
+                self.text.show_sampler(sampler)
+            case m.Loaded(model):
+                self._opened(model)
+            case m.Failed():
+                self._asked = None
+
+    def _opened(self, model: ModelFacts) -> None:
+        """A model is there: begin with the prompt."""
+        self._asked, self._loaded = None, True
+        self.selection.resize(model.config)
+        self.setWindowTitle(f"{model.name} — Goose Viz")
+        self.summary.setText(f"{model.name} · {model.config.shape} · {model.device} {model.dtype}")
+        self._remember(model.source)
+        self._fit_prompt(model.tokenizer, model.config.vocab_size)
+        self.statusBar().showMessage(
+            "Space writes on, → steps, ← goes back; click a token to return there; F1: more"
+        )
+        self.restart()
+        then, self._then = self._then, None
+        if then is not None:
+            then()
 
     def _show_running(self, running: bool) -> None:
-        self.running = running
         self.actions_by_name["run_or_pause"].setText("▮▮ Pause" if running else "▶ Run")
 
     def _fit_prompt(self, tokenizer: str, vocab_size: int) -> None:
@@ -450,6 +539,7 @@ class Window(QMainWindow):
         """Write on, or pause."""
         if self._loaded:
             self.worker.send(m.Pause() if self.running else m.Run())
+            self._timer.start(_FAST)  # the answer comes sooner than the next picture would
 
     def step(self) -> None:
         """One token on."""
@@ -483,6 +573,10 @@ class Window(QMainWindow):
         if asked is not None and asked != position and not self.running:
             self.goto(asked)
 
+    def branch(self, token: int) -> None:
+        """Go on with a token behind the cursor."""
+        self.worker.send(m.Branch(self.picture.position, token))
+
     def watch(self) -> None:
         """The memory as it runs."""
         self._arrange("watch")
@@ -490,6 +584,31 @@ class Window(QMainWindow):
     def why(self) -> None:
         """Why the next word."""
         self._arrange("why")
+
+    def why_this(self) -> None:
+        """Why the word under the mouse: one that was said, or one that is expected."""
+        index, token = self.text.view.hovered_index(), self.next_token.hovered_token()
+        if index is not None:
+            self.why_of(self.run.cells.tokens[index], index)
+        elif token is not None:
+            self.why_of(token)
+        else:
+            self.why()
+
+    def why_of(self, token: int, position: int | None = None) -> None:
+        """Why a token behind so many; behind the cursor when left out."""
+        position = self.picture.position if position is None else position
+        if position == 0:
+            self.say("nothing was read ahead of the first token that could give it")
+            return
+        self.why_panel.about(token, position)
+        if position != self.picture.position:
+            self.goto(position)
+        self.why()
+
+    def say(self, words: str) -> None:
+        """A sentence in the status bar, for a while."""
+        self.statusBar().showMessage(words, 8000)
 
     def undo(self) -> None:
         """Take the last edit of the memory back."""
@@ -506,6 +625,11 @@ class Window(QMainWindow):
     def replace(self) -> None:
         """Put other words in place of the one under the mouse."""
         self.token_menu.replace(self.text.view.hovered_index())
+
+    def edit_memory(self) -> None:
+        """Zero, scale, put another memory … and see what is expected then."""
+        self.edit_dialog.show()
+        self.edit_dialog.activateWindow()
 
     def next_branch(self) -> None:
         """Return to another branch of the run."""
@@ -528,6 +652,19 @@ class Window(QMainWindow):
         """Look at the head behind."""
         self.selection.select(self.selection.layer, self.selection.head + 1)
 
+    def begin_tour(self) -> None:
+        """The tour, once the model is open; it comes by itself only once."""
+        self.settings["toured"] = True
+        self._then = self.tour.begin
+
+    def show_tour(self) -> None:
+        """Five steps, on the demo model."""
+        if self.run.model is None or self.run.model.asked is not None:
+            self._then = self.tour.begin
+            self.open_embedded()
+        else:
+            self.tour.begin()
+
     def show_help(self) -> None:
         """Keys and panels, on a page."""
         box = QMessageBox(self)
@@ -544,7 +681,17 @@ class Window(QMainWindow):
         menu = QMenu(self)
         menu.addAction("Save picture…", lambda: self._save_panel(panel))
         menu.addAction("Copy picture", lambda: QGuiApplication.clipboard().setPixmap(panel.grab()))
+        if panel.python() is not None:
+            menu.addAction("Copy as Python", lambda: self.copy_python(panel.python()))
         menu.popup(dock.mapToGlobal(at))  # type: ignore[arg-type]
+
+    def copy_python(self, ending: str | None) -> None:
+        """Put the lines into the clipboard that give what a panel shows."""
+        if ending is None or self.picture.position == 0:
+            self.say("there is nothing to copy yet")
+            return
+        QGuiApplication.clipboard().setText(lines(self.run, ending))
+        self.say("copied the lines that give these numbers")
 
     def _save_panel(self, panel: Panel) -> None:
         self._save_widget(panel, panel.title.lower())
@@ -605,6 +752,8 @@ class Window(QMainWindow):
         if isinstance(app, QApplication) and app.palette() != palette(theme):
             app.setPalette(palette(theme))
         self.message_bar.set_theme(theme)
+        self.edit_dialog.bars.set_theme(theme)
+        self.tour.set_theme(theme)
         for panel in self.panels:
             panel.set_theme(theme)
 

@@ -9,6 +9,7 @@ import pytest
 from PySide6.QtCore import QSettings
 
 from goose_app import messages as m
+from goose_app.cells import Cells
 from goose_app.window import Window
 
 PROMPT = "Once upon a time, there was a little dog."
@@ -52,14 +53,14 @@ class Driver:
         self.qtbot.waitUntil(done, timeout=timeout)
 
     def began(self):
-        return any(isinstance(e, m.Cells) for e in self.events)
+        return any(isinstance(e, Cells) for e in self.events)
 
     def at(self, position):
         self.wait(lambda: self.window.picture.position == position and not self.window.running)
 
     @property
     def text(self):
-        return "".join(p.cell.text for p in self.window.text.view.flow.placed)
+        return "".join(self.window.run.cells.texts)
 
 
 @pytest.fixture

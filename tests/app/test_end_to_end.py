@@ -18,8 +18,11 @@ pytestmark = pytest.mark.skipif(
 
 
 class Screen:
-    def __init__(self, folder):
+    def __init__(self, folder, toured=True):
         self.folder = folder
+        config = folder / "config" / "goose-viz"
+        config.mkdir(parents=True)
+        (config / "goose-viz.conf").write_text(f"[General]\ntoured={str(toured).lower()}\n")
         read, write = os.pipe()
         self.server = subprocess.Popen(
             ["Xvfb", "-displayfd", str(write), "-screen", "0", "1600x1000x24", "-nolisten", "tcp",
@@ -165,38 +168,147 @@ def test_prompt_run_pause_step_back_choose_export(screen):
     assert s.app.stderr.read() == ""
 
 
-def test_why_forget_undo(screen):
+TOM = "Tom had a red ball. Sue had a blue cup. Tom played with his red"
+BALL = 233, 157  # where the text has “ ball”
+NEXT_TOKEN = slice(385, 610), slice(490, 1590)  # where the bars are
+BRANCHES = slice(705, 910), slice(5, 470)
+REMEMBER = slice(510, 690), slice(5, 470)
+
+
+def changed(before, after, place):
+    return float((before[place] != after[place]).mean())
+
+
+def test_why_forget_replace_edit_and_back_by_hand(screen):
+    """All that one does in the Why perspective, by keys and mouse; snapshots tell what came."""
     s = screen
     s.open()
     s.key("ctrl+l")
-    s.do("type", "--delay", "20", "Tom had a red ball. Sue had a blue cup. Tom played with his red")
-    s.key("ctrl+Return")
-    s.key("F6")
+    s.do("type", "--delay", "20", TOM)
+    s.key("ctrl+Return", "F6")
     time.sleep(1.5)
     before = s.export("before.npz")
     assert before.position == 18
 
-    s.do("mousemove", "--window", s.window, 233, 157)  # a word of the first line of the text
+    # forget, undo, redo
+    s.do("mousemove", "--window", s.window, *BALL)
     time.sleep(0.3)
+    at_first = grab(s)
     s.key("x")
-    time.sleep(0.5)
-    after = s.export("after.npz")
-    (edit,) = after.metadata["edits"]
-    assert edit["kind"] == "Forget"
-    assert edit["position"] == 17
-    assert 0 < edit["token"] < 12
-    assert after.tokens == before.tokens
-    assert (after.state.wkv != before.state.wkv).any()
-
+    time.sleep(0.7)
+    forgot = s.export("forgot.npz")
+    (edit,) = forgot.metadata["edits"]
+    assert (edit["kind"], edit["position"], edit["token"]) == ("Forget", 17, 5)
+    assert forgot.tokens == before.tokens
+    assert (forgot.state.wkv != before.state.wkv).any()
+    looked = grab(s)
+    assert changed(at_first, looked, NEXT_TOKEN) > 0.02, "before and after"
+    assert changed(at_first, looked, BRANCHES) > 0.005, "another branch"
     s.key("ctrl+z")
     time.sleep(0.3)
     undone = s.export("undone.npz")
     assert "edits" not in undone.metadata
     np.testing.assert_array_equal(undone.state.wkv, before.state.wkv)
+    s.key("ctrl+shift+z")
+    time.sleep(0.5)
+    redone = s.export("redone.npz")
+    np.testing.assert_array_equal(redone.state.wkv, forgot.state.wkv)
+    s.key("ctrl+z")
+
+    # replace, and a true run beside it
+    s.do("mousemove", "--window", s.window, *BALL)
+    time.sleep(0.3)
+    s.key("r")
+    dialog = s.wait(lambda: s.find("Replace in the memory"), "the dialog")[0]
+    s.do("windowfocus", "--sync", dialog)
+    s.key("ctrl+a")
+    s.do("type", "--clearmodifiers", " car")
+    s.key("Return")
+    time.sleep(0.7)
+    s.do("windowfocus", "--sync", s.window)
+    replaced = s.export("replaced.npz")
+    (edit,) = replaced.metadata["edits"]
+    assert (edit["kind"], edit["start"], edit["stop"]) == ("Replace", 5, 6)
+    assert edit["tokens"] == " car"
+    two = grab(s)
+    s.do("mousemove", "--window", s.window, 1538, 600, "click", 1)  # beside a true run
+    time.sleep(0.8)
+    assert changed(two, grab(s), NEXT_TOKEN) > 0.02, "three columns"
+    s.key("ctrl+z")
+
+    # another edit, in its dialog
+    s.key("e")
+    dialog = s.wait(lambda: s.find("Edit the memory"), "the dialog")[0]
+    s.do("windowfocus", "--sync", dialog)
+    s.key("Return")
+    time.sleep(0.5)
+    s.key("Escape")
+    s.do("windowfocus", "--sync", s.window)
+    emptied = s.export("emptied.npz")
+    (edit,) = emptied.metadata["edits"]
+    assert (edit["kind"], edit["layer"], edit["head"]) == ("Zero", 3, 1)
+
+    # what a head reads now, instead of what it holds; then the first branch again
+    was = grab(s)
+    s.do("mousemove", "--window", s.window, 90, 501, "click", 1)
+    time.sleep(0.4)
+    assert changed(was, grab(s), REMEMBER) > 0.002
+    s.do("mousemove", "--window", s.window, 120, 731, "click", 1)
+    time.sleep(0.6)
+    back = s.export("back.npz")
+    assert "edits" not in back.metadata
+    np.testing.assert_array_equal(back.state.wkv, before.state.wkv)
+
+    # why an expected word, and which words of the text it comes from
+    s.do("mousemove", "--window", s.window, 700, 459)  # the third candidate
+    time.sleep(0.3)
+    was = grab(s)
+    s.key("w")
+    time.sleep(0.6)
+    assert changed(was, grab(s), (slice(40, 380), slice(490, 1590))) > 0.01
     s.key("ctrl+q")
     s.app.wait(timeout=20)
     assert s.app.returncode == 0
     assert s.app.stderr.read() == ""
+
+
+def test_the_first_start_begins_with_the_tour(tmp_path):
+    s = Screen(tmp_path, toured=False)
+    try:
+        s.open()
+        time.sleep(1.5)
+        card = slice(430, 560), slice(15, 470)
+        first = grab(s)
+        assert changed(first, np.zeros_like(first), card) == 1
+        for _ in range(4):
+            s.do("mousemove", "--window", s.window, *next_button(first), "click", 1)
+            time.sleep(1.5)
+            first = grab(s)
+        end = s.export("end.npz")
+        (edit,) = end.metadata["edits"]
+        assert (edit["kind"], edit["tokens"]) == ("Replace", " car")
+        assert end.text == TOM
+        s.do("mousemove", "--window", s.window, *next_button(first), "click", 1)
+        time.sleep(0.5)
+        assert next_button(grab(s)) is None, "done"
+        s.key("ctrl+q")
+        s.app.wait(timeout=20)
+        assert s.app.returncode == 0
+    finally:
+        s.close()
+
+
+def next_button(pixels):
+    """Where the tour's card has its last button: above its lower right corner."""
+    accent = (pixels & 0xFFFFFF) == 0xFFB347
+    # the card's lower border: a long line of the accent's colour
+    for y in np.flatnonzero(accent.any(1))[::-1]:
+        x = np.flatnonzero(accent[y])
+        runs = np.split(x, np.flatnonzero(np.diff(x) > 1) + 1)
+        run = max(runs, key=len)
+        if 300 < len(run) < 430:
+            return int(run[-1]) - 50, int(y) - 22
+    return None
 
 
 def grab(s):

@@ -8,74 +8,85 @@ import pytest
 import goose_viz as gv
 from goose_app import messages as m
 from goose_app.actions import ACTIONS, TRANSPORT, help_page
+from goose_app.cells import Cells
 from goose_app.flow import Flow, shown_text
 from goose_app.panels.heads import thumbnail_sheet
 from goose_app.selection import Selection
 from goose_app.series import HIGH, LOW, MEAN, MEDIAN, Series, summary
 from goose_app.worker import Worker
 
+RECORDED = ("decay", "iclr", "removed_norm", "written_norm")
+
 
 def cells(words, start=0):
-    return [m.Cell(start + i, i, w, w or "<end>", 0.5, True) for i, w in enumerate(words)]
+    out = Cells(start)
+    for i, word in enumerate(words):
+        out.append(i, word, 0.5, True)
+    return out
 
 
 def flow(width=100):
     f = Flow(lambda text: 10.0 * len(text))
     f.set_width(width)
+    f.show(Cells(), lambda token: "<end>")
     return f
+
+
+def put(f, others):
+    f.cells.replace(others)
+    f.cut(others.start)
+    f.catch_up()
 
 
 def lines(f):
     out = {}
-    for p in f.placed:
+    for p in f:
         out.setdefault(p.line, []).append(p.shown)
     return ["".join(v) for v in out.values()]
 
 
 def test_lines_break_between_words_never_inside():
     f = flow(100)
-    f.replace(0, cells(["The", " ele", "ph", "ant", " sat", " down"]))
+    put(f, cells(["The", " ele", "ph", "ant", " sat", " down"]))
     assert lines(f) == ["The", " elephant", " sat down"]
-    for p in f.placed:
+    for p in f:
         assert p.x + p.width <= 100
 
 
 def test_a_word_longer_than_a_line_is_broken_between_tokens():
     f = flow(100)
-    f.replace(0, cells(["aaaa"] * 7))
+    put(f, cells(["aaaa"] * 7))
     assert lines(f) == ["aaaaaaaa"] * 3 + ["aaaa"]
 
 
 def test_newlines_and_names():
     f = flow(200)
-    f.replace(0, cells(["", "One", "\n", "Two", ".\n\n", "Three"]))
+    put(f, cells(["", "One", "\n", "Two", ".\n\n", "Three"]))
     assert lines(f) == ["<end>One⏎", "Two.⏎⏎", "Three"]
-    assert shown_text(m.Cell(0, 1, "", "\\xe5", 0.1, True)) == "·"
+    assert shown_text("", 1, lambda token: "\\xe5") == "·"
 
 
 def test_incremental_layout_equals_layout_at_once():
     rng = np.random.default_rng(0)
     words = [rng.choice([" a", " bc", "def", "\n", "", " longword", ","]) for _ in range(400)]
     at_once, step_by_step = flow(150), flow(150)
-    at_once.replace(0, cells(words))
+    put(at_once, cells(words))
     for i, word in enumerate(words):
-        step_by_step.replace(i, cells([word], i))
-    assert [(p.x, p.line) for p in at_once.placed] == [(p.x, p.line) for p in step_by_step.placed]
+        put(step_by_step, cells([word], i))
+    assert [(p.x, p.line) for p in at_once] == [(p.x, p.line) for p in step_by_step]
     for cut in (3, 57, 200):
-        step_by_step.replace(cut, cells(words[cut:], cut))
-        assert [(p.x, p.line) for p in at_once.placed] == [
-            (p.x, p.line) for p in step_by_step.placed
-        ]
+        put(step_by_step, cells(words[cut:], cut))
+        assert [(p.x, p.line) for p in at_once] == [(p.x, p.line) for p in step_by_step]
 
 
 def test_every_cell_is_found_where_it_lies():
     f = flow(150)
-    f.replace(0, cells([" alpha", " beta", "gamma", "\n", " delta"] * 20))
-    for i, p in enumerate(f.placed):
+    put(f, cells([" alpha", " beta", "gamma", "\n", " delta"] * 20))
+    for i, p in enumerate(f):
         assert f.at(p.x + p.width / 2, p.line) == i
-    assert f.at(149, 0) is None or f.placed[f.at(149, 0)].line == 0
+    assert f.at(149, 0) is None or f[f.at(149, 0)].line == 0
     assert f.at(5, 10_000) is None
-    assert [f.placed[f.first_on(n)].line for n in range(f.n_lines)] == list(range(f.n_lines))
+    assert [f[f.first_on(n)].line for n in range(f.n_lines)] == list(range(f.n_lines))
 
 
 def test_selection_stays_inside(demo):
@@ -94,7 +105,7 @@ def test_summary_and_series(demo):
     quantiles = np.quantile(values, [0.1, 0.5, 0.9], axis=1, method="nearest")
     for column, q in zip((LOW, MEDIAN, HIGH), quantiles, strict=True):
         np.testing.assert_array_equal(out[:, column], q)
-    series = Series(demo.config)
+    series = Series(demo.config, RECORDED)
     norms = np.ones((6, 4))
     arrays = {"decay": values, "iclr": values, "removed_norm": norms, "written_norm": norms}
     frame = gv.Frame(arrays, tuple(range(6)))
@@ -116,7 +127,7 @@ def test_series_take_what_they_need_and_no_more(monkeypatch):
         return gv.Frame({"decay": channels, "iclr": channels, "removed_norm": norms,
                          "written_norm": norms}, (0, 1))  # fmt: skip
 
-    series = Series(config)
+    series = Series(config, RECORDED)
     little = series.nbytes
     for i in range(3000):
         series.put(i, frame(i))
@@ -130,7 +141,7 @@ def test_series_take_what_they_need_and_no_more(monkeypatch):
     assert rows[:, 0, 0].tolist() == [*range(1490, 1500), -1]
     assert series.window("written_norm", 1500, 1501)[1][0, 0, 0] == 1500
     monkeypatch.setattr("goose_app.series.BYTES", 500 * 4 * 2 * 2 * 6)
-    small = Series(config)
+    small = Series(config, RECORDED)
     for i in range(1700):
         small.put(i, frame(i))
     assert small.nbytes <= 500 * 4 * 2 * 2 * 6
@@ -191,15 +202,16 @@ class Running:
     def __init__(self):
         self.worker = Worker()
         self.worker.start()
-        self.seen = []
+        self.said, self.seen = [], []  # with the numbers of their runs, and without
 
     def until(self, wanted, seconds=60):
         import time
 
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            while self.worker.events:
-                self.seen.append(self.worker.events.popleft())
+            while self.worker.said:
+                self.said.append(self.worker.said.popleft())
+                self.seen.append(self.said[-1][1])
                 if wanted(self.seen[-1]):
                     return self.seen[-1]
             time.sleep(0.001)
@@ -218,14 +230,14 @@ def test_the_worker_loses_no_token(running):
     w.send(m.Load(None))
     running.until(lambda e: isinstance(e, m.Loaded))
     w.send(m.Restart("Once upon a time", gv.Sampler(seed=3)))
-    running.until(lambda e: isinstance(e, m.Cells))
+    running.until(lambda e: isinstance(e, Cells))
     w.send(m.Run(200))
     running.until(lambda e: e == m.Running(False))
     tokens = []
     for event in running.seen:
-        if isinstance(event, m.Cells):
+        if isinstance(event, Cells):
             assert event.start == len(tokens)
-            tokens += [c.token for c in event.cells]
+            tokens += event.tokens
     session = gv.Session(gv.load_model(), gv.Sampler(seed=3))
     session.feed("Once upon a time")
     list(session.run(200))
@@ -243,7 +255,7 @@ def test_mistakes_become_words_and_the_run_is_kept(running, tmp_path):
     assert "no model is open" in running.until(lambda e: isinstance(e, m.Failed)).words
     w.send(m.Load(None))
     w.send(m.Restart("Once", gv.Sampler(seed=3)))
-    running.until(lambda e: isinstance(e, m.Cells))
+    running.until(lambda e: isinstance(e, Cells))
     bad = tmp_path / "bad.pth"
     bad.write_bytes(b"<html>")
     w.send(m.Load(str(bad)))
@@ -253,7 +265,7 @@ def test_mistakes_become_words_and_the_run_is_kept(running, tmp_path):
     w.send(m.Export(tmp_path / "nowhere" / "a.npz"))
     assert "nowhere" in running.until(lambda e: isinstance(e, m.Failed)).words
     w.send(m.Step())
-    cells_ = running.until(lambda e: isinstance(e, m.Cells) and e.start > 0)
+    cells_ = running.until(lambda e: isinstance(e, Cells) and e.start > 0)
     assert cells_.start == 2
 
 
@@ -264,14 +276,14 @@ def test_while_held_no_token_begins_and_a_fresh_picture_waits(running):
     w.send(m.Load(None))
     w.send(m.Restart("Once", gv.Sampler(seed=3)))
     w.send(m.Run())
-    running.until(lambda e: isinstance(e, m.Cells) and e.start > 20)
+    running.until(lambda e: isinstance(e, Cells) and e.start > 20)
     w.hold()
     while not w.idle:
         time.sleep(0.001)
     position = w.take_picture().position
-    assert w._session.position == position
+    assert w._runs[0].session.position == position
     time.sleep(0.05)
-    assert w._session.position == position
+    assert w._runs[0].session.position == position
     w.release()
     w.send(m.Pause())
     running.until(lambda e: e == m.Running(False))
@@ -294,21 +306,21 @@ def test_a_full_memory_while_it_writes_ends_the_run_not_the_worker(running, monk
     w = running.worker
     w.send(m.Load(None))
     w.send(m.Restart("Once", gv.Sampler(seed=3)))
-    running.until(lambda e: isinstance(e, m.Cells))
+    running.until(lambda e: isinstance(e, Cells))
 
     def full():
         raise MemoryError
 
     w.send(m.Run())
     running.until(lambda e: e == m.Running(True))
-    monkeypatch.setattr(w, "_take", full)
+    monkeypatch.setattr(w._runs[0], "take", full)
     w.hold()
     assert "not enough free memory" in running.until(lambda e: isinstance(e, m.Failed)).words
     assert m.Running(False) in running.seen
     monkeypatch.undo()
     w.release()
     w.send(m.Step())
-    running.until(lambda e: isinstance(e, m.Cells))
+    running.until(lambda e: isinstance(e, Cells))
 
 
 def test_a_fault_names_its_file(running, monkeypatch, tmp_path):
@@ -327,8 +339,8 @@ def test_a_load_that_still_waits_is_cancelled_too(running):
     w = running.worker
     w.send(m.Load(None))
     w.send(m.Restart("Once", gv.Sampler(seed=3)))
-    running.until(lambda e: isinstance(e, m.Cells))
-    w._session.model.forward = slow(w._session.model.forward)
+    running.until(lambda e: isinstance(e, Cells))
+    w._runs[0].session.model.forward = slow(w._runs[0].session.model.forward)
     w.send(m.Restart("Once upon a time " * 400, gv.Sampler(seed=3)))
     running.until(lambda e: isinstance(e, m.Loading) and "prompt" in e.words)
     w.send(m.Load(None))  # behind a prompt that is being read
@@ -344,9 +356,9 @@ def test_a_load_that_still_waits_is_cancelled_too(running):
 def slow(forward):
     import time
 
-    def slowly(tokens, state, all_logits=False, probe=None, progress=None):
+    def slowly(tokens, *more, **named):
         time.sleep(0.01 * len(tokens))
-        return forward(tokens, state, all_logits, probe, progress)
+        return forward(tokens, *more, **named)
 
     return slowly
 
@@ -358,9 +370,9 @@ def replaying(running):
     w.send(m.Load(None))
     w.send(m.Restart("Once", gv.Sampler(seed=3)))
     w.send(m.Run(300))
-    running.until(lambda e: isinstance(e, m.Cells) and e.start > 290)
+    running.until(lambda e: isinstance(e, Cells) and e.start > 290)
     running.until(lambda e: e == m.Running(False))
-    session = w._session
+    session = w._runs[0].session
     session.segment.checkpoints.clear()
     session._replay._recent.clear()
     session.history_bytes = 0
@@ -373,15 +385,15 @@ def test_a_replay_can_be_cancelled(replaying):
     import time
 
     w = replaying.worker
-    before = w._session.position, w._session.state.wkv.copy()
+    before = w._runs[0].session.position, w._runs[0].session.state.wkv.copy()
     w.send(m.Goto(250))
     time.sleep(0.3)
     begin = time.monotonic()
     w.cancel()
     replaying.until(lambda e: isinstance(e, m.Told) and "cancelled" in e.words)
     assert time.monotonic() - begin < 1
-    assert w._session.position == before[0]
-    assert (w._session.state.wkv == before[1]).all()
+    assert w._runs[0].session.position == before[0]
+    assert (w._runs[0].session.state.wkv == before[1]).all()
 
 
 def test_closing_during_a_replay_is_immediate(replaying):
@@ -394,3 +406,60 @@ def test_closing_during_a_replay_is_immediate(replaying):
     w.close()
     assert time.monotonic() - begin < 1
     assert not w._thread.is_alive()
+
+
+# -- two runs ----------------------------------------------------------------------------------
+
+
+def test_two_runs_write_side_by_side_and_each_as_if_alone(running):
+    w = running.worker
+    w.send(m.Watch(frozenset(("decay",)), frozenset(("iclr",))), 1)
+    w.send(m.Load(None))
+    running.until(lambda e: isinstance(e, m.Loaded))
+    w.send(m.Share(0), 1)
+    running.until(lambda e: isinstance(e, m.Loaded))
+    prompts = ("Once upon a time", "Tom had a red ball.")
+    for run, prompt in enumerate(prompts):
+        w.send(m.Restart(prompt, gv.Sampler(seed=3)), run)
+    for run in (0, 1):
+        w.send(m.Run(60), run)
+    for _ in (0, 1):
+        running.until(lambda e: e == m.Running(False))
+    for run, prompt in enumerate(prompts):
+        tokens = []
+        for of, event in running.said:
+            if of == run and isinstance(event, Cells):
+                assert event.start == len(tokens)
+                tokens += event.tokens
+        session = gv.Session(gv.load_model(), gv.Sampler(seed=3))
+        session.feed(prompt)
+        list(session.run(60))
+        assert tokens == session.tokens
+        picture = w.take_picture(run)
+        assert (picture.wkv == session.state.wkv).all()
+    names = w._runs[0].session.frame, w._runs[1].session.frame
+    assert [set(f.arrays()) for f in names] == [set(), {"decay", "iclr"}]
+    started = [run for run, e in running.said if e == m.Running(True)]
+    ended = [run for run, e in running.said if e == m.Running(False)]
+    assert sorted(started) == sorted(ended) == [0, 1]
+    order = [run for run, e in running.said if isinstance(e, Cells)]
+    assert order.index(1) < len(order) - 1 - order[::-1].index(0), "in turns"
+
+
+def test_a_view_gets_what_it_asks_for_of_a_token_that_nobody_watched(running):
+    w = running.worker
+    w.send(m.Load(None))
+    w.send(m.Restart("Once upon a time", gv.Sampler(seed=3)))
+    running.until(lambda e: isinstance(e, Cells))
+    w.send(m.Watch(frozenset(), frozenset(("gate", "read"))))
+    import time
+
+    end = time.monotonic() + 20
+    picture = None
+    while picture is None or picture.observed("gate") is None:
+        assert time.monotonic() < end
+        picture = w.take_picture() or picture
+        time.sleep(0.005)
+    assert picture.observed("gate").shape == (6, 256)
+    assert picture.observed("read").shape == (6, 4, 64)
+    assert picture.observed("decay") is None

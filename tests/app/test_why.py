@@ -1,6 +1,7 @@
 """The Why perspective: what a person asks of a word, and what is done to the memory."""
 
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +9,11 @@ from PySide6.QtCore import QPointF, Qt
 from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import QInputDialog
 
+import goose_viz as gv
 from goose_app import messages as m
+from goose_app.colouring import HELD, READ, levels
+from goose_app.python_lines import edit_code
+from goose_viz import analysis as ga
 
 TOM = "Tom had a red ball. Sue had a blue cup. Tom played with his red"
 
@@ -175,13 +180,18 @@ def test_colours_tell_what_each_word_gives(asked):
     w = asked.window
     view = w.text.view
     assert view.colouring == "what it gives to the next word"
-    levels = view._heat(0, 18, 0.0)
-    assert len(levels) == 18
-    assert levels[5] == max(levels) == 255
-    assert min(levels) < 128
-    for name in ("still held by the head", "read now by the head"):
-        view.colouring = name
-        assert len(view._heat(0, 18, 0.0)) == 18
+    found = levels(view.colouring, w.run, w.selection, 0, 18)
+    assert found.argmax() == 5
+    assert found.max() > 240
+    assert 100 < found.min() < 128
+    for name in (HELD, READ):
+        found = levels(name, w.run, w.selection, 0, 18)
+        assert found.shape == (18,)
+        assert abs(found - 128).max() > 110
+    assert levels("nothing", w.run, w.selection, 0, 18) is None
+    surprise = levels("surprisal", w.run, w.selection, 0, 18)
+    assert surprise[0] == 0, "nothing was expected yet"
+    assert surprise.max() > 60
     rect = view.cell_rect(5).center()
     assert view.index_at(QPointF(rect)) == 5
 
@@ -209,7 +219,7 @@ def test_perspectives_are_remembered_apart(asked, open_window):
     assert w.decay.isVisible()
     assert not w.why_panel.isVisible()
     assert w.text.view.colouring == "surprisal"
-    asked.wait(lambda: not w.worker._explain.on)
+    asked.wait(lambda: not w.worker._runs[0]._explain.on)
     asked.qtbot.keyClick(w.text.view, Qt.Key.Key_W)
     assert not w.docks["Branches"].isVisible()
     assert w.docks["Why"].isVisible()
@@ -245,15 +255,56 @@ def test_branches_can_be_named_closed_and_returned_to(asked, monkeypatch):
     assert w.branches.list.count() == 2
 
 
-def test_copy_as_python(asked, tmp_path, capsys):
+def test_copy_as_python_gives_these_numbers(asked, capsys):
+    """What every panel gives, behind edits and written tokens, in a process that has only that."""
     w = asked.window
+    w.worker.send(m.Run(3))
+    asked.wait(lambda: w.picture.position == 21 and not w.running)
+    w.token_menu.put(5, " car")
+    compared(asked)
+    w.worker.send(m.Step())
+    asked.wait(lambda: w.picture.position == 22)
+    explained(asked)
+    why, (layer, head) = w.picture.why, (w.selection.layer, w.selection.head)
+    for panel in w.panels:
+        if panel.python() is None:
+            continue
+        w.copy_python(panel.python())
+        names = {}
+        exec(compile(QGuiApplication.clipboard().text(), panel.title, "exec"), names)
+        session, out = names["session"], capsys.readouterr().out
+        assert session.tokens == w.run.cells.tokens[:22].tolist()
+        np.testing.assert_allclose(session.state.wkv, w.picture.wkv, atol=2e-4)
+        match panel.title:
+            case "Why":
+                assert why.sentence in out
+                np.testing.assert_allclose(names["found"].by_token, why.by_token, atol=1e-3)
+            case "The edit of this token":
+                edit = names["edit"]
+                np.testing.assert_allclose(edit.written, why.edit.written, atol=1e-4)
+            case "Remember":
+                held = ga.retention(session.frames(), layer, head)
+                np.testing.assert_allclose(held, why.retention, atol=1e-4)
+                assert "0." in out
+            case "Next token":
+                assert str(w.picture.next_tokens[0][0]) in out
     menu = w.token_menu.menu(5)
     next(a for a in menu.actions() if a.text() == "Copy as Python").trigger()
     code = QGuiApplication.clipboard().text()
-    exec(compile(code, "copied", "exec"), {})
-    out = capsys.readouterr().out
-    assert w.picture.why.sentence in out
-    assert "0.2949" in out or "0.295" in out or "0.294" in out
+    assert "gv.Replace(start=5, stop=6, tokens=' car')" in code
+    assert "gv.Forget(5, " in code
+
+
+def test_copied_edits_name_the_memories_they_were_made_from():
+    put = m.Made(3, gv.Put(None, 1, 2), Path("a.npz"))
+    assert edit_code(put) == "gv.Put(gv.load_snapshot('a.npz').state.wkv, layer=1, head=2)"
+    add = m.Made(3, gv.Add(None, 0.5), Path("a.npz"), 1)
+    assert edit_code(add) == (
+        "gv.Add(gv.load_snapshot('a.npz').state.wkv - "
+        "gv.load_snapshot('branch-1.safetensors').state.wkv, factor=0.5)"
+    )
+    assert edit_code(m.Made(3, gv.Zero(), None)) == "gv.Zero()"
+    assert edit_code(m.Made(3, gv.Noise(0.5, 7, head=1))) == "gv.Noise(sigma=0.5, seed=7, head=1)"
 
 
 def test_looking_back_over_what_nobody_watched_can_be_interrupted(open_window, monkeypatch):
@@ -261,7 +312,7 @@ def test_looking_back_over_what_nobody_watched_can_be_interrupted(open_window, m
     w = driver.window
     w.worker.send(m.Run(300))
     driver.wait(lambda: w.picture.position > 300 and not w.running)
-    session = w.worker._session
+    session = w.worker._runs[0].session
     forward = session.model.forward
     calls = []
 
@@ -281,3 +332,52 @@ def test_looking_back_over_what_nobody_watched_can_be_interrupted(open_window, m
     driver.wait(lambda: w.picture.why is not None and not w.picture.stale)
     assert len(calls) < 450, "what was read again before is not read once more"
     assert w.picture.why.tokens.shape[2] == 290
+
+
+def test_hovering_a_word_of_the_text_shows_its_heads(asked):
+    w = asked.window
+    for view in (w.text.view, w.remember.view):
+        asked.qtbot.mouseMove(view.viewport(), view.cell_rect(7).center().toPoint())
+        asked.wait(lambda: "Sue" in w.why_panel.grid_title.text())
+        assert (w.why_panel.grid.values == w.picture.why.tokens[:, :, 7]).all()
+        view.hovered.emit(None)
+        assert w.why_panel.grid_title.text() == "layer × head, all past words"
+
+
+def test_why_a_candidate_or_a_word_that_was_said(asked):
+    """The token is asked about where it stood or would stand, and only there."""
+    w = asked.window
+    cup = next(t for t, label, _ in w.picture.next_tokens if label == " cup")
+    next(a for a in w.next_token.menu(cup).actions() if a.text().startswith("Why")).trigger()
+    asked.wait(lambda: w.picture.why.target == cup)
+    assert w.picture.why.sentence.startswith("“ cup” (4.1 %) is behind “ ball”")
+    w.goto(17)
+    asked.wait(lambda: w.picture.position == 17 and not w.picture.stale)
+    asked.wait(lambda: w.picture.why.target != cup)
+    said = w.run.cells.tokens[9]
+    menu = w.token_menu.menu(9)
+    next(a for a in menu.actions() if a.text() == "Why this word").trigger()
+    asked.wait(lambda: w.picture.position == 9 and not w.picture.stale)
+    asked.wait(lambda: w.picture.why.target == said)
+    assert w.picture.why.position == 9
+    w.why_of(said, 0)
+    assert "nothing was read ahead" in w.statusBar().currentMessage()
+
+
+def test_a_replacement_beside_a_true_run(asked):
+    w = asked.window
+    w.token_menu.put(5, " car")
+    compared(asked)
+    assert w.next_token.truth.isVisible()
+    asked.qtbot.mouseClick(w.next_token.truth, Qt.MouseButton.LeftButton)
+    asked.wait(lambda: w.picture.comparison.truth is not None)
+    assert not w.next_token.truth.isVisible()
+    (token, label, p), *_ = w.picture.comparison.truth
+    assert label == " car"
+    session = gv.Session(gv.load_model())
+    session.feed(TOM.replace("ball", "car"))
+    assert p == pytest.approx(dict(session.next_tokens(1))[token], abs=1e-4)
+    assert w.picture.comparison.are[token] == pytest.approx(0.592, abs=0.01)
+    w.token_menu.forget(3)  # behind another edit there is nothing to read truly
+    asked.wait(lambda: w.picture.comparison.words.startswith("forgot"))
+    assert not w.next_token.truth.isVisible()

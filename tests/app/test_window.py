@@ -11,6 +11,7 @@ from PySide6.QtWidgets import QFileDialog, QMessageBox
 
 import goose_viz as gv
 from goose_app import messages as m
+from goose_app.panels.text import TextPanel
 from goose_app.pictures import save_widget
 
 from .conftest import PROMPT
@@ -39,7 +40,7 @@ def run_to(driver, position):
 def test_the_prompt_is_read_at_once(driver):
     assert driver.text == PROMPT
     w = driver.window
-    assert w.picture.position == w.picture.recorded == len(w.text.view.flow.placed)
+    assert w.picture.position == w.picture.recorded == len(w.run.cells)
     assert w.text.view.cursor_position == w.picture.position
     assert "stories-7M" in w.windowTitle()
     assert w.model_panel.values["parameters"].text() == "7.3 million"
@@ -55,7 +56,7 @@ def test_run_pause_step_back_by_keys(driver):
     assert w.actions_by_name["run_or_pause"].text().endswith("Pause")
     bot.keyClick(w.text.view, Qt.Key.Key_Space)
     driver.wait(lambda: not w.running)
-    driver.wait(lambda: w.picture.position == len(w.text.view.flow.placed))
+    driver.wait(lambda: w.picture.position == len(w.run.cells))
     end = w.picture.position
     state = w.picture.wkv
     bot.keyClick(w.text.view, Qt.Key.Key_Left)
@@ -101,8 +102,8 @@ def test_clicks_on_tokens_heads_and_next_tokens(driver):
     click(driver, w.next_token, w.next_token.row_rect(2).center())
     driver.at(31)
     assert w.picture.branches == 2
-    assert w.text.view.flow.placed[-1].cell.token == token
-    assert len(w.text.view.flow.placed) == 31
+    assert w.run.cells.tokens[-1] == token
+    assert len(w.run.cells) == 31
     assert driver.text.endswith(label)
     assert "branch 2" in w.transport.place.text()
 
@@ -399,7 +400,7 @@ def test_a_long_prompt_can_be_cancelled(driver, share):
     driver.wait(
         lambda: any(isinstance(e, m.Told) and "cancelled" in e.words for e in driver.events)
     )
-    driver.wait(lambda: w.picture.position == w.picture.recorded == len(w.text.view.flow.placed))
+    driver.wait(lambda: w.picture.position == w.picture.recorded == len(w.run.cells))
     position = w.picture.position
     assert position < 20_000
     assert position > 0 or share == 0
@@ -466,7 +467,7 @@ def test_branches_stay_and_can_be_returned_to(driver):
     first, state = driver.text, w.picture.wkv
     w.goto(30)
     driver.at(30)
-    recorded = w.text.view.flow.placed[30].cell.token
+    recorded = w.run.cells.tokens[30]
     w.worker.send(m.Branch(30, recorded))  # what came anyway: no new branch
     driver.at(31)
     assert w.picture.branches == 1
@@ -553,3 +554,34 @@ def test_a_link_is_remembered_as_a_link(driver, tmp_path):
     assert w.settings["folder"] == str(snapshot)
     assert w.windowTitle().startswith("goose")
     assert "Transformers" in w.model_panel.values["file"].text()
+
+
+def test_the_window_holds_two_runs(driver):
+    """A second run of the same model, with a text of its own in panels of its own."""
+    w = driver.window
+    text, state = driver.text, w.picture.wkv
+    other = w.add_run()
+    panel = TextPanel(w.selection)
+    w.panels.append(panel)
+    driver.qtbot.addWidget(panel)
+    panel.resize(400, 300)
+    panel.show()
+    driver.wait(lambda: other.model is not None)
+    panel.set_run(other)
+    w.worker.send(m.Restart("Tom had a red ball.", gv.Sampler(seed=2)), other.ident)
+    w.worker.send(m.Run(40), other.ident)
+    driver.wait(lambda: other.picture.position == 47 and not other.running)
+    assert driver.text == text
+    assert w.picture.wkv is state
+    assert "".join(other.cells.texts).startswith("Tom had a red ball.")
+    assert len(panel.view.flow) == len(other.cells) == 47
+    assert panel.picture is other.picture
+    assert w.text.picture is w.picture
+    w.worker.send(m.Run(3))
+    driver.wait(lambda: w.picture.position == len(w.run.cells) and w.picture.wkv is not state)
+    driver.wait(lambda: not w.running)
+    assert other.picture.position == 47
+    session = gv.Session(gv.load_model(), gv.Sampler(seed=2))
+    session.feed("Tom had a red ball.")
+    list(session.run(40))
+    assert other.cells.tokens.tolist() == session.tokens

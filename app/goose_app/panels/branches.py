@@ -1,15 +1,73 @@
-"""All branches of the run: what each says where it parts, and the edits that made it."""
+"""All branches of the run as a tree: what each says where it parts, and the edits that made it."""
 
 from __future__ import annotations
 
-from PySide6.QtCore import QPoint, Qt, Signal
-from PySide6.QtWidgets import QInputDialog, QListWidget, QListWidgetItem, QMenu, QVBoxLayout
+from PySide6.QtCore import QModelIndex, QPersistentModelIndex, QPoint, QPointF, Qt, Signal
+from PySide6.QtGui import QColor, QPainter, QPen
+from PySide6.QtWidgets import (
+    QInputDialog,
+    QListWidget,
+    QListWidgetItem,
+    QMenu,
+    QStyledItemDelegate,
+    QStyleOptionViewItem,
+    QVBoxLayout,
+)
 
 from goose_app.messages import BranchRow
 from goose_app.panels.panel import Panel
+from goose_app.run_view import Viewed
 from goose_app.selection import Selection
-from goose_app.theme import Theme
-from goose_viz import Model
+from goose_app.theme import DARK, Theme
+
+_INDENT, _TOP = 18, 13  # pixels a generation; from a row's top to where its line meets it
+_ROW, _GUIDES = Qt.ItemDataRole.UserRole, Qt.ItemDataRole.UserRole + 1
+
+
+def tree_order(rows: list[BranchRow]) -> list[tuple[int, tuple[bool, ...]]]:
+    """(row, guides) from the roots down: a branch stands behind the one that it parts from.
+
+    A guide a generation: whether the line of that generation goes on below the row.
+    """
+    out: list[tuple[int, tuple[bool, ...]]] = []
+
+    def visit(row: int, guides: tuple[bool, ...]) -> None:
+        out.append((row, guides))
+        children = [i for i, r in enumerate(rows) if r.parent == row]
+        for child in children:
+            visit(child, (*guides, child != children[-1]))
+
+    for root in [i for i, r in enumerate(rows) if r.parent is None]:
+        visit(root, ())
+    return out
+
+
+class _TreeRows(QStyledItemDelegate):
+    """Draws the lines of the tree in front of a row's words."""
+
+    theme: Theme = DARK
+
+    def paint(
+        self,
+        painter: QPainter,
+        option: QStyleOptionViewItem,
+        index: QModelIndex | QPersistentModelIndex,
+    ) -> None:
+        """The lines, then the words further right."""
+        guides = index.data(_GUIDES)
+        rect = option.rect  # type: ignore[attr-defined]
+        painter.setPen(QPen(QColor(self.theme.dim), 1))
+        for depth, goes_on in enumerate(guides):
+            x = rect.x() + (depth + 0.5) * _INDENT
+            last = depth == len(guides) - 1
+            if last or goes_on:
+                end = rect.bottom() + 1 if goes_on else rect.y() + _TOP
+                painter.drawLine(QPointF(x, rect.y()), QPointF(x, end))
+            if last:
+                y = rect.y() + _TOP
+                painter.drawLine(QPointF(x, y), QPointF(x + 0.5 * _INDENT, y))
+        rect.setX(rect.x() + len(guides) * _INDENT)
+        super().paint(painter, option, index)
 
 
 class BranchesPanel(Panel):
@@ -17,8 +75,8 @@ class BranchesPanel(Panel):
 
     title = "Branches"
     help = (
-        "Every text that was written, with the words where it parts from the one above and the "
-        "edits that made it. Click one to return to it; right-click to name or close it."
+        "Every text that was written, below the one that it parts from, with the words there and "
+        "the edits that made it. Click one to return to it; right-click to name or close it."
     )
     chosen = Signal(int)
     named = Signal(int, str)
@@ -31,33 +89,39 @@ class BranchesPanel(Panel):
         self.list.setWordWrap(True)
         self.list.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.list.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
+        self._delegate = _TreeRows(self.list)
+        self.list.setItemDelegate(self._delegate)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(4, 4, 4, 4)
         layout.addWidget(self.list)
-        self.list.itemClicked.connect(lambda item: self.chosen.emit(self.list.row(item)))
+        self.list.itemClicked.connect(lambda item: self.chosen.emit(item.data(_ROW)))
         self.list.customContextMenuRequested.connect(self._menu)
 
     def set_theme(self, theme: Theme) -> None:
         """A quiet ground for the row that is current: its writing is bold."""
         super().set_theme(theme)
+        self._delegate.theme = theme
         self.list.setStyleSheet(
             f"QListWidget {{ background: {theme.panel}; border: none }}"
             f"QListWidget::item {{ padding: 4px }}"
             f"QListWidget::item:selected {{ background: {theme.line}; color: {theme.text} }}"
         )
 
-    def set_model(self, model: Model) -> None:
-        """No run yet."""
-        super().set_model(model)
+    def set_run(self, run: Viewed) -> None:
+        """No text yet."""
+        super().set_run(run)
         self.list.clear()
 
     def set_rows(self, rows: list[BranchRow]) -> None:
         """The branches in their order."""
         self.list.clear()
-        for row in rows:
+        for number, guides in tree_order(rows):
+            row = rows[number]
             words = f"{row.name}:  {row.words}" if row.name else row.words
             item = QListWidgetItem(words + (f"\n{row.edits}" if row.edits else ""))
             item.setToolTip(f"parts behind token {row.fork}, {row.stop} tokens")
+            item.setData(_ROW, number)
+            item.setData(_GUIDES, guides)
             font = item.font()
             font.setBold(row.current)
             item.setFont(font)
@@ -65,11 +129,15 @@ class BranchesPanel(Panel):
             if row.current:
                 self.list.setCurrentItem(item)
 
+    def python(self) -> str | None:
+        """The text of the branch."""
+        return "print(session.text)\n"
+
     def _menu(self, at: QPoint) -> None:
         item = self.list.itemAt(at)
         if item is None:
             return
-        row, menu = self.list.row(item), QMenu(self)
+        row, menu = item.data(_ROW), QMenu(self)
         menu.addAction("Go there", lambda: self.chosen.emit(row))
         menu.addAction("Name…", lambda: self._name(row))
         menu.addAction("Close", lambda: self.closed.emit(row))

@@ -1,6 +1,9 @@
-"""Decay and in-context learning rate: layers × channels at the cursor, and lines over tokens."""
+"""Observables of channels: layers × channels at the cursor, and lines over tokens."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import pyqtgraph as pg
@@ -14,25 +17,53 @@ from goose_app.lines import Lines
 from goose_app.messages import Picture
 from goose_app.panels.panel import Panel
 from goose_app.readout import Readout
+from goose_app.run_view import Viewed
 from goose_app.selection import Selection
 from goose_app.series import HIGH, LOW, MEAN
 from goose_app.theme import Theme, layer_colours, sequential
-from goose_viz import Model
 from goose_viz.metrics import half_life
 
 _BEHIND, _AHEAD = 192, 24  # tokens that the lines show around the cursor
 
 
+@dataclass(frozen=True)
+class Channels:
+    """How an (L, D) observable is shown.
+
+    Attributes
+    ----------
+    observable : str
+    title, help : str
+    low, high : float
+        What the ends of the colour map stand for.
+    colours : str
+        The map.
+    short : str
+        What the lines are, short enough to stand beside them.
+    meaning : callable float -> str
+        A value in words.
+    """
+
+    observable: str
+    title: str
+    help: str
+    low: float
+    high: float
+    colours: str
+    short: str
+    meaning: Callable[[float], str]
+
+
 class ChannelsPanel(Panel):
     """One (L, D) observable: heatmap above, a line per layer below."""
 
-    observable = ""
-    low, high = 0.0, 1.0
-    colours = "viridis"
-    short = ""  # what the lines are, short enough to stand beside them
+    turn = (1, 2)
 
-    def __init__(self, selection: Selection) -> None:
+    def __init__(self, selection: Selection, view: Channels) -> None:
+        self.title, self.help = view.title, view.help
+        self.recorded = frozenset((view.observable,))
         super().__init__(selection)
+        self.view = view
         self.map = Heatmap("channel", "layer", self._describe)
         self.sort = QCheckBox("sort channels")
         self.sort.setToolTip(
@@ -72,24 +103,17 @@ class ChannelsPanel(Panel):
         self.sort.toggled.connect(self._resort)
         self.map.cell_clicked.connect(lambda row, _: selection.select(row, selection.head))
 
-    # -- what a subclass says ----------------------------------------------------------------------
-
-    def meaning(self, value: float) -> str:
-        """A value in words."""
-        return f"{value:.4f}"
-
-    # -- the panel ---------------------------------------------------------------------------------
-
     def set_theme(self, theme: Theme) -> None:
         """Other colours."""
         super().set_theme(theme)
         self.map.set_theme(theme)
-        self.map.set_colours(sequential(self.colours), f"{self.low:g}", f"{self.high:g}")
+        v = self.view
+        self.map.set_colours(sequential(v.colours), f"{v.low:g}", f"{v.high:g}")
         self.plot.setBackground(theme.panel)
         for side in ("left", "bottom"):
             self.plot.getAxis(side).setPen(QColor(theme.line))
             self.plot.getAxis(side).setTextPen(QColor(theme.dim))
-        self.plot.setLabel("left", self.short, color=theme.dim)
+        self.plot.setLabel("left", v.short, color=theme.dim)
         self.plot.setLabel(
             "bottom",
             "from the cursor · thick: chosen layer, dotted: its 10–90 %",
@@ -99,23 +123,22 @@ class ChannelsPanel(Panel):
         self._style_lines()
         self.refresh()
 
-    def set_model(self, model: Model) -> None:
+    def set_run(self, run: Viewed) -> None:
         """Other layers."""
-        super().set_model(model)
+        super().set_run(run)
         self._order = None
         self.map.set_blank("waiting for the first token")
-        self._n_layer = model.config.n_layer
+        self._n_layer = run.model.config.n_layer if run.model is not None else 0
         self._style_lines()
 
-    def set_series(self, series: object) -> None:
-        """A new run: the scale begins anew."""
-        super().set_series(series)  # type: ignore[arg-type]
+    def series_changed(self) -> None:
+        """Another text: the scale begins anew."""
         self._y = [np.inf, -np.inf]
         self._fit()
 
     def show_picture(self, picture: Picture) -> None:
         """Channels at the cursor, lines up to the last token."""
-        values = picture.observed(self.observable)
+        values = picture.observed(self.view.observable)
         if values is None:
             self.map.set_blank("waiting for the first token")
             self._lines.set_data(np.zeros(0), [])
@@ -125,20 +148,25 @@ class ChannelsPanel(Panel):
             self._order = np.argsort(-values, axis=1, kind="stable")
         if self._order is not None:
             values = np.take_along_axis(values, self._order, 1)
-        self.map.set_indices(to_indices(values, self.low, self.high))
+        self.map.set_indices(to_indices(values, self.view.low, self.view.high))
         self.map.mark(QRectF(0, self.selection.layer, values.shape[1], 1))
         layer = self.selection.layer
         if layer < len(values):
             median = float(np.median(values[layer]))
-            self.figures.setText(f"layer {layer}: median {self.meaning(median)}")
+            self.figures.setText(f"layer {layer}: median {self.view.meaning(median)}")
         self._show_lines(picture)
+
+    def python(self) -> str | None:
+        """The observable of the last token."""
+        name = self.view.observable
+        return f"print(session.frames(observables=[{name!r}])[-1].{name})\n"
 
     def _show_lines(self, picture: Picture) -> None:
         if self.series is None:
             return
         at = picture.position
         first, rows = self.series.window(
-            self.observable, at - _BEHIND, min(at + _AHEAD, picture.recorded)
+            self.view.observable, at - _BEHIND, min(at + _AHEAD, picture.recorded)
         )
         if first == 0:  # the first token meets no past; its figures stand far off all others
             first, rows = 1, rows[1:]
@@ -160,7 +188,7 @@ class ChannelsPanel(Panel):
         """The range grows with the values and never shrinks within a run: axes hold still."""
         low, high = self._y
         if low > high:
-            low, high = self.low, self.high
+            low, high = self.view.low, self.view.high
         margin = 0.03 * (high - low) + 1e-6
         self.plot.setRange(
             xRange=(-_BEHIND, _AHEAD), yRange=(low - margin, high + margin), padding=0
@@ -185,42 +213,30 @@ class ChannelsPanel(Panel):
         self.refresh()
 
     def _describe(self, row: int, column: int) -> str:
-        values = None if self.picture is None else self.picture.observed(self.observable)
+        values = None if self.picture is None else self.picture.observed(self.view.observable)
         if values is None:
             return ""
         channel = column if self._order is None else int(self._order[row, column])
-        return f"layer {row} · channel {channel} · {self.meaning(float(values[row, channel]))}"
+        return f"layer {row} · channel {channel} · {self.view.meaning(float(values[row, channel]))}"
 
 
-class DecayPanel(ChannelsPanel):
-    """w: what each channel keeps."""
-
-    title = "Decay"
-    help = (
-        "How much of each key channel survives a token: 1 keeps everything, 0.545 is the fastest "
-        "fading there is. Thick line: the chosen layer; dotted: its 10 and 90 % quantiles."
-    )
-    observable = "decay"
-    low, high = 0.545, 1.0
-    colours = "viridis"
-    short = "mean decay"
-
-    def meaning(self, value: float) -> str:
-        """Decay and its half-life."""
-        life = float(half_life(np.array(value)))
-        words = "never fades" if not np.isfinite(life) else f"half-life {life:.3g} tokens"
-        return f"{value:.4f} ({words})"
+def _decay(value: float) -> str:
+    life = float(half_life(np.array(value)))
+    words = "never fades" if not np.isfinite(life) else f"half-life {life:.3g} tokens"
+    return f"{value:.4f} ({words})"
 
 
-class IclrPanel(ChannelsPanel):
-    """a: how strongly each channel is corrected."""
-
-    title = "In-context learning rate"
-    help = (
-        "How strongly a token corrects what the memory holds under its key: 0 leaves it, 1 puts "
-        "it right at once. Thick line: the chosen layer; dotted: its 10 and 90 % quantiles."
-    )
-    observable = "iclr"
-    low, high = 0.0, 1.0
-    colours = "inferno"
-    short = "mean rate"
+DECAY = Channels(
+    "decay",
+    "Decay",
+    "How much of each key channel survives a token: 1 keeps everything, 0.545 is the fastest "
+    "fading there is. Thick line: the chosen layer; dotted: its 10 and 90 % quantiles.",
+    0.545, 1.0, "viridis", "mean decay", _decay,
+)  # fmt: skip
+ICLR = Channels(
+    "iclr",
+    "In-context learning rate",
+    "How strongly a token corrects what the memory holds under its key: 0 leaves it, 1 puts "
+    "it right at once. Thick line: the chosen layer; dotted: its 10 and 90 % quantiles.",
+    0.0, 1.0, "inferno", "mean rate", "{:.4f}".format,
+)  # fmt: skip

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QCheckBox, QGridLayout, QHBoxLayout, QLabel, QVBoxLayout
 
 from goose_app.heatmap import Heatmap, to_indices
@@ -11,14 +10,14 @@ from goose_app.messages import Picture
 from goose_app.panels.panel import Panel
 from goose_app.panels.state import round_up
 from goose_app.readout import Readout
+from goose_app.run_view import Viewed
 from goose_app.selection import Selection
 from goose_app.theme import Theme, gradient
-from goose_viz import Model
 
 _PARTS = (
     ("decayed", "decayed", "what the decay left of the memory ahead of the token"),
-    ("removed", "− removed", "what was erased along the removal key"),
-    ("written", "+ written", "value times replacement key"),
+    ("removed", "− removed", "what was erased along the removal key; the strips are its factors"),
+    ("written", "+ written", "value times replacement key; the strips are these"),
     ("result", "= memory now", "the sum"),
 )
 
@@ -29,9 +28,12 @@ class EditPanel(Panel):
     title = "The edit of this token"
     help = (
         "What the last token did to the selected head: its memory fades (decayed), loses what "
-        "stood under one key (removed), gains a value under another (written). The four add up."
+        "stood under one key (removed), gains a value under another (written). The four add up; "
+        "the strips along the axes are the value and the key of what is removed and written."
     )
-    wanted = Signal(bool)  # somebody looks, or nobody does
+
+    asks = asks_edit = True
+    turn = (1, 3)
 
     def __init__(self, selection: Selection) -> None:
         super().__init__(selection)
@@ -50,7 +52,9 @@ class EditPanel(Panel):
             self.titles[name] = QLabel(words)
             self.titles[name].setToolTip(tip)
             describe = self._describer(name)
-            self.maps[name] = Heatmap("key", "value" if column == 0 else "", describe, square=True)
+            self.maps[name] = Heatmap(
+                "key", "value" if column == 0 else "", describe, square=True, strips=True
+            )
             grid.addWidget(self.titles[name], 0, column)
             grid.addWidget(self.maps[name], 1, column)
             grid.setColumnStretch(column, 1)
@@ -60,16 +64,9 @@ class EditPanel(Panel):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(row)
         layout.addLayout(grid, 1)
+        for view in self.maps.values():
+            view.hovered.connect(self._point_at)
         self.one_scale.toggled.connect(lambda _: self.refresh())
-
-    def showEvent(self, event: object) -> None:
-        """Somebody looks."""
-        self.wanted.emit(True)
-        super().showEvent(event)
-
-    def hideEvent(self, event: object) -> None:
-        """Nobody looks."""
-        self.wanted.emit(False)
 
     def set_theme(self, theme: Theme) -> None:
         """Other colours."""
@@ -78,16 +75,16 @@ class EditPanel(Panel):
             view.set_theme(theme)
         self.refresh()
 
-    def set_model(self, model: Model) -> None:
+    def set_run(self, run: Viewed) -> None:
         """Nothing is known of it yet."""
-        super().set_model(model)
+        super().set_run(run)
         for view in self.maps.values():
             view.set_blank("")
 
     def show_picture(self, picture: Picture) -> None:
         """The four parts, with their norms and scales."""
         why = picture.why
-        if why is None or why.edit is None:
+        if why is None or why.edit is None or not self.due(picture):
             return
         parts = {name: getattr(why.edit, name) for name, _, _ in _PARTS}
         levels = {name: _level(part) for name, part in parts.items()}
@@ -98,8 +95,27 @@ class EditPanel(Panel):
             view = self.maps[name]
             view.set_colours(gradient(self.theme.diverging), f"−{level:g}", f"+{level:g}")
             view.set_indices(to_indices(parts[name], -level, level))
+            if factors := getattr(why.edit, f"{name}_factors", None):  # of rank one
+                value, key = (f / (np.abs(f).max() or 1.0) for f in factors)
+                view.set_strips(to_indices(value, -1, 1), to_indices(key, -1, 1))
             self.titles[name].setText(f"{words}  ·  norm {norm:.3g}")
-        self.place.setText(f"layer {why.layer} head {why.head} · “{why.labels[-1]}”")
+        word = self.run.cells.tokens[why.position - 1] if why.position <= len(self.run.cells) else 0
+        label = self.run.model.label(word) if self.run.model is not None else ""
+        self.place.setText(f"layer {why.layer} head {why.head} · “{label}”")
+
+    def python(self) -> str | None:
+        """The edit."""
+        s = self.selection
+        return (
+            f"before = session.state_at(session.position - 1).wkv[{s.layer}, {s.head}]\n"
+            f"edit = ga.edit(before, session.frames()[-1], {s.layer}, {s.head})\n"
+            "print(edit.decayed_norm, edit.removed_norm, edit.written_norm, edit.result_norm)\n"
+        )
+
+    def _point_at(self, cell: tuple[int, int] | None) -> None:
+        """The same cell in all four."""
+        for view in self.maps.values():
+            view.set_hover(cell)
 
     def _describer(self, name: str):  # type: ignore[no-untyped-def]
         def describe(row: int, column: int) -> str:

@@ -11,9 +11,10 @@ from PySide6.QtWidgets import QVBoxLayout
 from goose_app.heatmap import Heatmap
 from goose_app.messages import Picture
 from goose_app.panels.panel import Panel
+from goose_app.run_view import Viewed
 from goose_app.selection import Selection
 from goose_app.theme import Theme, gradient
-from goose_viz import Model
+from goose_viz.compiled import regrouped
 from goose_viz.metrics import rms
 
 _PIXELS = 600_000  # thumbnails are thinned out beyond so many numbers: a screen shows no more
@@ -25,6 +26,7 @@ class HeadsPanel(Panel):
     """Layers downwards, heads to the right; a click chooses."""
 
     title = "All heads"
+    turn = (0, 2)
     help = "Every head's memory, each on a scale of its own. Click one to look at it closely."
 
     def __init__(self, selection: Selection) -> None:
@@ -47,9 +49,9 @@ class HeadsPanel(Panel):
         self.map.set_colours(table, "−4 RMS", "+4 RMS")
         self.refresh()
 
-    def set_model(self, model: Model) -> None:
+    def set_run(self, run: Viewed) -> None:
         """Other layers and heads."""
-        super().set_model(model)
+        super().set_run(run)
         self._selection_changed()
 
     def show_picture(self, picture: Picture) -> None:
@@ -64,6 +66,10 @@ class HeadsPanel(Panel):
             )
         self.map.set_indices(thumbnails)
         self._mark()
+
+    def python(self) -> str | None:
+        """All matrices."""
+        return "print(session.state.wkv.shape)  # (layers, heads, value, key)\n"
 
     def _selection_changed(self) -> None:
         self._mark()
@@ -85,13 +91,30 @@ def thumbnail_sheet(wkv: NDArray[np.floating]) -> NDArray[np.uint8]:
     (L, H, N, N) -> (L (n + gap) - gap, H (n + gap) - gap) places in a diverging map, n <= N; place
     0 is the gap's.
     """
-    L, H, _N, _ = wkv.shape
+    L, H, N, _ = wkv.shape
     stride = max(1, int(np.ceil(np.sqrt(wkv.size / _PIXELS))))
-    small = wkv[:, :, ::stride, ::stride]
-    n = small.shape[2]
-    level = 4 * rms(small)[:, :, None, None]
-    scale = np.divide(127.0, level, out=np.zeros_like(level), where=level > 0)
-    cell = n + _GAP
-    sheet = np.full((L, cell, H, cell), _GAP_INDEX, np.uint8)
-    sheet[:, :n, :, :n] = np.clip(small * scale + 128, 1, 255).transpose(0, 2, 1, 3)
-    return sheet.reshape(L * cell, H * cell)[:-_GAP, :-_GAP]
+    cell = -(-N // stride) + _GAP
+    sheet = np.full((L * cell - _GAP, H * cell - _GAP), _GAP_INDEX, np.uint8)
+    _fill(wkv, stride, cell, sheet)
+    return sheet
+
+
+@regrouped
+def _fill(wkv, stride, cell, sheet):  # type: ignore[no-untyped-def]
+    """Write every head's thumbnail; NumPy would make four copies of the state on the way."""
+    L, H, N, _ = wkv.shape
+    n = (N + stride - 1) // stride
+    for layer in range(L):
+        for head in range(H):
+            S = wkv[layer, head]
+            squares = 0.0
+            for i in range(n):
+                for j in range(n):
+                    squares += S[i * stride, j * stride] * S[i * stride, j * stride]
+            level = 4 * np.sqrt(squares / (n * n))
+            scale = np.float32(127 / level) if level > 0 else np.float32(0)
+            for i in range(n):
+                for j in range(n):
+                    place = np.float32(S[i * stride, j * stride]) * scale + np.float32(128)
+                    place = min(max(place, np.float32(1)), np.float32(255))
+                    sheet[layer * cell + i, head * cell + j] = np.uint8(place)

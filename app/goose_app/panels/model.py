@@ -7,9 +7,8 @@ from PySide6.QtWidgets import QFormLayout, QLabel
 
 from goose_app.messages import Picture
 from goose_app.panels.panel import Panel
+from goose_app.run_view import Viewed
 from goose_app.selection import Selection
-from goose_viz import Model
-from goose_viz.checkpoint import FORMATS
 
 _ROWS = (
     "model", "shape", "parameters", "vocabulary", "low ranks", "file", "note", "device", "weights",
@@ -35,22 +34,25 @@ class ModelPanel(Panel):
             layout.addRow(name, label)
         self.painting = 0.0  # share of the time that the window paints
 
-    def set_model(self, model: Model) -> None:
+    def set_run(self, run: Viewed) -> None:
         """Another model."""
-        super().set_model(model)
+        super().set_run(run)
+        model = run.model
+        if model is None:
+            return
         c = model.config
         for name, words in {
             "model": model.name,
             "shape": f"{c.n_layer} layers × {c.n_head} heads of {c.head_size}, width {c.n_embd}",
             "parameters": f"{model.n_parameters / 1e6:,.1f} million",
-            "vocabulary": f"{c.vocab_size:,} tokens ({model.tokenizer.name})",
+            "vocabulary": f"{c.vocab_size:,} tokens ({model.tokenizer})",
             "low ranks": f"decay {c.rank_decay}, rate {c.rank_iclr}, value {c.rank_value}, "
             f"gate {c.rank_gate}",
-            "file": f"{model.source} ({FORMATS[c.source_format]})",
+            "file": f"{model.source} ({model.file_format})",
             "note": "; ".join(model.notes) or "—",
             "device": model.device + (f" · {model.device_words}" if model.device_words else ""),
             "weights": f"{model.dtype}, {model.nbytes / 1e6:.1f} MB",
-            "state": f"{model.new_state().nbytes / 1e6:.2f} MB at any length of text",
+            "state": f"{model.state_bytes / 1e6:.2f} MB at any length of text",
         }.items():
             self.values[name].setText(words)
 

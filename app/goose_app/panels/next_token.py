@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
-from PySide6.QtCore import QRectF, Qt, Signal
-from PySide6.QtGui import QColor, QMouseEvent, QPainter, QPaintEvent
+from PySide6.QtCore import QPointF, QRectF, Qt, Signal
+from PySide6.QtGui import (
+    QColor,
+    QContextMenuEvent,
+    QCursor,
+    QMouseEvent,
+    QPainter,
+    QPaintEvent,
+    QResizeEvent,
+)
+from PySide6.QtWidgets import QMenu, QPushButton
 
 from goose_app.messages import Comparison, Picture
 from goose_app.panels.panel import Panel
@@ -19,9 +28,11 @@ class NextTokenPanel(Panel):
     help = (
         "What the model expects behind the cursor, before sampling. Click a token to go on with it "
         "instead; the old branch stays. Behind an edit of the memory: before and after; the mark "
-        "in a bar is the other column's."
+        "in a bar is the other column's. Right-click a token to ask why it is expected."
     )
     branch = Signal(int)
+    why_wanted = Signal(int)  # of a token
+    truth_wanted = Signal()
 
     def __init__(self, selection: Selection) -> None:
         super().__init__(selection)
@@ -31,15 +42,28 @@ class NextTokenPanel(Panel):
         self.setMinimumSize(160, 120)
         self._hover = -1
         self._short: dict[str, str] = {}
+        self.truth = QPushButton("beside a true run", self)
+        self.truth.setToolTip("Read the other text from its first other word on, and compare")
+        self.truth.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.truth.hide()
+        self.truth.clicked.connect(self.truth_wanted)
 
     def show_picture(self, picture: Picture) -> None:
         """New bars."""
+        compared = picture.comparison
+        self.truth.setVisible(compared is not None and compared.askable)
         self.update()
 
+    def python(self) -> str | None:
+        """The likeliest tokens."""
+        return "print(session.next_tokens(12))\n"
+
     def row_rect(self, row: int, column: int | None = None) -> QRectF:
-        """Where a bar lies; the last column holds what is expected now."""
-        columns, top = (1, 0.0) if self.comparison is None else (2, _TITLE)
-        column = columns - 1 if column is None else column
+        """Where a bar lies; what is expected now is in the second column, or the only one."""
+        compared = self.comparison
+        columns = 1 if compared is None else 2 if compared.truth is None else 3
+        top = 0.0 if compared is None else _TITLE
+        column = min(1, columns - 1) if column is None else column
         height, width = self._row_height(top), (self.width() - 12) / columns
         return QRectF(6 + column * width, 6 + top + row * height, width, height)
 
@@ -61,7 +85,10 @@ class NextTokenPanel(Panel):
             self._draw_rows(painter, tokens, 0, {}, self._hover)
             return
         painter.setPen(QColor(self.theme.dim))
-        for column, words in enumerate(("before", compared.words)):
+        titles = ["before", compared.words]
+        if compared.truth is not None:
+            titles.append("a true run of that text")
+        for column, words in enumerate(titles):
             box = self.row_rect(0, column).translated(0, -_TITLE)
             box.setHeight(_TITLE)
             short = painter.fontMetrics().elidedText(
@@ -70,6 +97,8 @@ class NextTokenPanel(Panel):
             painter.drawText(box, Qt.AlignmentFlag.AlignVCenter, short)
         self._draw_rows(painter, compared.before, 0, compared.are, -1)
         self._draw_rows(painter, tokens, 1, compared.were, self._hover)
+        if compared.truth is not None:
+            self._draw_rows(painter, compared.truth, 2, compared.are, -1)
 
     @property
     def comparison(self) -> Comparison | None:
@@ -122,7 +151,7 @@ class NextTokenPanel(Panel):
 
     def mouseMoveEvent(self, event: QMouseEvent) -> None:
         """Show that rows can be clicked."""
-        row = self._row_at(event)
+        row = self._row_at(event.position())
         if row != self._hover:
             self._hover = row
             self.update()
@@ -134,14 +163,43 @@ class NextTokenPanel(Panel):
 
     def mousePressEvent(self, event: QMouseEvent) -> None:
         """Branch with the token of the row."""
-        row = self._row_at(event)
-        if row >= 0 and self.picture is not None:
-            self.branch.emit(self.picture.next_tokens[row][0])
+        token = self._token_at(event.position())
+        if token is not None and event.button() == Qt.MouseButton.LeftButton:
+            self.branch.emit(token)
 
-    def _row_at(self, event: QMouseEvent) -> int:
+    def contextMenuEvent(self, event: QContextMenuEvent) -> None:
+        """What can be asked of the token under the mouse."""
+        token = self._token_at(QPointF(event.pos()))
+        if token is not None:
+            self.menu(token).popup(event.globalPos())
+
+    def menu(self, token: int) -> QMenu:
+        """What can be asked of a token."""
+        menu = QMenu(self)
+        menu.addAction("Why this word", lambda: self.why_wanted.emit(token))
+        menu.addAction("Go on with it", lambda: self.branch.emit(token))
+        return menu
+
+    def hovered_token(self) -> int | None:
+        """The token under the mouse; None if there is none."""
+        at = self.mapFromGlobal(QCursor.pos())
+        return self._token_at(QPointF(at)) if self.isVisible() else None
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """The button stays in its corner."""
+        size = self.truth.sizeHint()
+        self.truth.setGeometry(
+            self.width() - size.width() - 6, self.height() - size.height() - 4, size.width(),
+            size.height(),
+        )  # fmt: skip
+
+    def _row_at(self, at: QPointF) -> int:
         n = len(self.picture.next_tokens) if self.picture is not None else 0
-        hits = (r for r in range(n) if self.row_rect(r).contains(event.position()))
-        return next(hits, -1)
+        return next((r for r in range(n) if self.row_rect(r).contains(at)), -1)
+
+    def _token_at(self, at: QPointF) -> int | None:
+        row = self._row_at(at)
+        return None if row < 0 or self.picture is None else self.picture.next_tokens[row][0]
 
 
 def visible(label: str) -> str:

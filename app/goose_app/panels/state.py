@@ -9,9 +9,9 @@ from goose_app.heatmap import Heatmap, to_indices
 from goose_app.messages import Picture
 from goose_app.panels.panel import Panel
 from goose_app.readout import Readout
+from goose_app.run_view import Viewed
 from goose_app.selection import Selection
 from goose_app.theme import Theme, gradient
-from goose_viz import Model
 from goose_viz.metrics import rms, stable_rank
 
 
@@ -19,6 +19,7 @@ class StatePanel(Panel):
     """The selected head's state with diverging colours around zero."""
 
     title = "State"
+    turn = (0, 2)
     help = (
         "The memory of one head. Each token fades its columns, erases along one key and writes a "
         "value under another. Blue is negative, orange positive."
@@ -55,12 +56,13 @@ class StatePanel(Panel):
         self.map.set_theme(theme)
         self.refresh()
 
-    def set_model(self, model: Model) -> None:
+    def set_run(self, run: Viewed) -> None:
         """Other layers and heads."""
-        super().set_model(model)
+        super().set_run(run)
+        config = run.model.config if run.model is not None else None
         for box, word, n in (
-            (self.layer_box, "layer", model.config.n_layer),
-            (self.head_box, "head", model.config.n_head),
+            (self.layer_box, "layer", config.n_layer if config else 0),
+            (self.head_box, "head", config.n_head if config else 0),
         ):
             box.clear()
             box.addItems([f"{word} {i}" for i in range(n)])
@@ -83,6 +85,10 @@ class StatePanel(Panel):
         self.map.set_indices(to_indices(S, -self._level, self._level))
         self.map.set_caption("all zero before the first token" if top == 0 else "")
         self.figures.setText(f"RMS {rms(S):.2f}, rank {stable_rank(S):.2f}, max {top:.3g}")
+
+    def python(self) -> str | None:
+        """The matrix."""
+        return f"print(session.state.wkv[{self.selection.layer}, {self.selection.head}])\n"
 
     def _selection_changed(self) -> None:
         self.layer_box.setCurrentIndex(self.selection.layer)

@@ -17,14 +17,15 @@ from PySide6.QtWidgets import (
     QVBoxLayout,
 )
 
-from goose_app.messages import Cell, Picture
+from goose_app.colouring import COLOURINGS
+from goose_app.messages import Picture
 from goose_app.panels.panel import Panel
-from goose_app.panels.token_view import COLOURINGS, TokenView
+from goose_app.panels.token_view import TokenView
 from goose_app.readout import Readout
+from goose_app.run_view import Viewed
 from goose_app.selection import Selection
-from goose_app.series import Series
 from goose_app.theme import Theme
-from goose_viz import Model, Sampler
+from goose_viz import Sampler
 
 
 class PromptEdit(QPlainTextEdit):
@@ -55,6 +56,7 @@ class TextPanel(Panel):
     restart = Signal()
     sampling_changed = Signal()
     goto = Signal(int)
+    recorded = frozenset(c.recorded for c in COLOURINGS.values() if c.recorded is not None)
 
     def __init__(self, selection: Selection) -> None:
         super().__init__(selection)
@@ -135,26 +137,27 @@ class TextPanel(Panel):
         super().set_theme(theme)
         self.view.set_theme(theme)
 
-    def set_model(self, model: Model) -> None:
-        """Another model: its text begins anew."""
-        super().set_model(model)
-        self.view.series = None
-        self.view.replace(0, [])
+    def set_run(self, run: Viewed) -> None:
+        """Another text."""
+        super().set_run(run)
+        self.view.set_run(run)
 
-    def set_series(self, series: Series) -> None:
-        """A run began."""
-        super().set_series(series)
-        self.view.series = series
+    def series_changed(self) -> None:
+        """Other figures colour the cells."""
         self.view.redraw()
 
-    def replace(self, start: int, cells: list[Cell]) -> None:
-        """Tokens from an index on."""
-        self.view.replace(start, cells)
+    def text_changed(self, start: int) -> None:
+        """Other tokens from an index on."""
+        self.view.text_changed(start)
 
     def show_picture(self, picture: Picture) -> None:
         """Move the cursor."""
         self.view.set_cursor(picture.position)
-        self.view.set_explanation(picture.why)
+
+    @property
+    def asks(self) -> bool:  # type: ignore[override]
+        """Whether the colours tell of an explanation."""
+        return COLOURINGS[self.view.colouring].explained is not None
 
     def _selection_changed(self) -> None:
         self.view.redraw()
@@ -164,6 +167,7 @@ class TextPanel(Panel):
         self.view.colouring = name
         self.legend.setText(COLOURINGS[name].legend)
         self.view.redraw()
+        self.seen.emit()
 
 
 def _spin(low: float, high: float, step: float, value: float, tip: str) -> QDoubleSpinBox:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
-import numpy as np
 from PySide6.QtCore import QEvent, QPointF, QRectF, QSizeF, Qt, Signal
 from PySide6.QtGui import (
     QColor,
@@ -20,45 +18,22 @@ from PySide6.QtGui import (
     QPen,
     QPixmap,
     QResizeEvent,
+    QShowEvent,
     QStaticText,
 )
 from PySide6.QtWidgets import QAbstractScrollArea, QToolTip
 
-from goose_app.explain import Explanation
+from goose_app.colouring import COLOURINGS, SURPRISAL, levels, surprisal
 from goose_app.flow import Flow
-from goose_app.messages import Cell
+from goose_app.run_view import RunView, Viewed
 from goose_app.selection import Selection
-from goose_app.series import Series
 from goose_app.theme import DARK, Theme, gradient, legible
 
 _MARGIN = 8
-_SURPRISED = 10.0  # bits at which a cell has its full colour
 _FAINT = 6  # of 255: nobody sees a colour below
 _STRONG = 24  # from the middle: quiet writing would not be read on it
 _CACHED_LINES = 400
 _CACHED_TEXTS = 20_000
-
-
-class Colouring(NamedTuple):
-    """What a cell's colour tells: the series or explanation behind it, and words for it."""
-
-    series: str | None
-    legend: str
-    explained: str | None = None
-
-
-#: What cells can be coloured by.
-COLOURINGS = {
-    "surprisal": Colouring(None, "strong: not expected"),
-    "removed by the head": Colouring("removed_norm", "strong: much left the head"),
-    "written by the head": Colouring("written_norm", "strong: much entered the head"),
-    "what it gives to the next word": Colouring(
-        None, "orange: for it, blue: against it", "by_token"
-    ),
-    "still held by the head": Colouring(None, "strong: most is left", "retention"),
-    "read now by the head": Colouring(None, "strong: read most; blue: negative", "attention"),
-    "nothing": Colouring(None, ""),
-}
 
 
 class TokenView(QAbstractScrollArea):
@@ -66,14 +41,13 @@ class TokenView(QAbstractScrollArea):
 
     clicked = Signal(int)  # position behind the clicked token
     menu_wanted = Signal(object, object)  # index of a token, global position
+    hovered = Signal(object)  # index of the token under the mouse, or None
 
     def __init__(self, selection: Selection) -> None:
         super().__init__()
-        self.theme: Theme = DARK
         self.selection = selection
-        self.series: Series | None = None
-        self.explanation: Explanation | None = None
-        self.colouring = "surprisal"
+        self.run: Viewed = RunView()
+        self.colouring = SURPRISAL
         self.cursor_position = 0
         self._heat_colours: list[QColor] = []
         self._signed_colours: list[QColor] = []
@@ -86,7 +60,7 @@ class TokenView(QAbstractScrollArea):
         self._glyphs: dict[str, QStaticText] = {}
         self._metrics = metrics
         self.flow = Flow(self._measure)
-        self._lines: dict[int, tuple[tuple[float, ...], QPixmap]] = {}
+        self._lines: dict[int, tuple[tuple[object, ...], QPixmap]] = {}
         self._version = 0
         self._follow = True
         self.viewport().setMouseTracking(True)
@@ -95,31 +69,38 @@ class TokenView(QAbstractScrollArea):
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOn)
         self.verticalScrollBar().valueChanged.connect(self._scrolled)
+        self.set_theme(DARK)
 
-    def replace(self, start: int, cells: list[Cell]) -> None:
-        """Tokens from an index on; those behind are gone."""
-        if start < len(self.flow.placed):
+    def set_run(self, run: Viewed) -> None:
+        """Another run, or another model in it."""
+        self.run = run
+        self._version += 1
+        self.flow.show(run.cells, run.model.label if run.model is not None else str)
+        self._resize_bar()
+
+    def text_changed(self, start: int, at_once: bool = True) -> None:
+        """The tokens from an index on are others; if not now, `catch_up` lays them out."""
+        if start < len(self.flow):
             self._version += 1
-        self.flow.replace(start, cells)
+            self.flow.cut(start)
+        if at_once and self.isVisible():
+            self.catch_up()
+
+    def catch_up(self) -> None:
+        """Lay out what came."""
+        self.flow.catch_up()
         self._resize_bar()
 
     def set_cursor(self, position: int) -> None:
         """The token before the cursor is framed, those behind it are pale."""
-        end = len(self.flow.placed)
+        end = len(self.flow)
         if position != self.cursor_position:
             was_past, self.cursor_position = self.cursor_position < end, position
             if position < end:
-                self._show_line(self.flow.placed[max(position - 1, 0)].line)
+                self._show_line(self.flow.line(max(position - 1, 0)))
             elif was_past:
                 self.verticalScrollBar().setValue(self.verticalScrollBar().maximum())
         self.viewport().update()
-
-    def set_explanation(self, explanation: Explanation | None) -> None:
-        """Another explanation: redraw if the colours tell of it."""
-        if explanation is not self.explanation:
-            self.explanation = explanation
-            if COLOURINGS[self.colouring].explained is not None:
-                self.redraw()
 
     def set_theme(self, theme: Theme) -> None:
         """Other colours."""
@@ -130,7 +111,7 @@ class TokenView(QAbstractScrollArea):
 
     def cell_rect(self, index: int) -> QRectF:
         """Where a cell lies in the viewport."""
-        p = self.flow.placed[index]
+        p = self.flow[index]
         y = _MARGIN + p.line * self._line_height - self.verticalScrollBar().value()
         return QRectF(_MARGIN + p.x, y, p.width, self._line_height * 0.86)
 
@@ -141,15 +122,15 @@ class TokenView(QAbstractScrollArea):
 
     def describe(self, index: int) -> str:
         """What there is to know of a token."""
-        cell = self.flow.placed[index].cell
+        cell = self.run.cells[index]
         origin = "chosen by the model" if cell.generated else "given"
-        words = f"token {index + 1}: {cell.label!r} · id {cell.token} · {origin}"
+        words = f"token {index + 1}: {self.flow.label(cell.token)!r} · id {cell.token} · {origin}"
         if not math.isnan(cell.probability):
             words += f"\nprobability {cell.probability:.4f} · "
-            words += f"surprisal {surprisal(cell.probability):.2f} bits"
+            words += f"surprisal {float(surprisal(cell.probability)):.2f} bits"
         for name, word in (("removed_norm", "removed"), ("written_norm", "written")):
-            if self.series is not None:
-                _, rows = self.series.window(name, index, index + 1)
+            if self.run.series is not None:
+                _, rows = self.run.series.window(name, index, index + 1)
                 if len(rows):
                     norm = rows[0, self.selection.layer, self.selection.head]
                     words += f"\n{word} {norm:.3f} in layer {self.selection.layer} "
@@ -165,22 +146,25 @@ class TokenView(QAbstractScrollArea):
         last_line = min(
             self.flow.n_lines - 1, int((top + self.viewport().height()) // self._line_height)
         )
-        begin = self.flow.first_on(first_line)
-        scale = self._norm_scale(begin, self.flow.first_on(last_line + 1))
+        begin, behind = self.flow.first_on(first_line), self.flow.first_on(last_line + 1)
+        found = levels(self.colouring, self.run, self.selection, begin, behind)
+        heat = [] if found is None else found[: max(self.cursor_position - begin, 0)].tolist()
+        first = begin
         for line in range(first_line, last_line + 1):
             end = self.flow.first_on(line + 1)
             cursor = min(max(self.cursor_position, begin), end + 1)
-            key = (begin, end, cursor, scale, self._version)
+            colours = tuple(heat[begin - first : end - first])
+            key = (begin, end, cursor, self._version, colours)
             known = self._lines.get(line)
             if known is None or known[0] != key:
-                known = key, self._draw_line(begin, end, scale)
+                known = key, self._draw_line(begin, end, colours)
                 self._lines[line] = known
             painter.drawPixmap(QPointF(0, line * self._line_height - top), known[1])
             begin = end
         if len(self._lines) > _CACHED_LINES:
             self._lines.clear()
 
-    def _draw_line(self, begin: int, end: int, scale: float) -> QPixmap:
+    def _draw_line(self, begin: int, end: int, heat: tuple[int, ...]) -> QPixmap:
         """The cells begin to end, which make a line."""
         ratio = self.devicePixelRatioF()
         size = QSizeF(self.viewport().width(), self._line_height) * ratio
@@ -189,45 +173,59 @@ class TokenView(QAbstractScrollArea):
         pixmap.fill(QColor(self.theme.panel))
         painter = QPainter(pixmap)
         painter.setFont(self.font())
-        heat = self._heat(begin, min(end, self.cursor_position), scale)
         height = self._line_height * 0.86
         signed = COLOURINGS[self.colouring].explained is not None
         colours, nothing = (self._signed_colours, 128) if signed else (self._heat_colours, 0)
-        for p, level in zip(self.flow.placed[begin:end], heat, strict=False):
+        cells = list(self.flow.span(begin, end))
+        for (x, width, *_), level in zip(cells, heat, strict=False):
             if abs(level - nothing) > _FAINT:
-                painter.fillRect(QRectF(_MARGIN + p.x, 0, p.width, height), colours[level])
+                painter.fillRect(QRectF(_MARGIN + x, 0, width, height), colours[level])
         text, dim = QColor(self.theme.text), QColor(self.theme.dim)
         future = QColor(dim)
         future.setAlphaF(0.55)
         pen = None
-        for i, p in enumerate(self.flow.placed[begin:end], begin):
+        for i, (x, width, shown, named, generated) in enumerate(cells, begin):
             if i + 1 == self.cursor_position:
                 painter.setPen(QPen(QColor(self.theme.accent), 1.6))
-                painter.drawRect(QRectF(_MARGIN + p.x + 0.5, 0.8, p.width - 1, height - 1.6))
+                painter.drawRect(QRectF(_MARGIN + x + 0.5, 0.8, width - 1, height - 1.6))
                 pen = None
-            quiet = p.named or not p.cell.generated
+            quiet = named or not generated
             wanted = future if i >= self.cursor_position else dim if quiet else text
             if signed and i - begin < len(heat) and abs(heat[i - begin] - nothing) > _STRONG:
                 wanted = QColor(legible(colours[heat[i - begin]]))
             if wanted is not pen:
                 painter.setPen(wanted)
                 pen = wanted
-            offset = _MARGIN + (2.0 if p.named else 0.0)
-            painter.drawStaticText(QPointF(p.x + offset, 0), self._shaped(p.shown))
+            offset = _MARGIN + (2.0 if named else 0.0)
+            painter.drawStaticText(QPointF(x + offset, 0), self._shaped(shown))
         painter.end()
         return pixmap
+
+    def showEvent(self, event: QShowEvent) -> None:
+        """Catch up with what came while nobody looked."""
+        self.catch_up()
+        super().showEvent(event)
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         """Lines break elsewhere."""
         self.flow.set_width(self.viewport().width() - 2 * _MARGIN)
         self._version += 1
-        self._resize_bar()
+        if self.isVisible():
+            self.catch_up()
 
     def mousePressEvent(self, event: QMouseEvent) -> None:
         """A click on a token puts the cursor behind it."""
         index = self.index_at(event.position())
         if index is not None and event.button() == Qt.MouseButton.LeftButton:
             self.clicked.emit(index + 1)
+
+    def mouseMoveEvent(self, event: QMouseEvent) -> None:
+        """Tell which token the mouse is over."""
+        self.hovered.emit(self.index_at(event.position()))
+
+    def leaveEvent(self, event: QEvent) -> None:
+        """None."""
+        self.hovered.emit(None)
 
     def contextMenuEvent(self, event: QContextMenuEvent) -> None:
         """Ask for the menu of the token under the mouse."""
@@ -257,43 +255,6 @@ class TokenView(QAbstractScrollArea):
             super().keyPressEvent(event)
         else:
             event.ignore()
-
-    def _norm_scale(self, first: int, last: int) -> float:
-        """The norm that has the full colour: the largest in sight, rounded up to hold still."""
-        source = COLOURINGS[self.colouring].series
-        if source is None or self.series is None:
-            return 0.0
-        _, rows = self.series.window(source, first, last)
-        largest = float(rows[:, self.selection.layer, self.selection.head].max(initial=1e-9))
-        return 1.5 ** math.ceil(math.log(largest, 1.5))
-
-    def _heat(self, first: int, last: int, scale: float) -> list[int]:
-        """Places in the heat map for cells first to last; empty for no colour."""
-        if self.colouring == "nothing" or last <= first:
-            return []
-        source = COLOURINGS[self.colouring].series
-        if COLOURINGS[self.colouring].explained is not None:
-            return self._signed(first, last)
-        if source is None:
-            factor = 255 / _SURPRISED
-            bits = (surprisal(p.cell.probability) for p in self.flow.placed[first:last])
-            return [min(255, int(factor * b)) for b in bits]
-        if self.series is None:
-            return []
-        begin, rows = self.series.window(source, first, last)
-        norms = rows[:, self.selection.layer, self.selection.head]
-        levels = (255 * np.minimum(norms / scale, 1)).astype(int).tolist()
-        return [0] * (begin - first) + levels
-
-    def _signed(self, first: int, last: int) -> list[int]:
-        """Places in the diverging map by the explanation; the middle for what it does not know."""
-        name = COLOURINGS[self.colouring].explained
-        if self.explanation is None or name is None:
-            return []
-        values = getattr(self.explanation, name)
-        top = float(np.abs(values).max(initial=1e-30))
-        levels = np.clip(np.rint(128 + 127 * values[first:last] / top), 0, 255).astype(int).tolist()
-        return levels + [128] * (last - first - len(levels))
 
     def redraw(self) -> None:
         """Draw every line anew: colours or what they mean have changed."""
@@ -339,8 +300,3 @@ class TokenView(QAbstractScrollArea):
         bar, y = self.verticalScrollBar(), line * self._line_height
         if y < bar.value() or y + self._line_height > bar.value() + self.viewport().height():
             bar.setValue(int(y - self.viewport().height() / 2))
-
-
-def surprisal(probability: float) -> float:
-    """Bits of a token's surprise; 0 where nothing was expected yet (NaN)."""
-    return -math.log2(max(probability, 1e-30)) if probability == probability else 0.0

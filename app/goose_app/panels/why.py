@@ -2,30 +2,64 @@
 
 from __future__ import annotations
 
-import html
-
 import numpy as np
 from PySide6.QtCore import Qt, Signal
-from PySide6.QtWidgets import (
-    QComboBox,
-    QGridLayout,
-    QHBoxLayout,
-    QLabel,
-    QSizePolicy,
-    QVBoxLayout,
-)
+from PySide6.QtWidgets import QComboBox, QGridLayout, QHBoxLayout, QLabel, QVBoxLayout
 
 from goose_app.bars import Bar, Bars
-from goose_app.explain import Explanation
+from goose_app.explain import Explain, Explanation
 from goose_app.head_grid import HeadGrid
-from goose_app.messages import Explain, Picture
+from goose_app.messages import Picture
 from goose_app.panels.next_token import visible
 from goose_app.panels.panel import Panel
+from goose_app.readout import Readout
+from goose_app.run_view import Viewed
 from goose_app.selection import Selection
+from goose_app.sentence import Sentence
 from goose_app.theme import Theme
-from goose_viz import Model
 
-_SHOWN = 9  # past words by name
+
+class WordBox(QComboBox):
+    """Words to choose from; while the model writes only the chosen one is kept up to date."""
+
+    def __init__(self, tip: str) -> None:
+        super().__init__()
+        self.setToolTip(tip)
+        self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.setMinimumContentsLength(14)
+        self._items: list[tuple[str, int]] = []
+
+    def offer(
+        self, words: list[tuple[int, str, float]], chosen: int, none: str | None, running: bool
+    ) -> None:
+        """Offer words (id, label, probability), and perhaps none (-1); one is chosen."""
+        if self.view().isVisible():
+            return  # somebody is choosing
+        self._items = [
+            (f"{visible(label)}   {p:.1%}".replace("%", " %"), t) for t, label, p in words
+        ]
+        if none is not None:
+            self._items.append((none, -1))
+        self._fill(self._items if not running else [i for i in self._items if i[1] == chosen])
+        self.setCurrentIndex(self.findData(chosen))
+
+    def showPopup(self) -> None:
+        """All words."""
+        chosen = self.currentData()
+        self._fill(self._items)
+        self.setCurrentIndex(self.findData(chosen))
+        super().showPopup()
+
+    def _fill(self, items: list[tuple[str, int]]) -> None:
+        while self.count() > len(items):
+            self.removeItem(self.count() - 1)
+        for i, (words, token) in enumerate(items):
+            if i == self.count():
+                self.addItem(words, token)
+            elif (self.itemText(i), self.itemData(i)) != (words, token):
+                self.setItemText(i, words)
+                self.setItemData(i, token)
 
 
 class WhyPanel(Panel):
@@ -37,34 +71,23 @@ class WhyPanel(Panel):
         "its lead over another word, and through which layer and head. Hover a word to see its "
         "heads; right-click it to forget or replace it."
     )
-    asked = Signal(object)  # Explain
+    asks = True
+    turn = (0, 3)
     menu_wanted = Signal(object, object)  # index of a token, global position
 
     def __init__(self, selection: Selection) -> None:
         super().__init__(selection)
-        self.on = False
-        self.with_edit = False
         self._target: int | None = None
         self._against: int | None = None
         self._alone = False
+        self._asked_at: int | None = None  # where the word was asked about; None for everywhere
+        self._reached = False  # whether the cursor was there
         self._hovered: int | None = None
-        self.target, self.against = QComboBox(), QComboBox()
-        self.target.setToolTip("The word to explain")
-        self.against.setToolTip("The word that it is compared with")
-        for box in (self.target, self.against):
-            box.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-            box.setSizeAdjustPolicy(
-                QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
-            )
-            box.setMinimumContentsLength(14)
-        self.sentence = QLabel()
-        self.sentence.setWordWrap(True)
-        self.sentence.setTextFormat(Qt.TextFormat.RichText)
-        self.sentence.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        self.sentence.setAlignment(Qt.AlignmentFlag.AlignTop)
-        self.sentence.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Minimum)
+        self.target = WordBox("The word to explain")
+        self.against = WordBox("The word that it is compared with")
+        self.sentence = Sentence()
         self.words, self.parts, self.grid = Bars(92), Bars(150), HeadGrid()
-        self.grid_title = QLabel()
+        self.grid_title = Readout("“something long”, through which heads", _LEFT)
         self.note = QLabel(
             "Exact: the parts add up. Norms are held at this token's; ffn and embedding are not "
             "traced further back."
@@ -93,7 +116,7 @@ class WhyPanel(Panel):
         layout.addLayout(top)
         layout.addWidget(self.sentence)
         layout.addLayout(grid, 1)
-        self.words.hovered.connect(self._hover)
+        self.words.hovered.connect(self.hover)
         self.words.menu_wanted.connect(self.menu_wanted)
         self.grid.cell_clicked.connect(selection.select)
         self.target.activated.connect(self._choose)
@@ -101,108 +124,84 @@ class WhyPanel(Panel):
 
     @property
     def explanation(self) -> Explanation | None:
-        """The one on the screen."""
+        """The newest."""
         return self.picture.why if self.picture is not None else None
+
+    def question(self, on: bool, edit: bool) -> Explain:
+        """What to ask, of the words and the head that are chosen."""
+        s = self.selection
+        return Explain(on, self._target, self._against, self._alone, s.layer, s.head, edit)
+
+    def about(self, token: int, position: int) -> None:
+        """Ask about a word at a position, and only there."""
+        self._target, self._asked_at, self._reached = token, position, False
+        self._against, self._alone = None, False
+        self.seen.emit()
+
+    def python(self) -> str | None:
+        """The attribution."""
+        why = self.explanation
+        if why is None:
+            return None
+        against = "" if why.against is None else f", {why.against}"
+        return (
+            f"found = ga.attribution(model, session.frames(), {why.target}{against or ', None'}, "
+            "session.logits)\n"
+            "print(found.sentence(model.tokenizer))\n"
+            "print(found.total, found.by_token, found.by_head)\n"
+        )
 
     def set_theme(self, theme: Theme) -> None:
         """Other colours."""
         super().set_theme(theme)
-        for view in (self.words, self.parts, self.grid):
+        for view in (self.sentence, self.words, self.parts, self.grid):
             view.set_theme(theme)
-        quiet = f"color: {theme.dim}"
-        self.note.setStyleSheet(quiet)
+        self.note.setStyleSheet(f"color: {theme.dim}")
         self.refresh()
 
-    def set_model(self, model: Model) -> None:
+    def set_run(self, run: Viewed) -> None:
         """Nothing is known of another model's words."""
-        super().set_model(model)
+        super().set_run(run)
         self._target = self._against = None
         self._alone = False
-        self._show(None)
-
-    def showEvent(self, event: object) -> None:
-        """Ask for explanations while somebody looks."""
-        self.on = True
-        self.ask()
-        super().showEvent(event)
-
-    def hideEvent(self, event: object) -> None:
-        """Nobody looks."""
-        self.on = False
-        self.ask()
-
-    def ask(self) -> None:
-        """Tell the worker what is wanted."""
-        s = self.selection
-        self.asked.emit(
-            Explain(
-                self.on, self._target, self._against, self._alone, s.layer, s.head, self.with_edit
-            )
-        )
+        self._show(None, False, False)
 
     def show_picture(self, picture: Picture) -> None:
         """The newest explanation."""
-        self.sentence.setEnabled(not picture.stale)
-        self._show(picture.why)
+        if self._asked_at == picture.position:
+            self._reached = True
+        elif self._asked_at is not None and self._reached:  # the cursor went on
+            self._target = self._asked_at = None
+            self.seen.emit()
+        if self.due(picture):
+            self._show(picture.why, picture.stale, picture.rate > 0)
+        elif self._painted is not None:
+            self.sentence.set_text(self._painted.sentence, stale=True)
 
-    def _show(self, why: Explanation | None) -> None:
+    def _show(self, why: Explanation | None, stale: bool, running: bool) -> None:
         if why is None:
-            self.sentence.setText("nothing fed yet" if not self.on else "")
+            self.sentence.set_text("nothing fed yet" if self.isVisible() else "")
             self.words.set_bars([])
             self.parts.set_bars([])
             self.grid.set_values(np.zeros((0, 0)))
             self.grid_title.setText("")
             return
-        accent = self.theme.accent
-        words = html.escape(why.sentence)
-        names = {n for t, n, _ in why.candidates if t == why.target}
-        names |= {why.labels[i] for i in range(len(why.labels)) if f"“{why.labels[i]}”" in words}
-        for name in names:
-            quoted = f"“{html.escape(name)}”"
-            words = words.replace(quoted, f"<b style='color:{accent}'>{quoted}</b>")
-        self.sentence.setText(f"<span style='font-size:large'>{words}</span>")
-        given = why.by_token
-        order = np.argsort(-np.abs(given), kind="stable")
-        last = len(given) - 1
+        self.sentence.set_text(why.sentence, stale)
+        now = why.position - 1
         bars = [
-            Bar(
-                visible(why.labels[i]),
-                float(given[i]),
-                f"−{last - i}" if i < last else "now",
-                int(i),
-            )
-            for i in order[:_SHOWN]
+            Bar(visible(label), value, f"−{now - i}" if i < now else "now", i)
+            for i, label, value in why.words
         ]
-        rest = order[_SHOWN:]
-        if len(rest):
-            bars.append(Bar(f"{len(rest)} others", float(given[rest].sum())))
+        if why.others[0]:
+            bars.append(Bar(f"{why.others[0]} others", why.others[1]))
         self.words.set_bars(bars)
         sum_of = "= the lead in logits" if why.against is not None else "= the logit"
         parts = [Bar(words, value) for words, value in why.parts]
         self.parts.set_bars([*parts, Bar(sum_of, why.total, total=True)])
-        self._fill(self.target, why.candidates, why.target, None)
-        self._fill(self.against, why.candidates, why.against, "nothing: the logit itself")
+        self.target.offer(why.candidates, why.target, None, running)
+        against = -1 if why.against is None else why.against
+        self.against.offer(why.candidates, against, "nothing: the logit itself", running)
         self._show_heads(why)
-
-    def _fill(
-        self,
-        box: QComboBox,
-        candidates: list[tuple[int, str, float]],
-        chosen: int | None,
-        none: str | None,
-    ) -> None:
-        if box.view().isVisible():
-            return  # somebody is choosing
-        items = [
-            (f"{visible(label)}   {p:.1%}".replace("%", " %"), t) for t, label, p in candidates
-        ]
-        if none is not None:
-            items.append((none, -1))
-        if [(box.itemText(i), box.itemData(i)) for i in range(box.count())] != items:
-            box.clear()
-            for words, token in items:
-                box.addItem(words, token)
-        box.setCurrentIndex(box.findData(-1 if chosen is None else chosen))
 
     def _choose(self) -> None:
         """A person chose words: they stay until the two likeliest are chosen again."""
@@ -210,32 +209,31 @@ class WhyPanel(Panel):
             return
         ids = [t for t, _, _ in self.explanation.candidates]
         target, against = self.target.currentData(), self.against.currentData()
-        self._alone = against == -1
+        self._alone, self._asked_at = against == -1, None
         self._target = None if target == ids[0] else target
         self._against = None if against in (-1, ids[1]) and self._target is None else against
-        self.ask()
+        self.seen.emit()
 
-    def _hover(self, index: int | None) -> None:
-        self._hovered = index
-        if self.explanation is not None:
-            self._show_heads(self.explanation)
+    def hover(self, index: int | None) -> None:
+        """Show the heads through which a past token speaks; of all of them for None."""
+        if index != self._hovered:
+            self._hovered = index
+            if self.explanation is not None and self.isVisible():
+                self._show_heads(self.explanation)
 
     def _show_heads(self, why: Explanation) -> None:
         at = self._hovered
-        if at is not None and at < len(why.labels):
+        if at is not None and at < why.position and self.run.model is not None:
+            label = self.run.model.label(self.run.cells.tokens[at])
             self.grid.set_values(why.tokens[:, :, at])
-            self.grid_title.setText(f"“{why.labels[at]}”, through which heads")
+            self.grid_title.setText(f"“{label}”, through which heads")
         else:
-            self.grid.set_values(why.tokens.sum(-1))
+            self.grid.set_values(why.by_head)
             self.grid_title.setText("layer × head, all past words")
         self.grid.mark(self.selection.layer, self.selection.head)
 
     def _selection_changed(self) -> None:
         self.grid.mark(self.selection.layer, self.selection.head)
-        if self.on:
-            self.ask()
 
 
-def _ago(n_tokens: int) -> str:
-    """How long ago a token was read."""
-    return f"−{n_tokens}" if n_tokens else "now"
+_LEFT = Qt.AlignmentFlag.AlignLeft

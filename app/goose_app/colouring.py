@@ -1,0 +1,86 @@
+"""What the colour of a token's cell tells: a table over figures of the run; no Qt here."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from goose_app.run_view import Viewed
+from goose_app.selection import Selection
+
+_SURPRISED = 10.0  # bits at which a cell has its full colour
+_STEPS = 8  # colours differ by so many of 255: nobody sees less, and fewer lines are drawn anew
+
+
+class Colouring(NamedTuple):
+    """What a cell's colour tells, and words for it.
+
+    Attributes
+    ----------
+    legend : str
+    recorded : str or None
+        An observable of heads, of every token.
+    explained : str or None
+        A part of the explanation at the cursor, signed.
+    """
+
+    legend: str
+    recorded: str | None = None
+    explained: str | None = None
+
+
+SURPRISAL, NOTHING = "surprisal", "nothing"
+HELD, READ = "still held by the head", "read now by the head"
+#: What cells can be coloured by.
+COLOURINGS = {
+    SURPRISAL: Colouring("strong: not expected"),
+    "removed by the head": Colouring("strong: much left the head", "removed_norm"),
+    "written by the head": Colouring("strong: much entered the head", "written_norm"),
+    "what it gives to the next word": Colouring(
+        "orange: for it, blue: against it", None, "by_token"
+    ),
+    HELD: Colouring("strong: most is left", None, "retention"),
+    READ: Colouring("strong: read most; blue: negative", None, "attention"),
+    NOTHING: Colouring(""),
+}
+
+
+def levels(
+    name: str, run: Viewed, selection: Selection, start: int, stop: int
+) -> NDArray[np.int64] | None:
+    """Places in a colour map, 0 to 255, of the tokens [start, stop); None for no colour.
+
+    The middle, 128, stands for nothing where the colouring is signed, 0 elsewhere.
+    """
+    colouring = COLOURINGS[name]
+    if colouring.explained is not None:
+        found = np.full(stop - start, 128)
+        if run.picture.why is not None:
+            values = getattr(run.picture.why, colouring.explained)
+            top = float(np.abs(values).max(initial=1e-30))
+            part = values[start:stop]
+            found[: len(part)] = np.clip(np.rint(128 + 127 * part / top), 0, 255)
+    elif colouring.recorded is not None:
+        if run.series is None:
+            return None
+        begin, rows = run.series.window(colouring.recorded, start, stop)
+        norms = rows[:, selection.layer, selection.head]
+        largest = float(norms.max(initial=1e-9))  # in sight, rounded up to hold still
+        scale = 1.5 ** math.ceil(math.log(largest, 1.5))
+        found = np.zeros(stop - start, np.int64)
+        found[begin - start : begin - start + len(norms)] = 255 * np.minimum(norms / scale, 1)
+    elif name == SURPRISAL:
+        chances = np.array(run.cells.probabilities[start:stop])
+        found = np.minimum(255 / _SURPRISED * surprisal(chances), 255).astype(np.int64)
+    else:
+        return None
+    middle = 128 if colouring.explained is not None else 0
+    return middle + ((found - middle) / _STEPS).astype(np.int64) * _STEPS
+
+
+def surprisal(probability: NDArray[np.floating] | float) -> NDArray[np.float64]:
+    """Bits of a token's surprise; 0 where nothing was expected yet (NaN)."""
+    return np.nan_to_num(-np.log2(np.maximum(probability, 1e-30)))  # type: ignore[no-any-return]

@@ -1,0 +1,258 @@
+"""Edit the memory: what, where, how much, and what is expected then; a table of edits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PySide6.QtCore import Qt, Signal
+from PySide6.QtWidgets import (
+    QButtonGroup,
+    QComboBox,
+    QDialog,
+    QDoubleSpinBox,
+    QFileDialog,
+    QFormLayout,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QRadioButton,
+    QSpinBox,
+    QVBoxLayout,
+    QWidget,
+)
+
+import goose_viz as gv
+from goose_app import messages as m
+from goose_app.panels.next_token import NextTokenPanel
+from goose_app.selection import Selection
+from goose_viz.edits import StateEdit
+
+
+@dataclass(frozen=True)
+class Kind:
+    """An edit as the dialog offers it.
+
+    Attributes
+    ----------
+    name, help : str
+    fields : tuple of str
+        The rows that it needs.
+    make : callable (values, layer, head) -> StateEdit
+    done : str
+        What was done, in words; with the fields' values.
+    """
+
+    name: str
+    help: str
+    fields: tuple[str, ...]
+    make: Callable[[dict[str, Any], int | None, int | None], StateEdit]
+    done: str
+
+
+KINDS = (
+    Kind("Empty", "All numbers become 0: what the model says without this memory.", (),
+         lambda v, la, h: gv.Zero(la, h), "emptied"),
+    Kind("Scale", "All numbers times a factor: −1 turns the memory round, 0.5 halves it.",
+         ("factor",), lambda v, la, h: gv.Scale(v["factor"], la, h), "scaled by {factor:g}"),
+    Kind("Noise", "Normal noise of sigma times the root mean square of each head.",
+         ("sigma", "seed"), lambda v, la, h: gv.Noise(v["sigma"], v["seed"], la, h),
+         "noise of {sigma:g} × RMS"),
+    Kind("Put", "Another memory in its place: of a branch's end, or of a snapshot.", ("source",),
+         lambda v, la, h: gv.Put(None, la, h), "put the memory of {source}"),
+    Kind("Add", "Another memory, or the difference of two, times a factor on top.",
+         ("source", "minus", "factor"), lambda v, la, h: gv.Add(None, v["factor"], la, h),
+         "added {factor:g} × the memory of {source}"),
+    Kind("Mute", "Empty behind every token: each word is read once and leaves nothing.",
+         ("tokens",), lambda v, la, h: gv.Mute(v["until"], la, h), "muted"),
+)  # fmt: skip
+
+_FILE = "a snapshot…"
+
+
+class MemoryBox(QComboBox):
+    """Whose memory: a branch's end, or a snapshot's that is asked for when it is chosen."""
+
+    opened = Signal(object)  # the path of a snapshot
+
+    def __init__(self, none: str | None) -> None:
+        super().__init__()
+        self._none, self._files = none, list[Path]()
+        self.activated.connect(self._chosen)
+        self.offer([])
+
+    def offer(self, branches: list[str]) -> None:
+        """The branches there are, by their words."""
+        before = self.currentData()
+        self.clear()
+        if self._none is not None:
+            self.addItem(self._none, None)
+        for row, words in enumerate(branches):
+            self.addItem(f"the end of “{words}”", row)
+        for path in self._files:
+            self.addItem(path.name, path)
+        self.addItem(_FILE, _FILE)
+        self._choose(before)
+
+    def source(self) -> m.Source | None:
+        """What is chosen; None for nothing."""
+        chosen = self.currentData()
+        return None if chosen == _FILE else chosen
+
+    def add_file(self, path: Path) -> None:
+        """Offer a snapshot."""
+        if path not in self._files:
+            self._files.append(path)
+            self.insertItem(self.count() - 1, path.name, path)
+
+    def _choose(self, data: object) -> None:
+        """Choose what has some data; Qt's own search does not compare paths."""
+        rows = (i for i in range(self.count()) if self.itemData(i) == data)
+        self.setCurrentIndex(next(rows, 0))
+
+    def _chosen(self, index: int) -> None:
+        if self.itemData(index) != _FILE:
+            return
+        name, _ = QFileDialog.getOpenFileName(
+            self, "Memory of a snapshot", "", "Snapshots (*.safetensors *.npz)"
+        )
+        if name:
+            self.opened.emit(Path(name))
+            self._choose(Path(name))
+        else:
+            self.setCurrentIndex(0)
+
+
+class EditDialog(QDialog):
+    """Stays open beside the window: apply, look, undo, try another."""
+
+    applied = Signal(object)  # Apply
+    undone = Signal()
+
+    def __init__(self, parent: QWidget, selection: Selection) -> None:
+        super().__init__(parent)
+        self.setWindowTitle("Edit the memory")
+        self._selection = selection
+        self._position = 0
+        self.kind = QComboBox()
+        self.kind.addItems([k.name for k in KINDS])
+        self.what = QLabel()
+        self.what.setWordWrap(True)
+        self.where = QButtonGroup(self)
+        places = QHBoxLayout()
+        for i in range(3):
+            button = QRadioButton()
+            self.where.addButton(button, i)
+            places.addWidget(button)
+        places.addStretch()
+        self.where.button(0).setChecked(True)
+        self.factor, self.sigma = QDoubleSpinBox(), QDoubleSpinBox()
+        self.factor.setRange(-10, 10)
+        self.factor.setSingleStep(0.1)
+        self.factor.setValue(0.5)
+        self.sigma.setRange(0, 10)
+        self.sigma.setSingleStep(0.1)
+        self.sigma.setValue(0.5)
+        self.seed, self.tokens = QSpinBox(), QSpinBox()
+        self.seed.setRange(0, 2**31 - 1)
+        self.tokens.setRange(0, 1_000_000)
+        self.tokens.setSpecialValueText("for good")
+        self.tokens.setSuffix(" tokens")
+        self.source, self.minus = MemoryBox(None), MemoryBox("nothing")
+        for box in (self.source, self.minus):
+            box.opened.connect(self.source.add_file)
+            box.opened.connect(self.minus.add_file)
+        self._rows = QFormLayout()
+        self._rows.addRow("what", self.kind)
+        self._rows.addRow("", self.what)
+        self._rows.addRow("where", places)
+        self._fields: dict[str, tuple[str, QWidget]] = {
+            "factor": ("times", self.factor), "sigma": ("sigma", self.sigma),
+            "seed": ("seed", self.seed), "source": ("memory of", self.source),
+            "minus": ("less that of", self.minus), "tokens": ("for", self.tokens),
+        }  # fmt: skip
+        for words, box in self._fields.values():
+            self._rows.addRow(words, box)
+        self.bars = NextTokenPanel(selection)
+        self.bars.setMinimumHeight(240)
+        self.apply, self.undo = QPushButton("Apply"), QPushButton("Undo")
+        self.apply.setDefault(True)
+        self.apply.setToolTip("Edit the memory ahead of the last token and read that again")
+        close = QPushButton("Close")
+        buttons = QHBoxLayout()
+        buttons.addWidget(self.undo)
+        buttons.addStretch()
+        buttons.addWidget(close)
+        buttons.addWidget(self.apply)
+        layout = QVBoxLayout(self)
+        layout.addLayout(self._rows)
+        layout.addWidget(self.bars, 1)
+        layout.addLayout(buttons)
+        self.resize(560, 520)
+        self.kind.currentIndexChanged.connect(self._show_fields)
+        self.apply.clicked.connect(self._apply)
+        self.undo.clicked.connect(self.undone)
+        close.clicked.connect(self.close)
+        selection.listen(self._name_places)
+        self._name_places()
+        self._show_fields(0)
+
+    def set_branches(self, rows: list[m.BranchRow]) -> None:
+        """The branches whose memories one can take."""
+        words = [row.name or row.words for row in rows]
+        self.source.offer(words)
+        self.minus.offer(words)
+
+    def set_picture(self, picture: m.Picture) -> None:
+        """The moment that would be edited."""
+        self._position = picture.position
+        self.undo.setEnabled(picture.can_undo)
+        self.apply.setEnabled(picture.position > 0)
+        self.bars.set_picture(picture)
+
+    def scope(self) -> tuple[int | None, int | None]:
+        """(layer, head) that are chosen; None for all."""
+        s = self._selection
+        layer = None if self.where.checkedId() == 2 else s.layer
+        return layer, s.head if self.where.checkedId() == 0 else None
+
+    def _name_places(self) -> None:
+        s = self._selection
+        for i, words in enumerate(
+            (f"layer {s.layer} head {s.head}", f"layer {s.layer}", "everywhere")
+        ):
+            self.where.button(i).setText(words)
+
+    def _show_fields(self, index: int) -> None:
+        self.what.setText(KINDS[index].help)
+        for name, (_, box) in self._fields.items():
+            self._rows.setRowVisible(box, name in KINDS[index].fields)
+
+    def _apply(self) -> None:
+        kind = KINDS[self.kind.currentIndex()]
+        source = self.source.source() if "source" in kind.fields else None
+        if "source" in kind.fields and source is None:
+            self.what.setText("Choose whose memory: a branch's end, or a snapshot's file.")
+            return
+        minus = self.minus.source() if "minus" in kind.fields else None
+        tokens = self.tokens.value()
+        values = {
+            "factor": self.factor.value(), "sigma": self.sigma.value(), "seed": self.seed.value(),
+            "until": None if tokens == 0 else self._position + tokens,
+            "source": self.source.currentText(),
+        }  # fmt: skip
+        layer, head = self.scope()
+        edit = kind.make(values, layer, head)
+        where = edit.where()
+        done = kind.done.format(**values)
+        words = f"{done}, {where if layer is None else 'in ' + where}"
+        self.applied.emit(m.Apply(edit, words, source, minus))
+
+    def keyPressEvent(self, event: Any) -> None:
+        """Escape closes; Return applies, as dialogs do."""
+        if event.key() == Qt.Key.Key_Escape:
+            self.close()
+        else:
+            super().keyPressEvent(event)

@@ -1,0 +1,57 @@
+"""What there is to say of a model: all that a view needs to know, and nothing that computes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from goose_app.cells import Label
+from goose_viz import Model
+from goose_viz.checkpoint import FORMATS
+from goose_viz.config import Config
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """A model in words and numbers.
+
+    Attributes
+    ----------
+    name : str
+    config : Config
+    label : callable int -> str
+        A token's name by its id.
+    tokenizer, device, device_words, dtype, file_format : str
+    source : Path
+        Where it was read from.
+    asked : str or None
+        What `goose_viz.load_model` was given.
+    notes : tuple of str
+        What was not as it should be in its files.
+    n_parameters, nbytes, state_bytes : int
+    """
+
+    name: str
+    config: Config
+    label: Label
+    tokenizer: str
+    source: Path
+    asked: str | None
+    file_format: str
+    device: str
+    device_words: str
+    dtype: str
+    notes: tuple[str, ...]
+    n_parameters: int
+    nbytes: int
+    state_bytes: int
+
+    @classmethod
+    def of(cls, model: Model, asked: str | None) -> ModelFacts:
+        """The facts of a model that was opened as it was asked for."""
+        return cls(
+            model.name, model.config, model.tokenizer.label, model.tokenizer.name, model.source,
+            asked, FORMATS[model.config.source_format], model.device, model.device_words,
+            model.dtype, tuple(model.notes), model.n_parameters, model.nbytes,
+            model.new_state().nbytes,
+        )  # fmt: skip

@@ -1,0 +1,499 @@
+"""A run as the worker has it: a session, its figures, how fast it goes, and what is told of it.
+
+No Qt here, no thread either: `goose_app.worker` calls it from its own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import count
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+import goose_viz as gv
+from goose_app import messages as m
+from goose_app.before_after import Edited, compare, filled
+from goose_app.branch_rows import branch_rows
+from goose_app.cells import Cells
+from goose_app.explain import Explanation, explain
+from goose_app.series import Series
+from goose_viz.analysis.memory import NOW, PAST
+from goose_viz.history import Segment
+from goose_viz.replay import Stopped
+
+_LOOK_BACK = 0.05  # seconds for reading again, while the model writes, what was not watched
+_PAUSE = 30  # times the time that an explanation takes until the next, while the model writes
+_NEXT = 12
+_SLOW_TOKEN = 0.05  # seconds a token from which the window does not wait for its end
+
+
+class Cancelled(Exception):
+    """The window asked to stop what takes long."""
+
+
+class Run:
+    """A session and what the window is told of it.
+
+    Parameters
+    ----------
+    model : Model
+    asked : str or None
+        What it was opened from.
+    watch : Watch
+        What is observed.
+    say : callable
+        Told every event.
+    wanted : callable
+        Whether what is being done is still to be done.
+    busy : callable
+        Whether something else waits to be done.
+
+    Attributes
+    ----------
+    session : Session or None
+        None until a text is begun.
+    running : bool
+        Whether it writes on by itself.
+    picture : Picture or None
+        The newest, until somebody takes it.
+    """
+
+    def __init__(
+        self,
+        model: gv.Model,
+        asked: str | None,
+        watch: m.Watch,
+        say: Callable[[m.Event], None],
+        wanted: Callable[[], bool],
+        busy: Callable[[], bool],
+    ) -> None:
+        self.model, self.asked = model, asked
+        self.session: gv.Session | None = None
+        self.running = False
+        self.picture: m.Picture | None = None
+        self._watch, self._say, self._wanted, self._busy = watch, say, wanted, busy
+        self._series: dict[Segment, Series] = {}
+        self._explain = m.Explain(False)
+        self._explained: Explanation | None = None
+        self._explained_at: tuple[Segment, int] | None = None
+        self._before: tuple[tuple[Segment, int, int, int], NDArray[Any]] | None = None
+        self._explaining = 0.0  # seconds that the last explanation took
+        self._explain_after = 0.0  # on the clock: an explanation must not hold up the writing
+        self._listed: list[tuple[Segment, str, bool, int]] = []
+        self._edited: Edited | None = None
+        self._sources: dict[Segment, tuple[m.Source | None, m.Source | None]] = {}
+        self._numbers = count()
+        self._until: int | None = None
+        self._seconds = 0.0
+        self._rate = 0.0
+
+    def obey(self, command: m.Command) -> None:
+        """Do what a person asked for."""
+        handler: Callable[[Any], None] = self._HANDLERS[type(command)].__get__(self)
+        handler(command)
+
+    # -- beginning ---------------------------------------------------------------------------------
+
+    def _restart(self, command: m.Restart) -> None:
+        tokens = self.model.tokenizer.encode(command.prompt)  # fails before anything is lost
+        self.set_running(False)
+        self._begin_anew(command.sampler)
+        if tokens or self.model.tokenizer.start_token is not None:
+            self._feed(tokens)
+        self.take()
+
+    def _begin_anew(self, sampler: gv.Sampler) -> None:
+        """Another text; the last one stays a branch, if it wrote anything."""
+        session = self.session
+        if session is None:
+            self._begin(gv.Session(self.model, sampler, self._new_probe()))
+            return
+        path = session.path
+        written = any(path.generated(0, path.stop)) or path.edits(path.stop)
+        former = session.segment
+        session.sampler = sampler
+        session.begin()
+        if not written and former in session.branches:
+            session.close(session.branches.index(former))
+        self._begin(session)
+
+    def _begin(self, session: gv.Session) -> None:
+        self.session, self._explained, self._edited = session, None, None
+        self._forget_series(session)
+        series = self._series[session.segment] = Series(self.model.config, self._watch.recorded)
+        self._say(m.Began(series, session.sampler))
+
+    def _feed(self, tokens: list[int]) -> None:
+        session = self._need_session()
+        long = len(tokens) > 512
+
+        def keep_going(share: float) -> bool:
+            if long:
+                self._say(m.Loading(share, "reading the prompt"))
+            return self._wanted()
+
+        self._enter(session.feed(tokens, keep_going) if tokens else [session.step()])
+        if not self._wanted():
+            self._say(m.Told(f"cancelled: the prompt is read up to {session.position}"))
+
+    def _resume(self, command: m.Resume) -> None:
+        snapshot = gv.load_snapshot(command.path)
+        session = snapshot.resume(self.model, probe=self._new_probe())
+        self.set_running(False)
+        self._begin(session)
+        self._show_branch(session)
+        series = self._series[session.segment]
+        series.first = series.n = session.position
+        self.take()
+        words = f"resumed {command.path.name} at token {session.position}"
+        if differs := snapshot.differs(self.model):
+            words += f"; it was made with {differs}, so going back reads the tokens anew"
+        self._say(m.Told(words))
+
+    # -- going on, and back ------------------------------------------------------------------------
+
+    def _run(self, command: m.Run) -> None:
+        session = self._need_session()
+        self._until = None if command.tokens is None else session.position + command.tokens
+        self.set_running(True)
+        self._seconds = time.perf_counter()
+        self._explain_after = self._seconds + _PAUSE * self._explaining  # this place is explained
+        if command.tokens == 0:
+            self._pause(m.Pause())
+
+    def _pause(self, _command: m.Pause) -> None:
+        self.set_running(False)
+        self.take()
+
+    def set_running(self, running: bool) -> None:
+        """Write on from here, or stop."""
+        if running != self.running:
+            self.running = running
+            self._rate = 0.0
+            self._say(m.Running(running))
+
+    def advance(self) -> None:
+        """One token on."""
+        session = self._need_session()
+        if self._explain.on:
+            session.probe = self._new_probe()
+            if self._explanation_due():
+                self._remember_head(session)
+        step = session.step()
+        self._enter([step])
+        now = time.perf_counter()
+        elapsed, self._seconds = max(now - self._seconds, 1e-9), now
+        smoothing = min(1.0, 2 * elapsed)  # over half a second or so, whatever the speed
+        self._rate += smoothing * (1 / elapsed - self._rate) if self._rate else 1 / elapsed
+        if session.stopped() or (self._until is not None and session.position >= self._until):
+            self.set_running(False)
+            self.take()
+        elif self.picture is None and elapsed > _SLOW_TOKEN:
+            self.take()
+
+    def _remember_head(self, session: gv.Session) -> None:
+        """The selected head's memory ahead of a token, for what the token does to it."""
+        layer, head = self._explain.layer, self._explain.head
+        place = session.segment, session.position + 1
+        self._before = (*place, layer, head), np.array(session.state.wkv[layer, head])
+
+    def _head_before(self, session: gv.Session) -> NDArray[Any]:
+        """The selected head's memory ahead of the cursor's token."""
+        place = session.segment, session.position, self._explain.layer, self._explain.head
+        if self._before is not None and self._before[0] == place:
+            return self._before[1]
+        return np.array(session.state_at(session.position - 1).wkv[place[2], place[3]])
+
+    def _step(self, _command: m.Step) -> None:
+        self.set_running(False)
+        session = self._need_session()
+        if self._explain.on:
+            self._remember_head(session)
+        self._enter([session.step()])
+        self.take()
+
+    def _goto(self, command: m.Goto) -> None:
+        self.set_running(False)
+        session = self._need_session()
+        self._replay(min(max(command.position, 0), session.recorded))
+        self.take()
+
+    def _replay(self, position: int) -> None:
+        """Go to a position, unless somebody gives up on it: then the cursor stays where it was."""
+        session = self._need_session()
+        session.goto(position, self._wanted)
+        if session.position != position:
+            raise Cancelled
+
+    def _resample(self, command: m.Resample) -> None:
+        if self.session is not None:
+            self.session.sampler = command.sampler
+
+    def _export(self, command: m.Export) -> None:
+        session = self._need_session()
+        try:
+            gv.save_snapshot(command.path, session)
+        except ValueError as error:  # a name that says no format
+            raise gv.GooseError(str(error)) from None
+        self._say(m.Told(f"saved token {session.position} to {command.path}"))
+
+    # -- branches ----------------------------------------------------------------------------------
+
+    def _branch(self, command: m.Branch) -> None:
+        self.set_running(False)
+        session, at = self._need_session(), command.position
+        session.check_tokens([command.token])  # fails before anything moves
+        if session.path.tokens(at, at + 1) == [command.token]:  # that is what came anyway
+            self._replay(at + 1)
+        else:
+            self._replay(at)
+            known = self._series[session.segment]
+            step = session.branch(at, command.token)
+            self._chart(known.fork(at))
+            self._enter([step])
+        self.take()
+
+    def _switch(self, command: m.Switch) -> None:
+        session = self._need_session()
+        branches = session.branches
+        if len(branches) == 1:
+            self._say(m.Told("there is one branch only: click a next token for another"))
+            return
+        here = branches.index(session.segment)
+        self._go_to(session, branches, (here + command.by) % len(branches))
+
+    def _go_to_branch(self, command: m.GoToBranch) -> None:
+        session = self._need_session()
+        branches = session.branches
+        if branches[command.row] is not session.segment:
+            self._go_to(session, branches, command.row)
+
+    def _go_to(self, session: gv.Session, branches: list[Segment], row: int) -> None:
+        self.set_running(False)
+        session.switch(row, self._wanted)
+        if session.segment is not branches[row]:
+            raise Cancelled
+        self._arrive(session)
+
+    def _arrive(self, session: gv.Session) -> None:
+        """Show the branch that one has come to."""
+        self._chart(self._series[session.segment])
+        self._show_branch(session)
+        self.take()
+
+    def _name_branch(self, command: m.NameBranch) -> None:
+        self._need_session().branches[command.row].name = command.name.strip()
+        self.take()
+
+    def _close_branch(self, command: m.CloseBranch) -> None:
+        session = self._need_session()
+        session.close(command.row)
+        self._forget_series(session)
+        self.take()
+
+    def _forget_series(self, session: gv.Session) -> None:
+        """Keep the figures of branches that are there."""
+        there = session.history.segments
+        self._series = {s: v for s, v in self._series.items() if s in there}
+
+    def _chart(self, series: Series) -> None:
+        """The current branch's figures are these."""
+        self._series[self._need_session().segment] = series
+        self._say(m.Charted(series))
+
+    def _show_branch(self, session: gv.Session) -> None:
+        """Tell the window all tokens of the current branch."""
+        cells = Cells()
+        for segment, part in session.path.pieces(0, session.recorded):
+            cells.extend(
+                segment.tokens[part], segment.texts[part], segment.probabilities[part],
+                segment.generated[part],
+            )  # fmt: skip
+        self._say(cells)
+
+    # -- edits of the memory -----------------------------------------------------------------------
+
+    def _apply(self, command: m.Apply) -> None:
+        self.set_running(False)
+        session = self._need_session()
+        known, before = self._series[session.segment], session.logits
+        edit = command.edit
+        if command.source is not None:
+            edit = filled(edit, self._memory(command.source), self._memory(command.minus))
+        steps = session.apply(edit, again=min(1, session.position))
+        self._sources[session.segment] = command.source, command.minus
+        self._chart(known.fork(session.position - len(steps)))
+        self._say(Cells(session.position - len(steps)))
+        self._enter(steps)
+        if before is not None and steps:
+            place = session.segment, session.position
+            self._edited = Edited(*place, command.words, edit, before)
+        self.take()
+
+    def _memory(self, source: m.Source | None) -> Any:
+        """The memory of a snapshot's file, or of a branch's end."""
+        session = self._need_session()
+        if source is None:
+            return None
+        if isinstance(source, int):
+            return session.state_at(session.branches[source].stop, branch=source)
+        return gv.load_snapshot(source)
+
+    def _read_truly(self, _command: m.ReadTruly) -> None:
+        """Read the text that a replacement stands for, to see what is expected then."""
+        session, edited = self._need_session(), self._edited
+        if edited is not None and edited.stands(session):
+            self._edited = edited.read_truly(session, self._wanted)
+            self.take()
+
+    def _undo(self, _command: m.Undo) -> None:
+        self._go_where(self._need_session().undo)
+
+    def _redo(self, _command: m.Redo) -> None:
+        self._go_where(self._need_session().redo)
+
+    def _go_where(self, go: Callable[[Callable[[], bool]], None]) -> None:
+        """Undo or redo, and show the branch where that leads."""
+        self.set_running(False)
+        session = self._need_session()
+        place = session.segment, session.position
+        go(self._wanted)
+        if place == (session.segment, session.position):
+            raise Cancelled
+        self._arrive(session)
+
+    # -- what is looked at -------------------------------------------------------------------------
+
+    def _look_at(self, command: m.Watch) -> None:
+        self._watch = command
+        if self.session is not None:
+            self.session.probe = self._new_probe()
+            if not self.running:
+                self.take()
+
+    def _new_probe(self) -> gv.Probe:
+        """What to observe of the next token.
+
+        An explanation needs some of every token, and twice as much of the one that it is of.
+        """
+        names = self._watch.recorded | self._watch.shown
+        if self._explain.on:
+            names |= frozenset(NOW if self._explanation_due() else PAST)
+        return gv.Probe(names)
+
+    def _explanation_due(self) -> bool:
+        return not self.running or time.perf_counter() >= self._explain_after
+
+    def _start_explaining(self, command: m.Explain) -> None:
+        self._explain = command
+        if self.session is not None:
+            self.session.probe = self._new_probe()
+            if not self.running:
+                self.take()
+
+    def _enter(self, steps: Sequence[gv.Step]) -> None:
+        """Tell the window of tokens that it does not know, and keep their figures."""
+        session = self._need_session()
+        series = self._series[session.segment]
+        cells = Cells(steps[0].position - 1 if steps else 0)
+        for step in steps:
+            index = step.position - 1
+            if step.frame is not None:
+                n = series.n
+                series.put(index, step.frame)
+                if session.recorded >= n > index:
+                    series.n = n  # a replay: what follows is as it was
+            cells.append(step.token, step.text, step.probability, step.generated)
+        if session.probe is not None:
+            session.probe.clear()
+        if cells and session.position == session.recorded:
+            self._say(cells)
+
+    def take(self) -> None:
+        """Make a picture of the moment."""
+        session = self.session
+        if session is None:
+            return
+        label, branches = self.model.tokenizer.label, session.branches
+        picture = m.Picture(
+            session.position, session.recorded, self._frame(session),
+            session.state.wkv.copy(), [(t, label(t), p) for t, p in session.next_tokens(_NEXT)],
+            self._rate if self.running else 0.0, branches.index(session.segment), len(branches),
+            bool(session.edits), session.can_redo, self._comparison(session), self._explained,
+            stale=self._explained_at != (session.segment, session.position),
+            edits=self._made(session), number=next(self._numbers),
+        )  # fmt: skip
+        self.picture = picture
+        self._list_branches(session, branches)
+        frame = picture.frame
+        ready = not self.running or (frame is not None and frame.arrays().keys() >= set(NOW))
+        if self._explain.on and ready:
+            self._explain_now(session, picture)
+
+    def _made(self, session: gv.Session) -> tuple[m.Made, ...]:
+        """The edits up to the cursor; those of a snapshot have lost what they were made from."""
+        reached = session.path.segments[: session.path.depth(session.position) + 1]
+        return tuple(
+            m.Made(s.edit.position, s.edit.what, *self._sources.get(s, (None, None)))
+            for s in reached
+            if s.edit is not None
+        )
+
+    def _frame(self, session: gv.Session) -> gv.Frame | None:
+        """What views want to know of the last token."""
+        frame, at = session.frame, session.position
+        if at == 0:
+            return None
+        if not self.running and (frame is None or not self._watch.shown <= frame.arrays().keys()):
+            names = self._watch.recorded | self._watch.shown
+            return session.frames(at - 1, at, names, initial=False)[0]
+        return frame
+
+    def _explain_now(self, session: gv.Session, picture: m.Picture) -> None:
+        """Work out where the next word comes from, unless something else is to be done first."""
+        began, e = time.perf_counter(), self._explain
+
+        def keep_going() -> bool:
+            patient = not self.running or time.perf_counter() < began + _LOOK_BACK
+            return patient and self._wanted() and not self._busy()
+
+        try:
+            before = self._head_before(session) if e.edit and session.position else None
+            self._explained = explain(session, e, before, keep_going)
+            self._explained_at = session.segment, session.position
+            self.picture = replace(picture, why=self._explained, stale=False)
+        except Stopped:
+            pass  # what was read again is there the next time
+        now = time.perf_counter()
+        self._explaining = now - began
+        self._explain_after = now + _PAUSE * self._explaining
+
+    def _list_branches(self, session: gv.Session, branches: list[Segment]) -> None:
+        """Tell the window of the branches, if there are others or they are called otherwise."""
+        known = [(b, b.name, b is session.segment, 0 if self.running else b.stop) for b in branches]
+        if known != self._listed:
+            self._listed = known
+            self._say(m.Branches(branch_rows(session, branches)))
+
+    def _comparison(self, session: gv.Session) -> m.Comparison | None:
+        """What was expected before the edit, while the cursor stands behind it."""
+        if self._edited is None or not self._edited.stands(session):
+            return None
+        return compare(self._edited, session, _NEXT)
+
+    def _need_session(self) -> gv.Session:
+        if self.session is None:
+            raise gv.GooseError("there is no text yet; begin one with a prompt")
+        return self.session
+
+    _HANDLERS: ClassVar[dict[type, Callable[..., None]]] = {
+        m.Restart: _restart, m.Resume: _resume, m.Run: _run, m.Pause: _pause, m.Step: _step,
+        m.Goto: _goto, m.Resample: _resample, m.Export: _export, m.Branch: _branch,
+        m.Switch: _switch, m.GoToBranch: _go_to_branch, m.NameBranch: _name_branch,
+        m.CloseBranch: _close_branch, m.Apply: _apply, m.ReadTruly: _read_truly, m.Undo: _undo,
+        m.Redo: _redo, m.Watch: _look_at, m.Explain: _start_explaining,
+    }  # fmt: skip

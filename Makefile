@@ -53,6 +53,7 @@ bench: $(VENV)/.dev
 	$(BIN)/goose-viz bench --analysis
 	$(BIN)/python benchmarks/start.py --json benchmarks/results/start.json
 	$(BIN)/python benchmarks/window.py --json benchmarks/results/window.json
+	$(BIN)/python benchmarks/memory.py --json benchmarks/results/memory.json
 
 docs-pictures: $(VENV)/.dev
 	$(BIN)/python tools/docs_pictures.py

@@ -29,6 +29,7 @@ from random_files import safetensors_file
 
 from goose_app import messages as m
 from goose_app.application import make_application
+from goose_app.cells import Cells
 from goose_app.window import Window
 from goose_viz.cli import DEFAULT_PROMPT
 
@@ -37,12 +38,13 @@ import os, sys, time
 os.environ["QT_QPA_PLATFORM"] = "offscreen"
 from goose_app import messages as m
 from goose_app.application import make_application
+from goose_app.cells import Cells
 from goose_app.window import Window
 app = make_application()
 window = Window(m.Load(None), "Once upon a time", "dark")
 window.resize(1600, 1000)
 def watch(event):
-    if isinstance(event, m.Cells):
+    if isinstance(event, Cells):
         if event.start == 0:
             window.worker.send(m.Run())
         else:
@@ -96,16 +98,16 @@ class Probe:
     def run(self, seconds: float) -> float:
         """Write for so long; tokens a second."""
         w = self.window
-        w.worker.send(m.Run())
+        w.run_or_pause()
         self._wait(lambda: w.running)
         begin, tokens = time.perf_counter(), w.picture.position
         self._last = begin
         self._beat.start(10)
-        QTimer.singleShot(round(1000 * seconds), lambda: w.worker.send(m.Pause()))
+        QTimer.singleShot(round(1000 * seconds), w.run_or_pause)
         self._wait(lambda: not w.running)
         self._beat.stop()
         elapsed = time.perf_counter() - begin
-        self._wait(lambda: w.worker._picture is None)
+        self._wait(lambda: w.worker._runs[0].picture is None)
         w.tick()
         return (w.picture.position - tokens) / elapsed
 
@@ -125,7 +127,7 @@ class Probe:
         loop.exec()
 
     def _watch(self, event: m.Event) -> None:
-        if isinstance(event, m.Cells) and event.start == 0:
+        if isinstance(event, Cells) and event.start == 0:
             self.ready = True
         if isinstance(event, m.Failed):
             sys.exit(event.words)

@@ -15,6 +15,7 @@ from pathlib import Path
 os.environ["QT_QPA_PLATFORM"] = "offscreen"
 
 from PySide6.QtCore import QSettings
+from PySide6.QtWidgets import QWidget
 
 from goose_app import messages as m
 from goose_app.application import make_application
@@ -54,7 +55,10 @@ class Shown:
         return self.window.picture.why is not None and not self.window.picture.stale
 
     def save(self, name: str) -> None:
-        save_widget(self.window, self._folder / name)
+        self.part(name, self.window)
+
+    def part(self, name: str, widget: QWidget) -> None:
+        save_widget(widget, self._folder / name)
         print(self._folder / name)
 
 
@@ -69,27 +73,66 @@ def main() -> None:
         shown.wait(lambda w=shown.window: w.picture.position > 100 and not w.running)
         shown.save(name)
         shown.window.close()
+    why_pictures(folder)
+
+
+def why_pictures(folder: Path) -> None:
+    """The Why perspective, step by step."""
     shown = Shown(folder, TOM, "why")
     w = shown.window
+
+    def done(what: Callable[[], None]) -> None:
+        """Do something to the memory and wait for its bars and its explanation."""
+        what()
+        shown.wait(lambda: w.picture.comparison is not None and shown.explained())
+
+    def undo() -> None:
+        w.undo()
+        shown.wait(lambda: w.picture.comparison is None and shown.explained())
+
     w.selection.select(*HEAD)
     shown.wait(lambda: shown.explained() and (w.picture.why.layer, w.picture.why.head) == HEAD)
     w.why_panel.words._set_hover(0)
     shown.wait(shown.explained)
     shown.save("why.png")
+    shown.part("token-edit.png", w.docks["The edit of this token"])
+    shown.part("remember.png", w.docks["Remember"])
     w.why_panel.words._set_hover(-1)
-    w.token_menu.forget(BALL, *HEAD)
-    shown.wait(lambda: w.picture.comparison is not None and shown.explained())
+    done(lambda: w.token_menu.forget(BALL, *HEAD))
     shown.save("forget.png")
-    w.undo()
-    shown.wait(lambda: w.picture.comparison is None and shown.explained())
-    w.token_menu.put(BALL, " car")
-    shown.wait(lambda: w.picture.comparison is not None and shown.explained())
+    undo()
+    done(lambda: w.token_menu.put(BALL, " car"))
+    w.worker.send(m.ReadTruly())
+    shown.wait(lambda: bool(w.picture.comparison and w.picture.comparison.truth))
     shown.save("replace.png")
-    w.undo()
-    shown.wait(lambda: w.picture.comparison is None and shown.explained())
-    w.text.colouring.setCurrentIndex(4)
-    shown.wait(shown.explained)
-    save_widget(w.text, folder / "held.png")
+    w.worker.send(m.Run(12))
+    shown.wait(lambda: w.picture.position == 30 and not w.running)
+    w.worker.send(m.GoToBranch(0))
+    shown.wait(lambda: w.picture.position == 18)
+    w.worker.send(m.Run(12))
+    shown.wait(lambda: w.picture.position == 30 and not w.running)
+    w.goto(24)
+    shown.wait(lambda: w.picture.position == 24)
+    w.branch(w.picture.next_tokens[1][0])
+    shown.wait(lambda: w.picture.position == 25)
+    w.worker.send(m.Run(8))
+    shown.wait(lambda: w.picture.position == 33 and not w.running)
+    shown.part("branches.png", w.docks["Branches"])
+    w.worker.send(m.GoToBranch(0))
+    w.goto(18)
+    shown.wait(lambda: w.picture.position == 18 and shown.explained())
+    w.edit_memory()
+    w.edit_dialog.kind.setCurrentIndex(1)
+    w.edit_dialog.where.button(1).setChecked(True)
+    done(w.edit_dialog.apply.click)
+    shown.part("edit-memory.png", w.edit_dialog)
+    w.edit_dialog.close()
+    w.show_tour()
+    for _ in range(3):
+        w.tour.go_on()
+        shown.wait(lambda: True)
+    shown.wait(lambda: w.picture.comparison is not None and shown.explained())
+    shown.save("tour.png")
     w.close()
 
 

@@ -302,15 +302,20 @@ class Session:
                 "use the tokenizer that belongs to the model"
             )
 
-    def step(self) -> Step:
+    def step(self, *, anew: bool = False) -> Step:
         """One token on: the recorded one if there is one, else a new one.
+
+        Parameters
+        ----------
+        anew : bool
+            A new one all the same; in mid-history, that begins a new branch.
 
         Raises
         ------
         GooseError
             If there is nothing to continue: no token was fed and the model has no start token.
         """
-        if self.position < self.recorded:
+        if self.position < self.recorded and not anew:
             self._go(self.position + 1)
             return self._step_here()
         if self.logits is None:

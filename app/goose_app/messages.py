@@ -54,15 +54,30 @@ class Pause:
 
 
 @dataclass(frozen=True)
+class RunOrPause:
+    """Write on, or stop if it writes."""
+
+
+@dataclass(frozen=True)
 class Step:
-    """One token on."""
+    """One token on: the recorded one, or a new one at the end."""
+
+
+@dataclass(frozen=True)
+class Back:
+    """One token back."""
 
 
 @dataclass(frozen=True)
 class Goto:
-    """Put the cursor behind so many tokens."""
+    """Put the cursor behind so many tokens; the end, if there are fewer."""
 
     position: int
+
+
+@dataclass(frozen=True)
+class Diverge:
+    """Write on differently from here: a new branch, with the sampling of now."""
 
 
 @dataclass(frozen=True)
@@ -180,10 +195,11 @@ class Resume:
     path: Path
 
 
+Move = Step | Back | Goto  # of many in a row, only where they lead matters
 Command = (
-    Load | Share | Restart | Run | Pause | Step | Goto | Branch | Switch | Resample | Export
-    | Resume | Apply | ReadTruly | Undo | Redo | Watch | Explain | GoToBranch | NameBranch
-    | CloseBranch
+    Load | Share | Restart | Run | Pause | RunOrPause | Move | Diverge | Branch | Switch
+    | Resample | Export | Resume | Apply | ReadTruly | Undo | Redo | Watch | Explain | GoToBranch
+    | NameBranch | CloseBranch
 )  # fmt: skip
 
 # -- to the window -----------------------------------------------------------------------------
@@ -274,7 +290,14 @@ class Failed:
     words: str
 
 
-Event = Loading | Loaded | Began | Charted | Cells | Branches | Running | Told | Failed
+@dataclass(frozen=True)
+class Sampled:
+    """It samples otherwise from now on, and not because the window said so."""
+
+    sampler: Sampler
+
+
+Event = Loading | Loaded | Began | Charted | Cells | Branches | Running | Sampled | Told | Failed
 Said = tuple[int, Event]  # which run it is about, and what
 
 

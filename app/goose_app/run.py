@@ -51,6 +51,8 @@ class Run:
         Whether what is being done is still to be done.
     busy : callable
         Whether something else waits to be done.
+    next_move : callable
+        Takes the next thing to be done, if that is to move the cursor.
 
     Attributes
     ----------
@@ -70,13 +72,16 @@ class Run:
         say: Callable[[m.Event], None],
         wanted: Callable[[], bool],
         busy: Callable[[], bool],
+        next_move: Callable[[], m.Move | None],
     ) -> None:
         self.model, self.asked = model, asked
         self.session: gv.Session | None = None
         self.running = False
         self.picture: m.Picture | None = None
         self._watch, self._say, self._wanted, self._busy = watch, say, wanted, busy
+        self._next_move = next_move
         self._series: dict[Segment, Series] = {}
+        self._wrote: dict[Segment, gv.Sampler] = {}  # what chose a branch's last token
         self._explain = m.Explain(False)
         self._explained: Explanation | None = None
         self._explained_at: tuple[Segment, int] | None = None
@@ -169,6 +174,12 @@ class Run:
         self.set_running(False)
         self.take()
 
+    def _run_or_pause(self, _command: m.RunOrPause) -> None:
+        if self.running:
+            self._pause(m.Pause())
+        else:
+            self._run(m.Run())
+
     def set_running(self, running: bool) -> None:
         """Write on from here, or stop."""
         if running != self.running:
@@ -183,8 +194,7 @@ class Run:
             session.probe = self._new_probe()
             if self._explanation_due():
                 self._remember_head(session)
-        step = session.step()
-        self._enter([step])
+        self._write()
         now = time.perf_counter()
         elapsed, self._seconds = max(now - self._seconds, 1e-9), now
         smoothing = min(1.0, 2 * elapsed)  # over half a second or so, whatever the speed
@@ -208,19 +218,58 @@ class Run:
             return self._before[1]
         return np.array(session.state_at(session.position - 1).wkv[place[2], place[3]])
 
-    def _step(self, _command: m.Step) -> None:
+    def _move(self, command: m.Move) -> None:
+        """Where this and all further moves that wait lead, up to a token that is to be written."""
         self.set_running(False)
+        session = self._need_session()
+        target, end = session.position, session.recorded
+        move: m.Move | None = command
+        while move is not None and not (isinstance(move, m.Step) and target == end):
+            match move:
+                case m.Step():
+                    target += 1
+                case m.Back():
+                    target = max(target - 1, 0)
+                case m.Goto(position):
+                    target = min(max(position, 0), end)
+            move = self._next_move()
+        if target == session.position + 1:
+            self._step()
+        else:
+            self._replay(target)
+        if move is not None:
+            self._step()
+        self.take()
+
+    def _step(self, anew: bool = False) -> None:
         session = self._need_session()
         if self._explain.on:
             self._remember_head(session)
-        self._enter([session.step()])
-        self.take()
+        self._write(anew)
 
-    def _goto(self, command: m.Goto) -> None:
-        self.set_running(False)
+    def _write(self, anew: bool = False) -> None:
+        """The next token: the one that is recorded, if there is one and not another is wanted."""
         session = self._need_session()
-        self._replay(min(max(command.position, 0), session.recorded))
-        self.take()
+        known = self._series[session.segment]
+        new, here = anew or session.position == session.recorded, session.segment
+        step = session.step(anew=anew)
+        if session.segment is not here:  # it went on from the middle of a branch
+            self._chart(known.fork(step.position - 1))
+        self._enter([step])
+        if new:
+            self._wrote[session.segment] = session.sampler
+
+    def _diverge(self, _command: m.Diverge) -> None:
+        session = self._need_session()
+        self.set_running(False)
+        if session.position < session.recorded:
+            wrote = self._wrote.get(session.path.at(session.position))
+            if session.sampler == wrote:  # it would write the same again
+                session.sampler = replace(wrote, seed=((wrote.seed or 0) + 1) % 2**31)
+                self._say(m.Sampled(session.sampler))
+                self._say(m.Told(f"seed {session.sampler.seed}: the last one wrote what was here"))
+            self._step(anew=True)
+        self._run(m.Run())
 
     def _replay(self, position: int) -> None:
         """Go to a position, unless somebody gives up on it: then the cursor stays where it was."""
@@ -299,6 +348,7 @@ class Run:
         """Keep the figures of branches that are there."""
         there = session.history.segments
         self._series = {s: v for s, v in self._series.items() if s in there}
+        self._wrote = {s: v for s, v in self._wrote.items() if s in there}
 
     def _chart(self, series: Series) -> None:
         """The current branch's figures are these."""
@@ -491,8 +541,9 @@ class Run:
         return self.session
 
     _HANDLERS: ClassVar[dict[type, Callable[..., None]]] = {
-        m.Restart: _restart, m.Resume: _resume, m.Run: _run, m.Pause: _pause, m.Step: _step,
-        m.Goto: _goto, m.Resample: _resample, m.Export: _export, m.Branch: _branch,
+        m.Restart: _restart, m.Resume: _resume, m.Run: _run, m.Pause: _pause,
+        m.RunOrPause: _run_or_pause, m.Step: _move, m.Back: _move, m.Goto: _move,
+        m.Diverge: _diverge, m.Resample: _resample, m.Export: _export, m.Branch: _branch,
         m.Switch: _switch, m.GoToBranch: _go_to_branch, m.NameBranch: _name_branch,
         m.CloseBranch: _close_branch, m.Apply: _apply, m.ReadTruly: _read_truly, m.Undo: _undo,
         m.Redo: _redo, m.Watch: _look_at, m.Explain: _start_explaining,

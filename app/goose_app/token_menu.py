@@ -69,7 +69,7 @@ class TokenMenu:
         if self._in_the_past(index) and index is not None:
             edit = gv.Forget(index, layer, head)
             words = f"forgot “{visible(self._label(index))}” {_in(edit)}"
-            self._window.worker.send(m.Apply(edit, words))
+            self._window.apply(m.Apply(edit, words))
 
     def replace(self, index: int | None) -> None:
         """Ask for other words and put them in a token's place."""
@@ -93,7 +93,7 @@ class TokenMenu:
         done = f"“{visible(words)}” in place of “{visible(label)}”" if words else (
             f"“{visible(label)}” never said"
         )  # fmt: skip
-        self._window.worker.send(m.Apply(edit, done))
+        self._window.apply(m.Apply(edit, done))
 
     def _in_the_past(self, index: int | None) -> bool:
         """Whether it can be edited; if not, say what to do."""

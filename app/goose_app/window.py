@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import deque
 from collections.abc import Callable
@@ -112,8 +113,8 @@ class Window(QMainWindow):
         self.runs = {self.run.ident: self.run}
         self._asked_for: tuple[m.Watch, m.Explain] | None = None
         self._wanted_theme = theme
-        self._asked: int | None = None  # where the cursor was sent, until a picture comes
         self._then: Callable[[], None] | None = None  # to do when the model is open
+        self._coming = {"undo": False, "redo": False}  # there will be something to do so with
         self._tick_began: float | None = None
         self._tick_cpu = 0.0
         self._interval = _FAST
@@ -269,9 +270,7 @@ class Window(QMainWindow):
     def _connect(self) -> None:
         self.text.restart.connect(self.restart)
         self.text.goto.connect(self.goto)
-        self.text.sampling_changed.connect(
-            lambda: self.worker.send(m.Resample(self.text.sampler()))
-        )
+        self.text.sampling_changed.connect(self.resample)
         for bars in (self.next_token, self.edit_dialog.bars):
             bars.why_wanted.connect(self.why_of)
             bars.truth_wanted.connect(lambda: self.worker.send(m.ReadTruly()))
@@ -281,7 +280,7 @@ class Window(QMainWindow):
         for view in (self.text.view, self.remember.view):
             view.hovered.connect(self.why_panel.hover)
         self.remember.goto.connect(self.goto)
-        self.edit_dialog.applied.connect(self.worker.send)
+        self.edit_dialog.applied.connect(self.apply)
         self.edit_dialog.undone.connect(self.undo)
         for panel in self.panels:
             panel.set_run(self.run)
@@ -333,9 +332,10 @@ class Window(QMainWindow):
                 panel.set_picture(picture)
         if run is self.run:
             self.edit_dialog.set_picture(picture)
-            self.actions_by_name["undo"].setEnabled(picture.can_undo)
-            self.actions_by_name["redo"].setEnabled(picture.can_redo)
-            self._answered(picture.position)
+            for name, can in (("undo", picture.can_undo), ("redo", picture.can_redo)):
+                self.actions_by_name[name].setEnabled(can or self._coming[name])
+                self._coming[name] &= not can
+            self._show_running()
 
     def add_run(self) -> RunView:
         """Another run of the model that is open; panels show it once they are told to."""
@@ -421,18 +421,18 @@ class Window(QMainWindow):
             case m.Branches(rows):
                 self.branches.set_rows(rows)
                 self.edit_dialog.set_branches(rows)
-            case m.Running(running):
-                self._show_running(running)
-            case m.Began(_, sampler):
+            case m.Running():
+                self._show_running()
+            case m.Began(_, sampler) | m.Sampled(sampler):
                 self.text.show_sampler(sampler)
             case m.Loaded(model):
                 self._opened(model)
             case m.Failed():
-                self._asked = None
+                self._coming = dict.fromkeys(self._coming, False)
 
     def _opened(self, model: ModelFacts) -> None:
         """A model is there: begin with the prompt."""
-        self._asked, self._loaded = None, True
+        self._loaded = True
         self.selection.resize(model.config)
         self.setWindowTitle(f"{model.name} — Goose Viz")
         self.summary.setText(f"{model.name} · {model.config.shape} · {model.device} {model.dtype}")
@@ -446,8 +446,12 @@ class Window(QMainWindow):
         if then is not None:
             then()
 
-    def _show_running(self, running: bool) -> None:
-        self.actions_by_name["run_or_pause"].setText("▮▮ Pause" if running else "▶ Run")
+    def _show_running(self) -> None:
+        """Say what Space does now."""
+        past = self.picture.position < self.picture.recorded
+        words = "▮▮ Pause" if self.running else "▶ Replay" if past else "▶ Run"
+        self.actions_by_name["run_or_pause"].setText(words)
+        self.actions_by_name["diverge"].setEnabled(past and not self.running)
 
     def _fit_prompt(self, tokenizer: str, vocab_size: int) -> None:
         """A model whose vocabulary nobody knows is prompted in ids: begin with one that exists."""
@@ -538,7 +542,7 @@ class Window(QMainWindow):
     def run_or_pause(self) -> None:
         """Write on, or pause."""
         if self._loaded:
-            self.worker.send(m.Pause() if self.running else m.Run())
+            self.worker.send(m.RunOrPause())
             self._timer.start(_FAST)  # the answer comes sooner than the next picture would
 
     def step(self) -> None:
@@ -548,7 +552,8 @@ class Window(QMainWindow):
 
     def back(self) -> None:
         """One token back."""
-        self.goto((self.picture.position if self._asked is None else self._asked) - 1)
+        if self._loaded:
+            self.worker.send(m.Back())
 
     def to_start(self) -> None:
         """Go to the start of the run."""
@@ -556,22 +561,17 @@ class Window(QMainWindow):
 
     def to_end(self) -> None:
         """Go to the end of the run."""
-        self.goto(self.picture.recorded)
+        self.goto(sys.maxsize)
 
     def goto(self, position: int) -> None:
-        """Put the cursor behind so many tokens; of many requests in a row the last one counts."""
-        position = min(max(position, 0), self.picture.recorded)
-        if not self._loaded:
-            return
-        if self._asked is None:
+        """Put the cursor behind so many tokens."""
+        if self._loaded:
             self.worker.send(m.Goto(position))
-        self._asked = position
 
-    def _answered(self, position: int) -> None:
-        """A picture came: if the cursor was meanwhile sent elsewhere, send it on."""
-        asked, self._asked = self._asked, None
-        if asked is not None and asked != position and not self.running:
-            self.goto(asked)
+    def diverge(self) -> None:
+        """Write on differently from here: a new branch, with the sampling of now."""
+        if self._loaded:
+            self.worker.send(m.Diverge())
 
     def branch(self, token: int) -> None:
         """Go on with a token behind the cursor."""
@@ -610,9 +610,26 @@ class Window(QMainWindow):
         """A sentence in the status bar, for a while."""
         self.statusBar().showMessage(words, 8000)
 
+    def resample(self) -> None:
+        """Take over other sampling, and say what it will do where text is written already."""
+        self.worker.send(m.Resample(self.text.sampler()))
+        if self.picture.position < self.picture.recorded and not self.running:
+            self.say(
+                "This holds for new text: Space replays what is written; Shift+Space writes on "
+                "differently from here"
+            )
+
+    def apply(self, edit: m.Apply) -> None:
+        """Edit the memory; it can be undone at once, before a picture says so."""
+        self.worker.send(edit)
+        self._coming["undo"] = True
+        self.actions_by_name["undo"].setEnabled(True)
+
     def undo(self) -> None:
         """Take the last edit of the memory back."""
         self.worker.send(m.Undo())
+        self._coming["redo"] = True
+        self.actions_by_name["redo"].setEnabled(True)
 
     def redo(self) -> None:
         """Make it again."""

@@ -20,6 +20,7 @@ from goose_viz.faults import report_fault
 from goose_viz.session import PREPARING, prepare
 
 _LONG = (m.Load, m.Restart, m.Resume, m.Run)  # what a cancel that came later takes back
+Queued = tuple[int, int, m.Command]  # its number, which run it is for, and what to do
 _LONGEST_PAINT = 0.25  # seconds after which the model goes on, painted or not
 
 
@@ -37,7 +38,8 @@ class Worker:
     def __init__(self) -> None:
         self.said: deque[m.Said] = deque()
         self.delay = 0.0
-        self._commands: queue.SimpleQueue[tuple[int, int, m.Command] | None] = queue.SimpleQueue()
+        self._commands: queue.SimpleQueue[Queued | None] = queue.SimpleQueue()
+        self._ahead: deque[Queued | None] = deque()  # commands that were looked at already
         self._serial = 0  # of the last command that was sent
         self._cancelled = 0  # commands up to this one are not to take long
         self._current = 0  # the one that is obeyed
@@ -123,7 +125,9 @@ class Worker:
         self._free.wait(_LONGEST_PAINT)
         self.idle = False
 
-    def _next_command(self) -> tuple[int, int, m.Command] | None:
+    def _next_command(self) -> Queued | None:
+        if self._ahead:
+            return self._ahead.popleft()
         if not self.writing:
             return self._commands.get()
         try:
@@ -132,6 +136,17 @@ class Worker:
             return self._commands.get_nowait()
         except queue.Empty:
             return None
+
+    def _next_move(self, ident: int) -> m.Move | None:
+        """The next command, taken out of the queue, if it is to move the cursor of a run."""
+        while not self._commands.empty():
+            self._ahead.append(self._commands.get_nowait())
+        if self._ahead and (queued := self._ahead[0]) is not None:
+            _, run, command = queued
+            if run == ident and isinstance(command, m.Move):
+                self._ahead.popleft()
+                return command
+        return None
 
     def _obey(self, serial: int, ident: int, command: m.Command) -> None:
         self._current = serial
@@ -210,7 +225,7 @@ class Worker:
         run = Run(
             model, asked, self._watches.get(ident, m.Watch(frozenset(), frozenset())),
             lambda event: self._say(ident, event), self._wanted,
-            lambda: not self._commands.empty(),
+            lambda: bool(self._ahead) or not self._commands.empty(), lambda: self._next_move(ident),
         )  # fmt: skip
         if ident in self._explains:
             run.obey(self._explains[ident])

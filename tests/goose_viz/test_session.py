@@ -141,6 +141,23 @@ def test_branches_keep_the_old_one(written):
     assert same(moment(session), again)
 
 
+def test_a_step_anew_writes_another_branch_from_the_middle(written):
+    session, moments = written
+    old, middle = session.tokens, session.position - 30
+    session.goto(middle)
+    assert session.step(anew=True).token == old[middle]  # the same sampling draws the same
+    assert len(session.branches) == 2
+    session.goto(middle)
+    session.sampler = gv.Sampler(temperature=0)
+    likeliest = session.next_tokens(1)[0][0]
+    step = session.step(anew=True)
+    assert (step.token, step.generated) == (likeliest, True)
+    assert session.recorded == session.position == middle + 1
+    session.switch(0)
+    assert session.tokens == old
+    assert same(moment(session), moments[session.position])
+
+
 def test_feeding_in_mid_history_begins_a_branch(written):
     session, moments = written
     n = min(moments)

@@ -57,7 +57,7 @@ class Channels:
 class ChannelsPanel(Panel):
     """One (L, D) observable: heatmap above, a line per layer below."""
 
-    turn = (1, 2)
+    phase = (1, 2)
 
     def __init__(self, selection: Selection, view: Channels) -> None:
         self.title, self.help = view.title, view.help

@@ -33,7 +33,7 @@ class EditPanel(Panel):
     )
 
     asks = asks_edit = True
-    turn = (1, 3)
+    phase = (1, 3)
 
     def __init__(self, selection: Selection) -> None:
         super().__init__(selection)

@@ -30,7 +30,7 @@ class Panel(QWidget):
         Those of which it shows the cursor's, while somebody sees it.
     asks, asks_edit : bool
         Whether it shows why the next word, or what the last one did to the selected head.
-    turn : (int, int)
+    phase : (int, int)
         While the model writes, it shows the k-th of every n pictures: what is expensive to paint
         takes turns, and repaints come the more often for that.
     run : Viewed
@@ -42,7 +42,7 @@ class Panel(QWidget):
     recorded: frozenset[str] = frozenset()
     shown: frozenset[str] = frozenset()
     asks = asks_edit = False
-    turn = (0, 1)
+    phase = (0, 1)
     seen = Signal()  # somebody sees it now, or nobody any more
 
     def __init__(self, selection: Selection) -> None:
@@ -81,7 +81,7 @@ class Panel(QWidget):
     def set_picture(self, picture: Picture) -> None:
         """The cursor moved; a panel that nobody sees waits until it is seen."""
         self.picture = picture
-        place, n = self.turn
+        place, n = self.phase
         if self.isVisible() and (picture.rate == 0 or picture.number % n == place):
             self.show_picture(picture)
 
@@ -91,8 +91,8 @@ class Panel(QWidget):
         if picture.rate > 0:
             if not new:
                 return False
-        elif new and self.turn[0] and not self._its_turn:
-            self._wait.start(_LAG * self.turn[0])
+        elif new and self.phase[0] and not self._its_turn:
+            self._wait.start(_LAG * self.phase[0])
             return False
         self._its_turn, self._painted = False, picture.why
         return True

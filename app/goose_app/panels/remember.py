@@ -24,7 +24,7 @@ class RememberPanel(Panel):
         "its memory, or by how strongly the last word reads each. They are different things."
     )
     asks = True
-    turn = (2, 3)
+    phase = (2, 3)
     goto = Signal(int)
     menu_wanted = Signal(object, object)
 

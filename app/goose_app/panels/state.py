@@ -19,7 +19,7 @@ class StatePanel(Panel):
     """The selected head's state with diverging colours around zero."""
 
     title = "State"
-    turn = (0, 2)
+    phase = (0, 2)
     help = (
         "The memory of one head. Each token fades its columns, erases along one key and writes a "
         "value under another. Blue is negative, orange positive."

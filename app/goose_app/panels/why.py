@@ -72,7 +72,7 @@ class WhyPanel(Panel):
         "heads; right-click it to forget or replace it."
     )
     asks = True
-    turn = (0, 3)
+    phase = (0, 3)
     menu_wanted = Signal(object, object)  # index of a token, global position
 
     def __init__(self, selection: Selection) -> None:

@@ -63,7 +63,8 @@ def _window(words: list[str]) -> int:
     parser.add_argument("--dtype", default="auto", help="auto, fp32, bf16, fp16 or int8")
     parser.add_argument("--tokenizer", help="world, bytes, ids, a tokenizer.json or a vocabulary "
                         "in RWKV's form")  # fmt: skip
-    parser.add_argument("--theme", default="system", choices=("system", "dark", "light"))
+    parser.add_argument("--theme", choices=("system", "dark", "light"),
+                        help="the one chosen in the View menu when left out")  # fmt: skip
     parser.add_argument(
         "--perspective", choices=("watch", "why"),
         help="watch: the memory as it runs; why: what gave the next word",

@@ -12,6 +12,7 @@ from PySide6.QtWidgets import QApplication
 
 from goose_app import messages as m
 from goose_app.pictures import save_widget
+from goose_app.style import OutlinedStyle
 from goose_app.window import Window
 from goose_viz.cli import DEFAULT_PROMPT
 
@@ -25,12 +26,12 @@ def make_application() -> QApplication:
         app = QApplication(["goose-viz"])
     app.setApplicationName("goose-viz")
     app.setApplicationDisplayName("Goose Viz")
-    app.setStyle("Fusion")
+    app.setStyle(OutlinedStyle())
     return app
 
 
 def open_window(
-    load: m.Load, prompt: str, theme: str, run: int | None, perspective: str | None
+    load: m.Load, prompt: str, theme: str | None, run: int | None, perspective: str | None
 ) -> int:
     """Show the window until it is closed; the exit status."""
     app = make_application()
@@ -49,7 +50,7 @@ def open_window(
 def take_picture(
     load: m.Load,
     prompt: str,
-    theme: str,
+    theme: str | None,
     n_tokens: int,
     path: Path,
     size: tuple[int, int],

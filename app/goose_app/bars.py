@@ -109,7 +109,8 @@ class Bars(QWidget):
                 bar.name, Qt.TextElideMode.ElideRight, int(box.width())
             )
             painter.drawText(box, left | centre, words)
-            painter.setPen(QColor(t.dim))
+            hovered = row == self._hover and bar.key is not None
+            painter.setPen(QColor(t.text if hovered else t.dim))
             painter.drawText(
                 QRectF(self._name_width, rect.y(), _NOTE - 6, _ROW), left | centre, bar.note
             )

@@ -21,6 +21,8 @@ class Colouring(NamedTuple):
     Attributes
     ----------
     legend : str
+    unit : str
+        Of the figures that the colours stand for.
     recorded : str or None
         An observable of heads, of every token.
     explained : str or None
@@ -28,57 +30,75 @@ class Colouring(NamedTuple):
     """
 
     legend: str
+    unit: str = ""
     recorded: str | None = None
     explained: str | None = None
+
+
+class Levels(NamedTuple):
+    """Colours of cells.
+
+    Attributes
+    ----------
+    places : ndarray of int
+        In a colour map, 0 to 255.
+    low, high : float
+        What the ends of the map stand for.
+    """
+
+    places: NDArray[np.int64]
+    low: float
+    high: float
 
 
 SURPRISAL, NOTHING = "surprisal", "nothing"
 HELD, READ = "still held by the head", "read now by the head"
 #: What cells can be coloured by.
 COLOURINGS = {
-    SURPRISAL: Colouring("strong: not expected"),
-    "removed by the head": Colouring("strong: much left the head", "removed_norm"),
-    "written by the head": Colouring("strong: much entered the head", "written_norm"),
+    SURPRISAL: Colouring("strong: not expected", "bits"),
+    "removed by the head": Colouring("strong: much left the head then", "norm", "removed_norm"),
+    "written by the head": Colouring("strong: much entered the head then", "norm", "written_norm"),
     "what it gives to the next word": Colouring(
-        "orange: for it, blue: against it", None, "by_token"
+        "orange: for it, blue: against it", "logits", None, "by_token"
     ),
-    HELD: Colouring("strong: most is left", None, "retention"),
-    READ: Colouring("strong: read most; blue: negative", None, "attention"),
+    HELD: Colouring("strong: most is left", "of its key", None, "retention"),
+    READ: Colouring("strong: read most; blue: negative", "weight", None, "attention"),
     NOTHING: Colouring(""),
 }
 
 
-def levels(
-    name: str, run: Viewed, selection: Selection, start: int, stop: int
-) -> NDArray[np.int64] | None:
-    """Places in a colour map, 0 to 255, of the tokens [start, stop); None for no colour.
+def levels(name: str, run: Viewed, selection: Selection, start: int, stop: int) -> Levels | None:
+    """Places in a colour map of the tokens [start, stop); None for no colour.
 
     The middle, 128, stands for nothing where the colouring is signed, 0 elsewhere.
     """
     colouring = COLOURINGS[name]
+    low = high = 0.0
     if colouring.explained is not None:
         found = np.full(stop - start, 128)
         if run.picture.why is not None:
             values = getattr(run.picture.why, colouring.explained)
-            top = float(np.abs(values).max(initial=1e-30))
+            high = float(np.abs(values).max(initial=1e-30))
+            low = -high
             part = values[start:stop]
-            found[: len(part)] = np.clip(np.rint(128 + 127 * part / top), 0, 255)
+            found[: len(part)] = np.clip(np.rint(128 + 127 * part / high), 0, 255)
     elif colouring.recorded is not None:
         if run.series is None:
             return None
         begin, rows = run.series.window(colouring.recorded, start, stop)
         norms = rows[:, selection.layer, selection.head]
         largest = float(norms.max(initial=1e-9))  # in sight, rounded up to hold still
-        scale = 1.5 ** math.ceil(math.log(largest, 1.5))
+        high = 1.5 ** math.ceil(math.log(largest, 1.5))
         found = np.zeros(stop - start, np.int64)
-        found[begin - start : begin - start + len(norms)] = 255 * np.minimum(norms / scale, 1)
+        found[begin - start : begin - start + len(norms)] = 255 * np.minimum(norms / high, 1)
     elif name == SURPRISAL:
+        high = _SURPRISED
         chances = np.array(run.cells.probabilities[start:stop])
         found = np.minimum(255 / _SURPRISED * surprisal(chances), 255).astype(np.int64)
     else:
         return None
     middle = 128 if colouring.explained is not None else 0
-    return middle + ((found - middle) / _STEPS).astype(np.int64) * _STEPS
+    return Levels(middle + ((found - middle) / _STEPS).astype(np.int64) * _STEPS, low, high)
 
 
 def surprisal(probability: NDArray[np.floating] | float) -> NDArray[np.float64]:

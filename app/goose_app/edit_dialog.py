@@ -16,7 +16,6 @@ from PySide6.QtWidgets import (
     QFileDialog,
     QFormLayout,
     QHBoxLayout,
-    QLabel,
     QPushButton,
     QRadioButton,
     QSpinBox,
@@ -27,6 +26,7 @@ from PySide6.QtWidgets import (
 import goose_viz as gv
 from goose_app import messages as m
 from goose_app.panels.next_token import NextTokenPanel
+from goose_app.plain import Label
 from goose_app.selection import Selection
 from goose_viz.edits import StateEdit
 
@@ -65,7 +65,7 @@ KINDS = (
     Kind("Add", "Another memory, or the difference of two, times a factor on top.",
          ("source", "minus", "factor"), lambda v, la, h: gv.Add(None, v["factor"], la, h),
          "added {factor:g} × the memory of {source}"),
-    Kind("Mute", "Empty behind every token: each word is read once and leaves nothing.",
+    Kind("Mute", "Empty after every token: each word is read once and leaves nothing.",
          ("tokens",), lambda v, la, h: gv.Mute(v["until"], la, h), "muted"),
 )  # fmt: skip
 
@@ -138,7 +138,7 @@ class EditDialog(QDialog):
         self._position = 0
         self.kind = QComboBox()
         self.kind.addItems([k.name for k in KINDS])
-        self.what = QLabel()
+        self.what = Label()
         self.what.setWordWrap(True)
         self.where = QButtonGroup(self)
         places = QHBoxLayout()
@@ -165,16 +165,16 @@ class EditDialog(QDialog):
             box.opened.connect(self.source.add_file)
             box.opened.connect(self.minus.add_file)
         self._rows = QFormLayout()
-        self._rows.addRow("what", self.kind)
+        self._rows.addRow(Label("what"), self.kind)
         self._rows.addRow("", self.what)
-        self._rows.addRow("where", places)
+        self._rows.addRow(Label("where"), places)
         self._fields: dict[str, tuple[str, QWidget]] = {
             "factor": ("times", self.factor), "sigma": ("sigma", self.sigma),
             "seed": ("seed", self.seed), "source": ("memory of", self.source),
             "minus": ("less that of", self.minus), "tokens": ("for", self.tokens),
         }  # fmt: skip
         for words, box in self._fields.values():
-            self._rows.addRow(words, box)
+            self._rows.addRow(Label(words), box)
         self.bars = NextTokenPanel(selection)
         self.bars.setMinimumHeight(240)
         self.apply, self.undo = QPushButton("Apply"), QPushButton("Undo")

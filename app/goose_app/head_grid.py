@@ -9,7 +9,8 @@ from PySide6.QtGui import QColor, QMouseEvent, QPainter, QPaintEvent, QPen, QSta
 from PySide6.QtWidgets import QSizePolicy, QToolTip, QWidget
 
 from goose_app.bars import signed
-from goose_app.theme import DARK, Theme, gradient, legible
+from goose_app.contrast import readable
+from goose_app.theme import DARK, Theme, gradient
 
 _LEFT, _TOP = 30, 20
 _FIGURES = 4000  # laid out at most
@@ -35,7 +36,7 @@ class HeadGrid(QWidget):
         """Other colours."""
         self.theme = theme
         self._colours = [QColor(*row) for row in gradient(theme.diverging).tolist()]
-        self._pens = [QColor(legible(colour)) for colour in self._colours]
+        self._pens = [readable(QColor(theme.text), colour) for colour in self._colours]
         self.update()
 
     def set_values(self, values: NDArray[np.floating]) -> None:

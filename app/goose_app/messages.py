@@ -385,6 +385,8 @@ class Picture:
         The edits of the memory up to the cursor.
     number : int
         How many were made before.
+    serial : int
+        The number of the last command that it answers.
     """
 
     position: int
@@ -402,6 +404,7 @@ class Picture:
     stale: bool = False
     edits: tuple[Made, ...] = ()
     number: int = 0
+    serial: int = 0
 
     def observed(self, name: str) -> NDArray[Any] | None:
         """An observable of the last token; None if there is none, or nobody asked for it."""

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import count
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,26 @@ class Cancelled(Exception):
     """The window asked to stop what takes long."""
 
 
+class Host(Protocol):
+    """What a run asks of the thread that it works on."""
+
+    @property
+    def serial(self) -> int:
+        """The number of the command that is being obeyed, or was last."""
+
+    def say(self, event: m.Event) -> None:
+        """Tell the window."""
+
+    def wanted(self) -> bool:
+        """Whether what is being done is still to be done."""
+
+    def busy(self) -> bool:
+        """Whether something else waits to be done."""
+
+    def next_move(self) -> m.Move | None:
+        """Take the next thing to be done, if that is to move the cursor."""
+
+
 class Run:
     """A session and what the window is told of it.
 
@@ -45,14 +65,7 @@ class Run:
         What it was opened from.
     watch : Watch
         What is observed.
-    say : callable
-        Told every event.
-    wanted : callable
-        Whether what is being done is still to be done.
-    busy : callable
-        Whether something else waits to be done.
-    next_move : callable
-        Takes the next thing to be done, if that is to move the cursor.
+    host : Host
 
     Attributes
     ----------
@@ -69,17 +82,14 @@ class Run:
         model: gv.Model,
         asked: str | None,
         watch: m.Watch,
-        say: Callable[[m.Event], None],
-        wanted: Callable[[], bool],
-        busy: Callable[[], bool],
-        next_move: Callable[[], m.Move | None],
+        host: Host,
     ) -> None:
         self.model, self.asked = model, asked
         self.session: gv.Session | None = None
         self.running = False
         self.picture: m.Picture | None = None
-        self._watch, self._say, self._wanted, self._busy = watch, say, wanted, busy
-        self._next_move = next_move
+        self._watch, self._host = watch, host
+        self._say, self._wanted = host.say, host.wanted
         self._series: dict[Segment, Series] = {}
         self._wrote: dict[Segment, gv.Sampler] = {}  # what chose a branch's last token
         self._explain = m.Explain(False)
@@ -232,7 +242,7 @@ class Run:
                     target = max(target - 1, 0)
                 case m.Goto(position):
                     target = min(max(position, 0), end)
-            move = self._next_move()
+            move = self._host.next_move()
         if target == session.position + 1:
             self._step()
         else:
@@ -475,7 +485,7 @@ class Run:
             self._rate if self.running else 0.0, branches.index(session.segment), len(branches),
             bool(session.edits), session.can_redo, self._comparison(session), self._explained,
             stale=self._explained_at != (session.segment, session.position),
-            edits=self._made(session), number=next(self._numbers),
+            edits=self._made(session), number=next(self._numbers), serial=self._host.serial,
         )  # fmt: skip
         self.picture = picture
         self._list_branches(session, branches)
@@ -509,7 +519,7 @@ class Run:
 
         def keep_going() -> bool:
             patient = not self.running or time.perf_counter() < began + _LOOK_BACK
-            return patient and self._wanted() and not self._busy()
+            return patient and self._wanted() and not self._host.busy()
 
         try:
             before = self._head_before(session) if e.edit and session.position else None

@@ -6,6 +6,7 @@ from PySide6.QtCore import QPointF, QSize
 from PySide6.QtGui import QColor, QFont, QFontMetricsF, QGuiApplication, QPainter, QPaintEvent
 from PySide6.QtWidgets import QMenu, QSizePolicy, QWidget
 
+from goose_app.plain import tip
 from goose_app.theme import DARK, Theme
 
 _LINES = 2  # it has room for so many: what stands below must not jump when the words change
@@ -35,7 +36,7 @@ class Sentence(QWidget):
         """Say something else; what is of another moment is pale."""
         if (text, stale) != (self._text, self._stale):
             self._text, self._stale = text, stale
-            self.setToolTip(text)
+            self.setToolTip(tip(text))
             self.update()
 
     def set_theme(self, theme: Theme) -> None:

@@ -14,6 +14,7 @@ DEFAULTS: dict[str, Any] = {
     "docks why": b"",
     "recent": [],
     "toured": False,
+    "theme": "system",
     "colouring watch": 0,
     "colouring why": 3,
     "temperature": 1.0,

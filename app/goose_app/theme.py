@@ -19,8 +19,12 @@ class Theme:
 
     Attributes
     ----------
-    window, panel, text, dim, line, accent, warning : str
-        Colours of grounds, writing, quiet writing, thin lines, the cursor and errors.
+    window, panel, line, warning : str
+        Grounds: around panels, of panels, of what is under the mouse, of errors.
+    text, given, dim, future : str
+        Writing: what the model wrote, what it was given, quiet words, what is ahead of the cursor.
+    outline, accent : str
+        Of controls; of the cursor and what is chosen.
     diverging : tuple of str
         Stops from the most negative to the most positive; the middle is the panel's own ground, so
         that what is nothing looks like nothing.
@@ -31,22 +35,27 @@ class Theme:
     name: str
     window: str
     panel: str
-    text: str
-    dim: str
     line: str
-    accent: str
     warning: str
+    text: str
+    given: str
+    dim: str
+    future: str
+    outline: str
+    accent: str
     diverging: tuple[str, ...]
     heat: tuple[str, str]
 
 
 DARK = Theme(
-    "dark", "#15171c", "#1b1e25", "#dfe3ea", "#8a93a3", "#333945", "#ffb347", "#e5645a",
+    "dark", "#15171c", "#1b1e25", "#333945", "#c8453b",
+    "#dfe3ea", "#a9b2c1", "#8a93a3", "#7f8898", "#6a7282", "#ffb347",
     ("#bfe3ff", "#4ea3e8", "#23558c", "#1b1e25", "#8c3d22", "#ea7a45", "#ffd9bd"),
     ("#1b1e25", "#3a6ea8"),
 )  # fmt: skip
 LIGHT = Theme(
-    "light", "#f2f3f5", "#ffffff", "#1c2026", "#667080", "#cfd4dc", "#c25e00", "#b3261e",
+    "light", "#f2f3f5", "#ffffff", "#cfd4dc", "#b3261e",
+    "#1c2026", "#4f5867", "#667080", "#6d7686", "#828b99", "#ad5300",
     ("#0b3c6f", "#2f7fc4", "#a9cfec", "#ffffff", "#f4b99b", "#d2592a", "#74230a"),
     ("#ffffff", "#8fbdf0"),
 )  # fmt: skip
@@ -92,16 +101,11 @@ def palette(theme: Theme) -> QPalette:
         ((role.PlaceholderText,), theme.dim),
         ((role.Highlight, role.Link), theme.accent),
         ((role.HighlightedText,), theme.window),
-        ((role.Mid, role.Dark), theme.line),
+        ((role.Dark,), theme.line),
+        ((role.Mid,), theme.outline),
     ):
         for r in roles:
             p.setColor(r, QColor(colour))
     for r in (role.WindowText, role.Text, role.ButtonText):
         p.setColor(QPalette.ColorGroup.Disabled, r, QColor(theme.dim))
     return p
-
-
-def legible(ground: QColor) -> str:
-    """Black or white writing, whichever can be read on a ground."""
-    r, g, b = (c**2.2 for c in ground.getRgbF()[:3])
-    return "#101216" if 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.2 else "#f2f4f8"

@@ -10,6 +10,7 @@ from PySide6.QtWidgets import QInputDialog, QLineEdit, QMenu
 import goose_viz as gv
 from goose_app import messages as m
 from goose_app.panels.next_token import visible
+from goose_app.plain import item, tip
 
 if TYPE_CHECKING:
     from goose_app.window import Window
@@ -38,7 +39,7 @@ class TokenMenu:
         """The menu of a token by its index."""
         w = self._window
         menu = QMenu(w)
-        word = f"“{visible(self._label(index))}”"
+        word = item(f"“{visible(self._label(index))}”")
         menu.addAction("Go to this token", lambda: w.goto(index + 1))
         menu.addAction("Why this word", lambda: w.why_of(w.run.cells.tokens[index], index))
         if index + 1 < self._position():
@@ -79,8 +80,10 @@ class TokenMenu:
         words, sure = QInputDialog.getText(
             self._window,
             "Replace in the memory",
-            f"Have the memory as if, instead of “{visible(label)}”, it had read (a leading blank "
-            "belongs to the word; nothing: as if it had never been said):",
+            tip(
+                f"Have the memory as if, instead of “{visible(label)}”, it had read (a leading "
+                "blank belongs to the word; nothing: as if it had never been said):"
+            ),
             QLineEdit.EchoMode.Normal,
             label,
         )

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QPoint, Qt
-from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QFrame, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
 import goose_viz as gv
 from goose_app import messages as m
+from goose_app.plain import Label
 from goose_app.theme import Theme
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ class Tour(QFrame):
         self._window = window
         self.step = -1
         self.setObjectName("tour")
-        self.title, self.words, self.count = QLabel(), QLabel(), QLabel()
+        self.title, self.words, self.count = Label(), Label(), Label()
         self.words.setWordWrap(True)
         self.leave, self.onward = QPushButton("Close"), QPushButton("Next")
         for button in (self.leave, self.onward):

@@ -11,6 +11,7 @@ from pathlib import Path
 from PySide6.QtCore import QCoreApplication, QEvent, QMimeData, QObject, Qt, QTimer
 from PySide6.QtGui import (
     QAction,
+    QActionGroup,
     QCloseEvent,
     QDragEnterEvent,
     QDropEvent,
@@ -22,7 +23,6 @@ from PySide6.QtWidgets import (
     QApplication,
     QDockWidget,
     QFileDialog,
-    QLabel,
     QMainWindow,
     QMenu,
     QMessageBox,
@@ -52,8 +52,10 @@ from goose_app.panels.text import TextPanel
 from goose_app.panels.transport import TransportPanel
 from goose_app.panels.why import WhyPanel
 from goose_app.pictures import save_widget
+from goose_app.plain import Label, item, title
 from goose_app.python_lines import lines
 from goose_app.run_view import RunView
+from goose_app.saving import PICTURES, SNAPSHOTS, ask_where
 from goose_app.selection import Selection
 from goose_app.settings import Settings
 from goose_app.theme import DARK, LIGHT, Theme, palette
@@ -81,8 +83,8 @@ class Window(QMainWindow):
         The model to open first.
     prompt : str
         The prompt to begin with.
-    theme : str
-        ``"dark"``, ``"light"`` or ``"system"``.
+    theme : str, optional
+        ``"dark"``, ``"light"`` or ``"system"``; the one that was chosen last when left out.
     perspective : str, optional
         One of `PERSPECTIVES`; the one that was left when left out.
 
@@ -96,7 +98,11 @@ class Window(QMainWindow):
     """
 
     def __init__(
-        self, load: m.Load, prompt: str, theme: str = "system", perspective: str | None = None
+        self,
+        load: m.Load,
+        prompt: str,
+        theme: str | None = None,
+        perspective: str | None = None,
     ) -> None:
         super().__init__()
         self.setWindowTitle("Goose Viz")
@@ -112,9 +118,9 @@ class Window(QMainWindow):
         self.run = RunView()
         self.runs = {self.run.ident: self.run}
         self._asked_for: tuple[m.Watch, m.Explain] | None = None
-        self._wanted_theme = theme
+        self._wanted_theme = self.settings["theme"] if theme is None else theme
         self._then: Callable[[], None] | None = None  # to do when the model is open
-        self._coming = {"undo": False, "redo": False}  # there will be something to do so with
+        self._coming = {"undo": 0, "redo": 0}  # commands that make it possible: their numbers
         self._tick_began: float | None = None
         self._tick_cpu = 0.0
         self._interval = _FAST
@@ -147,11 +153,11 @@ class Window(QMainWindow):
         self._progress = QProgressBar()
         self._progress.setMaximumWidth(260)
         self._progress.setTextVisible(False)
-        self._doing = QLabel()
+        self._doing = Label()
         self.statusBar().addWidget(self._doing)
         self.statusBar().addWidget(self._progress)
         self._progress.hide()
-        self.summary = QLabel()
+        self.summary = Label()
         self.statusBar().addPermanentWidget(self.summary)
 
         self.text.prompt.setPlainText(prompt)
@@ -254,18 +260,34 @@ class Window(QMainWindow):
             if entry.name == "open_embedded":
                 self.recent_menu = menus["File"].addMenu("Open recent")
                 self.recent_menu.aboutToShow.connect(self._fill_recent)
-        panel_menu = menus["File"].addMenu("Save picture of a panel")
-        for panel in self.panels:
-            panel_menu.addAction(f"{panel.title}…", lambda p=panel: self._save_panel(p))
+            elif entry.name == "save_picture":
+                panel_menu = menus["File"].addMenu("Save picture of a panel")
+                for panel in self.panels:
+                    panel_menu.addAction(f"{panel.title}…", lambda p=panel: self._save_panel(p))
+                menus["File"].addSeparator()
         python_menu = menus["Edit"].addMenu("Copy as Python")
         for panel in self.panels:
             if type(panel).python is not Panel.python:
                 python_menu.addAction(panel.title, lambda p=panel: self.copy_python(p.python()))
+        self._make_theme_menu(menus["View"])
         menus["View"].addSeparator()
         for dock in self.docks.values():
             menus["View"].addAction(dock.toggleViewAction())
         self.transport.add_actions([actions[name] for name in TRANSPORT])
         return actions
+
+    def _make_theme_menu(self, view: QMenu) -> None:
+        menu, group = view.addMenu("Theme"), QActionGroup(self)
+        for name, words in (("system", "As the system"), ("dark", "Dark"), ("light", "Light")):
+            action = menu.addAction(words, lambda n=name: self.choose_theme(n))
+            action.setCheckable(True)
+            action.setChecked(name == self._wanted_theme)
+            group.addAction(action)
+
+    def choose_theme(self, name: str) -> None:
+        """Dark, light, or as the system; remembered."""
+        self.settings["theme"] = self._wanted_theme = name
+        self._follow_system()
 
     def _connect(self) -> None:
         self.text.restart.connect(self.restart)
@@ -333,8 +355,8 @@ class Window(QMainWindow):
         if run is self.run:
             self.edit_dialog.set_picture(picture)
             for name, can in (("undo", picture.can_undo), ("redo", picture.can_redo)):
-                self.actions_by_name[name].setEnabled(can or self._coming[name])
-                self._coming[name] &= not can
+                coming = self._coming[name] > picture.serial
+                self.actions_by_name[name].setEnabled(can or coming)
             self._show_running()
 
     def add_run(self) -> RunView:
@@ -427,14 +449,12 @@ class Window(QMainWindow):
                 self.text.show_sampler(sampler)
             case m.Loaded(model):
                 self._opened(model)
-            case m.Failed():
-                self._coming = dict.fromkeys(self._coming, False)
 
     def _opened(self, model: ModelFacts) -> None:
         """A model is there: begin with the prompt."""
         self._loaded = True
         self.selection.resize(model.config)
-        self.setWindowTitle(f"{model.name} — Goose Viz")
+        self.setWindowTitle(title(f"{model.name} — Goose Viz"))
         self.summary.setText(f"{model.name} · {model.config.shape} · {model.device} {model.dtype}")
         self._remember(model.source)
         self._fit_prompt(model.tokenizer, model.config.vocab_size)
@@ -511,11 +531,9 @@ class Window(QMainWindow):
     def export_snapshot(self) -> None:
         """Ask where to, and save the moment at the cursor."""
         name = self._in_folder(f"token-{self.picture.position}.safetensors")
-        path, _ = QFileDialog.getSaveFileName(
-            self, "Export snapshot", name, "Snapshots (*.safetensors *.npz)"
-        )
-        if path:
-            self.worker.send(m.Export(Path(path)))
+        path = ask_where(self, "Export snapshot", name, SNAPSHOTS)
+        if path is not None:
+            self.worker.send(m.Export(path))
 
     def save_picture(self) -> None:
         """Ask where to, and save the window as it looks."""
@@ -621,19 +639,18 @@ class Window(QMainWindow):
 
     def apply(self, edit: m.Apply) -> None:
         """Edit the memory; it can be undone at once, before a picture says so."""
-        self.worker.send(edit)
-        self._coming["undo"] = True
+        self._coming["undo"] = self.worker.send(edit)
         self.actions_by_name["undo"].setEnabled(True)
 
     def undo(self) -> None:
         """Take the last edit of the memory back."""
-        self.worker.send(m.Undo())
-        self._coming["redo"] = True
+        self._coming["redo"] = self.worker.send(m.Undo())
         self.actions_by_name["redo"].setEnabled(True)
 
     def redo(self) -> None:
         """Make it again."""
-        self.worker.send(m.Redo())
+        self._coming["undo"] = self.worker.send(m.Redo())
+        self.actions_by_name["undo"].setEnabled(True)
 
     def forget(self) -> None:
         """Take the word under the mouse out of the memory."""
@@ -715,15 +732,16 @@ class Window(QMainWindow):
 
     def _save_widget(self, widget: QWidget, name: str) -> None:
         start = self._in_folder(f"{name.replace(' ', '-')}.png")
-        path, _ = QFileDialog.getSaveFileName(self, "Save picture", start, "Pictures (*.png *.svg)")
-        if not path:
+        path = ask_where(self, "Save picture", start, PICTURES)
+        if path is None:
             return
         try:
-            save_widget(widget, Path(path))
+            save_widget(widget, path)
         except (OSError, ValueError) as error:
             self.message_bar.say(str(error))
         else:
-            self.statusBar().showMessage(f"saved {path}", 8000)
+            self.message_bar.worked()
+            self.say(f"saved {path}")
 
     def _in_folder(self, name: str) -> str:
         """A name in the folder that was last used."""
@@ -738,7 +756,7 @@ class Window(QMainWindow):
     def _fill_recent(self) -> None:
         self.recent_menu.clear()
         for path in self.settings["recent"]:
-            self.recent_menu.addAction(path, lambda p=path: self.open_model(p))
+            self.recent_menu.addAction(item(path), lambda p=path: self.open_model(p))
         if self.recent_menu.isEmpty():
             self.recent_menu.addAction("none yet").setEnabled(False)
 

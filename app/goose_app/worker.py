@@ -42,7 +42,7 @@ class Worker:
         self._ahead: deque[Queued | None] = deque()  # commands that were looked at already
         self._serial = 0  # of the last command that was sent
         self._cancelled = 0  # commands up to this one are not to take long
-        self._current = 0  # the one that is obeyed
+        self.current = 0  # the one that is obeyed
         self._runs: dict[int, Run] = {}
         self._watches: dict[int, m.Watch] = {}  # what runs that have no model yet are to observe
         self._explains: dict[int, m.Explain] = {}
@@ -59,10 +59,11 @@ class Worker:
         """Begin to work."""
         self._thread.start()
 
-    def send(self, command: m.Command, run: int = 0) -> None:
-        """Queue a command for a run."""
+    def send(self, command: m.Command, run: int = 0) -> int:
+        """Queue a command for a run; its number."""
         self._serial += 1
         self._commands.put((self._serial, run, command))
+        return self._serial
 
     def cancel(self) -> None:
         """Stop what takes long, begun or still queued: a load, a long prompt, a replay, a run."""
@@ -137,21 +138,22 @@ class Worker:
         except queue.Empty:
             return None
 
-    def _next_move(self, ident: int) -> m.Move | None:
+    def next_move(self, ident: int) -> m.Move | None:
         """The next command, taken out of the queue, if it is to move the cursor of a run."""
         while not self._commands.empty():
             self._ahead.append(self._commands.get_nowait())
         if self._ahead and (queued := self._ahead[0]) is not None:
-            _, run, command = queued
+            serial, run, command = queued
             if run == ident and isinstance(command, m.Move):
                 self._ahead.popleft()
+                self.current = serial
                 return command
         return None
 
     def _obey(self, serial: int, ident: int, command: m.Command) -> None:
-        self._current = serial
+        self.current = serial
         if serial <= self._cancelled and isinstance(command, _LONG):
-            self._say(ident, m.Told("cancelled"))
+            self.say(ident, m.Told("cancelled"))
             return
         run = self._runs.get(ident)
         match command:
@@ -164,7 +166,7 @@ class Worker:
             case m.Explain():
                 self._explains[ident] = command
             case _ if run is None and not isinstance(command, m.Pause | m.Restart):
-                self._say(ident, m.Failed("no model is open yet; open one from the File menu"))
+                self.say(ident, m.Failed("no model is open yet; open one from the File menu"))
         if run is not None and not isinstance(command, m.Load | m.Share):
             self._guard(ident, lambda: run.obey(command))
 
@@ -173,7 +175,7 @@ class Worker:
         try:
             work()
         except Cancelled:
-            self._say(ident, m.Told("cancelled"))
+            self.say(ident, m.Told("cancelled"))
         except (gv.GooseError, OSError) as error:
             self._fail(ident, str(error))
         except MemoryError:
@@ -183,29 +185,34 @@ class Worker:
         finally:
             if ident in self._loading:
                 self._loading.remove(ident)
-                self._say(ident, m.Loading(1.0, ""))
+                self.say(ident, m.Loading(1.0, ""))
 
     def _fail(self, ident: int, words: str) -> None:
         if ident in self._runs:
             self._runs[ident].set_running(False)
-        self._say(ident, m.Failed(words))
+        self.say(ident, m.Failed(words))
 
-    def _say(self, ident: int, event: m.Event) -> None:
+    def say(self, ident: int, event: m.Event) -> None:
+        """Tell the window something of a run."""
         if isinstance(event, m.Loading) and event.words:
             self._loading.add(ident)
         self.said.append((ident, event))
 
-    def _wanted(self) -> bool:
+    def wanted(self) -> bool:
         """Whether what is being done is still to be done."""
-        return not self._closing and self._current > self._cancelled
+        return not self._closing and self.current > self._cancelled
+
+    def busy(self) -> bool:
+        """Whether something else waits to be done."""
+        return bool(self._ahead) or not self._commands.empty()
 
     # -- models ------------------------------------------------------------------------------------
 
     def _load(self, ident: int, command: m.Load) -> None:
         def progress(fraction: float, words: str) -> None:
-            if not self._wanted():
+            if not self.wanted():
                 raise Cancelled
-            self._say(ident, m.Loading(fraction, words))
+            self.say(ident, m.Loading(fraction, words))
 
         if ident in self._runs:
             self._runs[ident].set_running(False)
@@ -218,19 +225,18 @@ class Worker:
         prepare(model)
         self._open(ident, model, command.source)
         if model.notes:
-            self._say(ident, m.Told("; ".join(model.notes)))
+            self.say(ident, m.Told("; ".join(model.notes)))
 
     def _open(self, ident: int, model: gv.Model, asked: str | None) -> None:
         """A run of a model, in place of what the run was before."""
         run = Run(
             model, asked, self._watches.get(ident, m.Watch(frozenset(), frozenset())),
-            lambda event: self._say(ident, event), self._wanted,
-            lambda: bool(self._ahead) or not self._commands.empty(), lambda: self._next_move(ident),
+            _Seat(self, ident),
         )  # fmt: skip
         if ident in self._explains:
             run.obey(self._explains[ident])
         self._runs[ident] = run
-        self._say(ident, m.Loaded(ModelFacts.of(model, asked)))
+        self.say(ident, m.Loaded(ModelFacts.of(model, asked)))
 
     def _share(self, ident: int, other: int) -> None:
         """Another run of the model that one has."""
@@ -238,3 +244,21 @@ class Worker:
         if owner is None:
             raise gv.GooseError("no model is open yet; open one from the File menu")
         self._open(ident, owner.model, owner.asked)
+
+
+class _Seat:
+    """A run's place in the thread."""
+
+    def __init__(self, worker: Worker, ident: int) -> None:
+        self._worker, self._ident = worker, ident
+        self.wanted, self.busy = worker.wanted, worker.busy
+
+    @property
+    def serial(self) -> int:
+        return self._worker.current
+
+    def say(self, event: m.Event) -> None:
+        self._worker.say(self._ident, event)
+
+    def next_move(self) -> m.Move | None:
+        return self._worker.next_move(self._ident)

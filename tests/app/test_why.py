@@ -180,16 +180,16 @@ def test_colours_tell_what_each_word_gives(asked):
     w = asked.window
     view = w.text.view
     assert view.colouring == "what it gives to the next word"
-    found = levels(view.colouring, w.run, w.selection, 0, 18)
+    found = levels(view.colouring, w.run, w.selection, 0, 18).places
     assert found.argmax() == 5
     assert found.max() > 240
     assert 100 < found.min() < 128
     for name in (HELD, READ):
-        found = levels(name, w.run, w.selection, 0, 18)
+        found = levels(name, w.run, w.selection, 0, 18).places
         assert found.shape == (18,)
         assert abs(found - 128).max() > 110
     assert levels("nothing", w.run, w.selection, 0, 18) is None
-    surprise = levels("surprisal", w.run, w.selection, 0, 18)
+    surprise = levels("surprisal", w.run, w.selection, 0, 18).places
     assert surprise[0] == 0, "nothing was expected yet"
     assert surprise.max() > 60
     rect = view.cell_rect(5).center()

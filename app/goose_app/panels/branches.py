@@ -119,7 +119,7 @@ class BranchesPanel(Panel):
             row = rows[number]
             words = f"{row.name}:  {row.words}" if row.name else row.words
             item = QListWidgetItem(words + (f"\n{row.edits}" if row.edits else ""))
-            item.setToolTip(f"parts behind token {row.fork}, {row.stop} tokens")
+            item.setToolTip(f"parts after token {row.fork}, {row.stop} tokens")
             item.setData(_ROW, number)
             item.setData(_GUIDES, guides)
             font = item.font()

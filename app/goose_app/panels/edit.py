@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from PySide6.QtWidgets import QCheckBox, QGridLayout, QHBoxLayout, QLabel, QVBoxLayout
+from PySide6.QtWidgets import QCheckBox, QGridLayout, QHBoxLayout, QVBoxLayout
 
 from goose_app.heatmap import Heatmap, to_indices
 from goose_app.messages import Picture
 from goose_app.panels.panel import Panel
 from goose_app.panels.state import round_up
+from goose_app.plain import Label
 from goose_app.readout import Readout
 from goose_app.run_view import Viewed
 from goose_app.selection import Selection
@@ -47,9 +48,9 @@ class EditPanel(Panel):
         grid = QGridLayout()
         grid.setSpacing(2)
         self.maps: dict[str, Heatmap] = {}
-        self.titles: dict[str, QLabel] = {}
+        self.titles: dict[str, Label] = {}
         for column, (name, words, tip) in enumerate(_PARTS):
-            self.titles[name] = QLabel(words)
+            self.titles[name] = Label(words)
             self.titles[name].setToolTip(tip)
             describe = self._describer(name)
             self.maps[name] = Heatmap(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QFormLayout, QLabel
+from PySide6.QtWidgets import QFormLayout
 
 from goose_app.messages import Picture
 from goose_app.panels.panel import Panel
+from goose_app.plain import Label
 from goose_app.run_view import Viewed
 from goose_app.selection import Selection
 
@@ -25,13 +26,13 @@ class ModelPanel(Panel):
     def __init__(self, selection: Selection) -> None:
         super().__init__(selection)
         layout = QFormLayout(self)
-        self.values: dict[str, QLabel] = {}
+        self.values: dict[str, Label] = {}
         for name in _ROWS:
-            label = QLabel("—")
+            label = Label("—")
             label.setWordWrap(True)
             label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
             self.values[name] = label
-            layout.addRow(name, label)
+            layout.addRow(Label(name), label)
         self.painting = 0.0  # share of the time that the window paints
 
     def set_run(self, run: Viewed) -> None:

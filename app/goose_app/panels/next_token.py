@@ -26,8 +26,8 @@ class NextTokenPanel(Panel):
 
     title = "Next token"
     help = (
-        "What the model expects behind the cursor, before sampling. Click a token to go on with it "
-        "instead; the old branch stays. Behind an edit of the memory: before and after; the mark "
+        "What the model expects next, before sampling. Click a token to go on with it "
+        "instead; the old branch stays. After an edit of the memory: before and after; the mark "
         "in a bar is the other column's. Right-click a token to ask why it is expected."
     )
     branch = Signal(int)
@@ -132,11 +132,9 @@ class NextTokenPanel(Panel):
                 painter.fillRect(
                     QRectF(at, bar.y() - 1, 2, bar.height() + 2), QColor(self.theme.accent)
                 )
-            painter.setPen(QColor(self.theme.dim))
+            painter.setPen(QColor(self.theme.text if row == hover else self.theme.dim))
             beside = max(bar.right(), bar.x() + others.get(token, 0) * room + 2)
-            painter.drawText(
-                QRectF(beside + 6, rect.y(), 56, rect.height()), centre, f"{100 * p:.1f} %"
-            )
+            painter.drawText(QRectF(beside + 6, rect.y(), 56, rect.height()), centre, percent(p))
 
     def _shortened(self, label: str) -> str:
         """A label that fits its column; the same few come again and again."""
@@ -200,6 +198,11 @@ class NextTokenPanel(Panel):
     def _token_at(self, at: QPointF) -> int | None:
         row = self._row_at(at)
         return None if row < 0 or self.picture is None else self.picture.next_tokens[row][0]
+
+
+def percent(p: float) -> str:
+    """A probability; what is there is never nothing."""
+    return "<0.1 %" if 0 < p < 0.0005 else f"{100 * p:.1f} %"
 
 
 def visible(label: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QHBoxLayout, QRadioButton, QVBoxLayout
 
+from goose_app.colour_scale import ColourScale
 from goose_app.colouring import COLOURINGS, HELD, READ
 from goose_app.messages import Picture
 from goose_app.panels.panel import Panel
@@ -30,19 +31,21 @@ class RememberPanel(Panel):
 
     def __init__(self, selection: Selection) -> None:
         super().__init__(selection)
+        self.view = TokenView(selection)
+        self.view.colouring = HELD
         self.held, self.read = QRadioButton("still held"), QRadioButton("read now")
         self.held.setToolTip("Retention: the length of what is left of a word's key")
         self.read.setToolTip("Effective attention: how strongly the last word's read meets it")
         for button in (self.held, self.read):
             button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.held.setChecked(True)
+        self.scale = ColourScale(self.view)
         self.place = Readout("layer 10 head 10 · strong: read most; blue: negative")
-        self.view = TokenView(selection)
-        self.view.colouring = HELD
         row = QHBoxLayout()
         row.setContentsMargins(6, 2, 6, 0)
         row.addWidget(self.held)
         row.addWidget(self.read)
+        row.addWidget(self.scale)
         row.addWidget(self.place, 1)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)

@@ -10,39 +10,23 @@ from PySide6.QtWidgets import (
     QComboBox,
     QDoubleSpinBox,
     QHBoxLayout,
-    QLabel,
-    QPlainTextEdit,
     QPushButton,
     QSpinBox,
     QVBoxLayout,
 )
 
+from goose_app.colour_scale import ColourScale
 from goose_app.colouring import COLOURINGS
 from goose_app.messages import Picture
 from goose_app.panels.panel import Panel
 from goose_app.panels.token_view import TokenView
+from goose_app.plain import Label
+from goose_app.prompt_edit import PromptEdit
 from goose_app.readout import Readout
 from goose_app.run_view import Viewed
 from goose_app.selection import Selection
 from goose_app.theme import Theme
 from goose_viz import Sampler
-
-
-class PromptEdit(QPlainTextEdit):
-    """The prompt; Ctrl+Return begins with it, Escape leaves it."""
-
-    submitted = Signal()
-    left = Signal()
-
-    def keyPressEvent(self, event: QKeyEvent) -> None:
-        """Two keys of its own."""
-        enter = event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter)
-        if enter and event.modifiers() & Qt.KeyboardModifier.ControlModifier:
-            self.submitted.emit()
-        elif event.key() == Qt.Key.Key_Escape:
-            self.left.emit()
-        else:
-            super().keyPressEvent(event)
 
 
 class TextPanel(Panel):
@@ -76,7 +60,7 @@ class TextPanel(Panel):
         self.seed.setToolTip("Seed: the same seed and prompt give the same text")
         row = QHBoxLayout()
         for word, widget in (("T", self.temperature), ("top-p", self.top_p), ("seed", self.seed)):
-            row.addWidget(QLabel(word))
+            row.addWidget(Label(word))
             row.addWidget(widget)
         row.addStretch()
         row.addWidget(self.begin)
@@ -88,9 +72,11 @@ class TextPanel(Panel):
         layout.addWidget(self.prompt)
         layout.addLayout(row)
         layout.addWidget(self.view, 1)
+        self.scale = ColourScale(self.view)
         self.legend = Readout("strong: the model", Qt.AlignmentFlag.AlignLeft)
+        layout.addWidget(self.colouring)
         bottom = QHBoxLayout()
-        bottom.addWidget(self.colouring)
+        bottom.addWidget(self.scale)
         bottom.addWidget(self.legend, 1)
         layout.addLayout(bottom)
         self.begin.clicked.connect(self.restart)
@@ -165,7 +151,8 @@ class TextPanel(Panel):
     def _recolour(self, index: int) -> None:
         name = list(COLOURINGS)[index]
         self.view.colouring = name
-        self.legend.setText(COLOURINGS[name].legend)
+        words = COLOURINGS[name].legend
+        self.legend.setText(f"{words} · grey: the prompt" if words else "grey: the prompt")
         self.view.redraw()
         self.seen.emit()
 

@@ -24,14 +24,15 @@ from PySide6.QtGui import (
 from PySide6.QtWidgets import QAbstractScrollArea, QToolTip
 
 from goose_app.colouring import COLOURINGS, SURPRISAL, levels, surprisal
+from goose_app.contrast import readable
 from goose_app.flow import Flow
+from goose_app.plain import tip
 from goose_app.run_view import RunView, Viewed
 from goose_app.selection import Selection
-from goose_app.theme import DARK, Theme, gradient, legible
+from goose_app.theme import DARK, Theme, gradient
 
 _MARGIN = 8
 _FAINT = 6  # of 255: nobody sees a colour below
-_STRONG = 24  # from the middle: quiet writing would not be read on it
 _CACHED_LINES = 400
 _CACHED_TEXTS = 20_000
 
@@ -42,6 +43,7 @@ class TokenView(QAbstractScrollArea):
     clicked = Signal(int)  # position behind the clicked token
     menu_wanted = Signal(object, object)  # index of a token, global position
     hovered = Signal(object)  # index of the token under the mouse, or None
+    scaled = Signal()  # the ends of the colour map stand for something else
 
     def __init__(self, selection: Selection) -> None:
         super().__init__()
@@ -51,6 +53,8 @@ class TokenView(QAbstractScrollArea):
         self.cursor_position = 0
         self._heat_colours: list[QColor] = []
         self._signed_colours: list[QColor] = []
+        self.scale = (0.0, 0.0)  # what the ends of the colour map stand for
+        self._scaled: tuple[object, ...] = ()
         font = self.font()
         font.setPointSizeF(font.pointSizeF() + 1.5)
         self.setFont(font)
@@ -107,6 +111,7 @@ class TokenView(QAbstractScrollArea):
         self.theme = theme
         self._signed_colours = [QColor(*row) for row in gradient(theme.diverging).tolist()]
         self._heat_colours = [QColor(*row) for row in gradient(theme.heat).tolist()]
+        self._inks = QColor(theme.text), QColor(theme.given), QColor(theme.future)
         self.redraw()
 
     def cell_rect(self, index: int) -> QRectF:
@@ -148,7 +153,12 @@ class TokenView(QAbstractScrollArea):
         )
         begin, behind = self.flow.first_on(first_line), self.flow.first_on(last_line + 1)
         found = levels(self.colouring, self.run, self.selection, begin, behind)
-        heat = [] if found is None else found[: max(self.cursor_position - begin, 0)].tolist()
+        places = [] if found is None else found.places.tolist()
+        heat = places[: max(self.cursor_position - begin, 0)]
+        self.scale = (0.0, 0.0) if found is None else (found.low, found.high)
+        if self._scaled != (self.scale, self.colouring, self.theme):
+            self._scaled = self.scale, self.colouring, self.theme
+            self.scaled.emit()
         first = begin
         for line in range(first_line, last_line + 1):
             end = self.flow.first_on(line + 1)
@@ -180,9 +190,7 @@ class TokenView(QAbstractScrollArea):
         for (x, width, *_), level in zip(cells, heat, strict=False):
             if abs(level - nothing) > _FAINT:
                 painter.fillRect(QRectF(_MARGIN + x, 0, width, height), colours[level])
-        text, dim = QColor(self.theme.text), QColor(self.theme.dim)
-        future = QColor(dim)
-        future.setAlphaF(0.55)
+        text, given, future = self._inks
         pen = None
         for i, (x, width, shown, named, generated) in enumerate(cells, begin):
             if i + 1 == self.cursor_position:
@@ -190,9 +198,9 @@ class TokenView(QAbstractScrollArea):
                 painter.drawRect(QRectF(_MARGIN + x + 0.5, 0.8, width - 1, height - 1.6))
                 pen = None
             quiet = named or not generated
-            wanted = future if i >= self.cursor_position else dim if quiet else text
-            if signed and i - begin < len(heat) and abs(heat[i - begin] - nothing) > _STRONG:
-                wanted = QColor(legible(colours[heat[i - begin]]))
+            wanted = future if i >= self.cursor_position else given if quiet else text
+            if i - begin < len(heat) and abs(heat[i - begin] - nothing) > _FAINT:
+                wanted = readable(wanted, colours[heat[i - begin]])
             if wanted is not pen:
                 painter.setPen(wanted)
                 pen = wanted
@@ -243,7 +251,7 @@ class TokenView(QAbstractScrollArea):
         if isinstance(event, QHelpEvent) and event.type() == QEvent.Type.ToolTip:
             index = self.index_at(QPointF(event.pos()))
             if index is not None:
-                QToolTip.showText(event.globalPos(), self.describe(index), self)
+                QToolTip.showText(event.globalPos(), tip(self.describe(index)), self)
             else:
                 QToolTip.hideText()
             return True

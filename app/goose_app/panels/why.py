@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 from PySide6.QtCore import Qt, Signal
-from PySide6.QtWidgets import QComboBox, QGridLayout, QHBoxLayout, QLabel, QVBoxLayout
+from PySide6.QtWidgets import QComboBox, QGridLayout, QHBoxLayout, QVBoxLayout
 
 from goose_app.bars import Bar, Bars
 from goose_app.explain import Explain, Explanation
 from goose_app.head_grid import HeadGrid
 from goose_app.messages import Picture
-from goose_app.panels.next_token import visible
+from goose_app.panels.next_token import percent, visible
 from goose_app.panels.panel import Panel
+from goose_app.plain import Label
 from goose_app.readout import Readout
 from goose_app.run_view import Viewed
 from goose_app.selection import Selection
@@ -36,9 +37,7 @@ class WordBox(QComboBox):
         """Offer words (id, label, probability), and perhaps none (-1); one is chosen."""
         if self.view().isVisible():
             return  # somebody is choosing
-        self._items = [
-            (f"{visible(label)}   {p:.1%}".replace("%", " %"), t) for t, label, p in words
-        ]
+        self._items = [(f"{visible(label)}   {percent(p)}", t) for t, label, p in words]
         if none is not None:
             self._items.append((none, -1))
         self._fill(self._items if not running else [i for i in self._items if i[1] == chosen])
@@ -88,21 +87,21 @@ class WhyPanel(Panel):
         self.sentence = Sentence()
         self.words, self.parts, self.grid = Bars(92), Bars(150), HeadGrid()
         self.grid_title = Readout("“something long”, through which heads", _LEFT)
-        self.note = QLabel(
+        self.note = Label(
             "Exact: the parts add up. Norms are held at this token's; ffn and embedding are not "
             "traced further back."
         )
         self.note.setWordWrap(True)
         top = QHBoxLayout()
-        top.addWidget(QLabel("why"))
+        top.addWidget(Label("why"))
         top.addWidget(self.target)
-        top.addWidget(QLabel("and not"))
+        top.addWidget(Label("and not"))
         top.addWidget(self.against)
         top.addStretch()
         grid = QGridLayout()
         grid.setHorizontalSpacing(16)
-        grid.addWidget(QLabel("from past words"), 0, 0)
-        grid.addWidget(QLabel("all that makes it"), 0, 1)
+        grid.addWidget(Label("from past words"), 0, 0)
+        grid.addWidget(Label("all that makes it"), 0, 1)
         grid.addWidget(self.grid_title, 0, 2)
         grid.addWidget(self.words, 1, 0, 2, 1, Qt.AlignmentFlag.AlignTop)
         grid.addWidget(self.parts, 1, 1, Qt.AlignmentFlag.AlignTop)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -225,8 +226,8 @@ def load_snapshot(path: str | os.PathLike[str]) -> Snapshot:
         arrays, metadata = read(path)
     except Exception as error:  # zip, zlib, pickle, json: a damaged file can fail in any way
         raise StateError(
-            f"{path.name}: not readable as a snapshot ({type(error).__name__}: {error}); expected "
-            "a .safetensors or .npz that goose-viz wrote"
+            f"{path.name}: not readable as a snapshot ({_reason(error)}); expected a .safetensors "
+            "or .npz that goose-viz wrote"
         ) from None
     if metadata.get("format") != _FORMAT:
         raise StateError(
@@ -237,6 +238,28 @@ def load_snapshot(path: str | os.PathLike[str]) -> Snapshot:
     _check(arrays, metadata, path.name)
     tokens = arrays["tokens"].tolist()
     return Snapshot(state, tokens, metadata["text"], metadata["position"], metadata, arrays)
+
+
+def is_snapshot(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is one that `save_snapshot` wrote, by what is in it; never raises."""
+    path = Path(path)
+    try:
+        if path.suffix.lower() == ".npz":
+            with zipfile.ZipFile(path) as file:
+                return "metadata.npy" in file.namelist()
+        with safe_open(path, framework="np") as file:
+            return (file.metadata() or {}).get("format") == _FORMAT
+    except Exception:  # whatever else it is
+        return False
+
+
+def _reason(error: Exception) -> str:
+    """Why a file could not be read, without NumPy's advice to load it unsafely."""
+    if "pickle" in str(error):
+        return "it holds Python objects or is no archive of arrays, and such are not read"
+    if isinstance(error, KeyError):
+        return f"there is no {error.args[0]} inside"
+    return f"{type(error).__name__}: {error}"
 
 
 def _check(arrays: dict[str, NDArray[Any]], metadata: dict[str, Any], source: str) -> None:

@@ -48,3 +48,11 @@ def tiny(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("tiny") / "tiny.safetensors"
     save_random(path, Config(2, 16, 2, 8, 40, 23, 5, 8, 3, 9, "safetensors"))
     return path
+
+
+@pytest.fixture(scope="session")
+def world_model(tmp_path_factory) -> Path:
+    """The same with the 65,536 tokens of World models."""
+    path = tmp_path_factory.mktemp("world") / "world.safetensors"
+    save_random(path, Config(2, 16, 2, 8, 40, 65536, 5, 8, 3, 9, "safetensors"))
+    return path

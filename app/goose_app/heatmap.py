@@ -72,8 +72,9 @@ class Heatmap(QWidget):
         self._axes = QPixmap()
         self._ticks: tuple[list[tuple[float, str]], list[tuple[float, str]]] | None = None
         self._marked: QRectF | None = None
+        self._grid = 0
         self._hover: tuple[int, int] | None = None
-        self._blank = "no model is open"
+        self._blank = "opening…"
         self.hovered.connect(self.set_hover)
         self.setMouseTracking(True)
         self.setFocusPolicy(Qt.FocusPolicy.ClickFocus)  # a click takes the keys back from a box
@@ -127,6 +128,12 @@ class Heatmap(QWidget):
         if ticks != self._ticks:
             self._ticks = ticks
             self._axes = QPixmap()
+            self.update()
+
+    def set_grid(self, columns: int) -> None:
+        """A thin line every so many columns; 0 for none."""
+        if columns != self._grid:
+            self._grid = columns
             self.update()
 
     def set_x_label(self, words: str) -> None:
@@ -231,6 +238,7 @@ class Heatmap(QWidget):
                 at = rect.x() - self._margin, rect.y() - self._margin
                 painter.drawImage(QRectF(at[0], rect.y(), thick, rect.height()), self._strips[0])
                 painter.drawImage(QRectF(rect.x(), at[1], rect.width(), thick), self._strips[1])
+            self._draw_grid(painter, rect)
         if self._marked is not None and not self._blank:
             rows, columns = self._indices.shape
             sx, sy = rect.width() / columns, rect.height() / rows
@@ -246,6 +254,14 @@ class Heatmap(QWidget):
         line = QRect(6, 0, self.width() - 12, _TOP)
         elided = painter.fontMetrics().elidedText(words, Qt.TextElideMode.ElideRight, line.width())
         painter.drawText(line, Qt.AlignmentFlag.AlignVCenter, elided)
+
+    def _draw_grid(self, painter: QPainter, rect: QRectF) -> None:
+        columns = self._indices.shape[1]
+        if self._grid and columns / self._grid * 4 < rect.width():  # or there is nothing but lines
+            painter.setPen(QPen(QColor(self.theme.panel), 1))
+            for column in range(self._grid, columns, self._grid):
+                x = round(rect.x() + column / columns * rect.width()) + 0.5
+                painter.drawLine(QPointF(x, rect.top()), QPointF(x, rect.bottom()))
 
     def _draw_axes(self) -> None:
         ratio = self.devicePixelRatioF()

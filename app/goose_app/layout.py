@@ -28,7 +28,7 @@ class Perspective:
 PERSPECTIVES = {
     "watch": Perspective((
         (440, ((("Text",), 560), (("Next token", "Model"), 300))),
-        (560, ((("State",), 520), (("All heads",), 340))),
+        (560, ((("State",), 470), (("All heads",), 390))),
         (560, ((("Decay",), 430), (("In-context learning rate",), 430))),
     )),
     "why": Perspective((

@@ -25,13 +25,16 @@ class MessageBar(QToolBar):
         self._words.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self._dismiss = QToolButton()
         self._dismiss.setText("✕")
+        self._dismiss.setAutoRaise(True)
+        self._dismiss.setFixedHeight(self.fontMetrics().height() + 2)
         self._dismiss.setToolTip("Dismiss (Escape)")
         self._dismiss.clicked.connect(self.hide)
         frame = QFrame()
         self._row = QHBoxLayout(frame)
-        self._row.setContentsMargins(10, 3, 6, 3)
+        self._row.setContentsMargins(10, 2, 6, 2)
         self._row.addWidget(self._words, 1)
         self._row.addWidget(self._dismiss, 0, Qt.AlignmentFlag.AlignTop)
+        self.layout().setContentsMargins(0, 0, 0, 0)
         self.addWidget(frame)
         self.hide()
 
@@ -73,4 +76,7 @@ class MessageBar(QToolBar):
     def _dress(self) -> None:
         ground = self._theme.warning if self._error else self._theme.line
         text = "white" if self._error else self._theme.text
-        self.setStyleSheet(f"QFrame {{ background: {ground}; }} QLabel {{ color: {text}; }}")
+        self.setStyleSheet(
+            f"QToolBar {{ border: 0; padding: 0; margin: 0; spacing: 0; }}"
+            f"QFrame {{ background: {ground}; }} QLabel, QToolButton {{ color: {text}; }}"
+        )

@@ -29,6 +29,8 @@ class ModelFacts:
     notes : tuple of str
         What was not as it should be in its files.
     n_parameters, nbytes, state_bytes : int
+    end_token : int or None
+        What stands between two texts, if the vocabulary has it.
     """
 
     name: str
@@ -45,6 +47,21 @@ class ModelFacts:
     n_parameters: int
     nbytes: int
     state_bytes: int
+    end_token: int | None
+
+    @property
+    def shape(self) -> str:
+        """Layers, heads and widths in words."""
+        c = self.config
+        return f"{c.n_layer} layers × {c.n_head} heads of {c.head_size}, width {c.n_embd}"
+
+    @property
+    def in_words(self) -> str:
+        """What the short line of the window stands for."""
+        return (
+            f"{self.shape}; {self.config.vocab_size:,} tokens; {self.dtype} weights on "
+            f"{self.device}"
+        )
 
     @classmethod
     def of(cls, model: Model, asked: str | None) -> ModelFacts:
@@ -53,5 +70,5 @@ class ModelFacts:
             model.name, model.config, model.tokenizer.label, model.tokenizer.name, model.source,
             asked, FORMATS[model.config.source_format], model.device, model.device_words,
             model.dtype, tuple(model.notes), model.n_parameters, model.nbytes,
-            model.new_state().nbytes,
+            model.new_state().nbytes, model.tokenizer.end_token,
         )  # fmt: skip

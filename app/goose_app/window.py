@@ -25,7 +25,6 @@ from PySide6.QtWidgets import (
     QFileDialog,
     QMainWindow,
     QMenu,
-    QMessageBox,
     QProgressBar,
     QToolTip,
     QWidget,
@@ -36,6 +35,8 @@ from goose_app.actions import ACTIONS, TRANSPORT, help_page
 from goose_app.cells import Cells
 from goose_app.edit_dialog import EditDialog
 from goose_app.garbage import Garbage
+from goose_app.heatmap import Heatmap
+from goose_app.help_page import HelpPage
 from goose_app.layout import PERSPECTIVES, place
 from goose_app.message_bar import MessageBar
 from goose_app.model_facts import ModelFacts
@@ -52,7 +53,7 @@ from goose_app.panels.text import TextPanel
 from goose_app.panels.transport import TransportPanel
 from goose_app.panels.why import WhyPanel
 from goose_app.pictures import save_widget
-from goose_app.plain import Label, item, title
+from goose_app.plain import Label, item, tip, title
 from goose_app.python_lines import lines
 from goose_app.run_view import RunView
 from goose_app.saving import PICTURES, SNAPSHOTS, ask_where
@@ -62,6 +63,7 @@ from goose_app.theme import DARK, LIGHT, Theme, palette
 from goose_app.token_menu import TokenMenu
 from goose_app.tour import Tour
 from goose_app.worker import Worker
+from goose_viz.snapshot import is_snapshot
 
 _FAST, _SLOW = 33, 250  # ms between pictures: 30 Hz down to 4 Hz
 # Share of the time that may go to painting while the model writes: much where tokens come faster
@@ -105,7 +107,7 @@ class Window(QMainWindow):
         perspective: str | None = None,
     ) -> None:
         super().__init__()
-        self.setWindowTitle("Goose Viz")
+        self.setWindowTitle("opening… — Goose Viz")
         self.setAcceptDrops(True)
         self.setDockNestingEnabled(True)
         self.settings = Settings()
@@ -121,6 +123,7 @@ class Window(QMainWindow):
         self._wanted_theme = self.settings["theme"] if theme is None else theme
         self._then: Callable[[], None] | None = None  # to do when the model is open
         self._coming = {"undo": 0, "redo": 0}  # commands that make it possible: their numbers
+        self._failed = 0  # the number of the last command that did not work
         self._tick_began: float | None = None
         self._tick_cpu = 0.0
         self._interval = _FAST
@@ -154,11 +157,12 @@ class Window(QMainWindow):
         self._progress.setMaximumWidth(260)
         self._progress.setTextVisible(False)
         self._doing = Label()
-        self.statusBar().addWidget(self._doing)
-        self.statusBar().addWidget(self._progress)
+        self.hint = Label()  # what a message hides for a while
+        self.summary = Label("opening…")
+        self.statusBar().addWidget(self.hint)
+        for widget in (self._doing, self._progress, self.summary):
+            self.statusBar().addPermanentWidget(widget)
         self._progress.hide()
-        self.summary = Label()
-        self.statusBar().addPermanentWidget(self.summary)
 
         self.text.prompt.setPlainText(prompt)
         self.text.temperature.setValue(self.settings["temperature"])
@@ -301,12 +305,13 @@ class Window(QMainWindow):
             view.menu_wanted.connect(self.token_menu.show)
         for view in (self.text.view, self.remember.view):
             view.hovered.connect(self.why_panel.hover)
-        self.remember.goto.connect(self.goto)
+        for panel in (self.remember, self.decay, self.iclr):
+            panel.goto.connect(self.goto)
         self.edit_dialog.applied.connect(self.apply)
         self.edit_dialog.undone.connect(self.undo)
-        for panel in self.panels:
-            panel.set_run(self.run)
-            panel.seen.connect(self._ask)
+        for each in self.panels:
+            each.set_run(self.run)
+            each.seen.connect(self._ask)
         self.selection.listen(self._ask)
         self.branches.chosen.connect(lambda row: self.worker.send(m.GoToBranch(row)))
         self.branches.named.connect(lambda row, name: self.worker.send(m.NameBranch(row, name)))
@@ -353,6 +358,8 @@ class Window(QMainWindow):
             if panel.run is run:
                 panel.set_picture(picture)
         if run is self.run:
+            if picture.serial > self._failed:  # something that was asked for since has worked
+                self.message_bar.worked()
             self.edit_dialog.set_picture(picture)
             for name, can in (("undo", picture.can_undo), ("redo", picture.can_redo)):
                 coming = self._coming[name] > picture.serial
@@ -431,9 +438,12 @@ class Window(QMainWindow):
                     panel.set_run(run)
             case m.Told(words):
                 self.say(words)
+                self.message_bar.worked()
             case m.Failed(words):
+                self._failed = self.worker.current
                 if not self._loaded:
                     words += " · Open another, or the demo model, from the File menu."
+                    self._nothing_is_open()
                 self.message_bar.say(words)
         if run is self.run:
             self._handle_own(event)
@@ -456,9 +466,10 @@ class Window(QMainWindow):
         self.selection.resize(model.config)
         self.setWindowTitle(title(f"{model.name} — Goose Viz"))
         self.summary.setText(f"{model.name} · {model.config.shape} · {model.device} {model.dtype}")
+        self.summary.setToolTip(tip(model.in_words))
         self._remember(model.source)
         self._fit_prompt(model.tokenizer, model.config.vocab_size)
-        self.statusBar().showMessage(
+        self.hint.setText(
             "Space writes on, → steps, ← goes back; click a token to return there; F1: more"
         )
         self.restart()
@@ -472,6 +483,12 @@ class Window(QMainWindow):
         words = "▮▮ Pause" if self.running else "▶ Replay" if past else "▶ Run"
         self.actions_by_name["run_or_pause"].setText(words)
         self.actions_by_name["diverge"].setEnabled(past and not self.running)
+
+    def _nothing_is_open(self) -> None:
+        self.setWindowTitle("Goose Viz")
+        self.summary.setText("no model is open")
+        for map_ in self.findChildren(Heatmap):
+            map_.set_blank("no model is open")
 
     def _fit_prompt(self, tokenizer: str, vocab_size: int) -> None:
         """A model whose vocabulary nobody knows is prompted in ids: begin with one that exists."""
@@ -499,6 +516,13 @@ class Window(QMainWindow):
         self.message_bar.hide()
         self.worker.send(m.Load(source))
 
+    def open_path(self, path: str) -> None:
+        """Open a model, or go on from a snapshot: what the file is decides."""
+        if is_snapshot(path):
+            self.worker.send(m.Resume(Path(path)))
+        else:
+            self.open_model(path)
+
     def open_file(self) -> None:
         """Ask for a model file."""
         path, _ = QFileDialog.getOpenFileName(
@@ -508,7 +532,7 @@ class Window(QMainWindow):
             "RWKV-7 models (*.pth *.pt *.safetensors *.st *.gguf)",
         )
         if path:
-            self.open_model(path)
+            self.open_path(path)
 
     def open_folder(self) -> None:
         """Ask for a model folder."""
@@ -701,13 +725,7 @@ class Window(QMainWindow):
 
     def show_help(self) -> None:
         """Keys and panels, on a page."""
-        box = QMessageBox(self)
-        box.setWindowTitle("Keys and panels")
-        box.setTextFormat(Qt.TextFormat.RichText)
-        box.setText(help_page([(p.title, p.help) for p in self.panels]))
-        box.setModal(False)
-        box.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        box.open()
+        HelpPage(self, help_page([(p.title, p.help) for p in self.panels])).show()
 
     # -- files and settings ------------------------------------------------------------------------
 
@@ -770,7 +788,7 @@ class Window(QMainWindow):
         path = _dropped(event.mimeData())
         if path is not None:
             event.acceptProposedAction()
-            self.open_model(path)
+            self.open_path(path)
 
     def _follow_system(self) -> None:
         theme = DARK

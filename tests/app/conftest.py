@@ -58,6 +58,11 @@ class Driver:
     def at(self, position):
         self.wait(lambda: self.window.picture.position == position and not self.window.running)
 
+    def settle(self):
+        """Wait until all that was asked for is on the screen."""
+        last = self.window.worker._serial
+        self.wait(lambda: self.window.picture.serial >= last and not self.window.running)
+
     @property
     def text(self):
         return "".join(self.window.run.cells.texts)

@@ -54,8 +54,7 @@ def test_moves_that_wait_are_made_at_once(written, monkeypatch):
 def test_space_twice_at_once_stops_again(written):
     w = written.window
     press(written, "Space", "Space")
-    last = w.worker._serial
-    written.wait(lambda: w.picture.serial >= last)
+    written.settle()
     assert not w.running
 
 
@@ -66,8 +65,7 @@ def test_an_edit_can_be_undone_before_a_picture_tells_of_it(written):
     w.actions_by_name["undo"].trigger()  # it is greyed when there is nothing to undo
     w.actions_by_name["redo"].trigger()
     w.actions_by_name["undo"].trigger()
-    last = w.worker._serial
-    written.wait(lambda: w.picture.serial >= last)
+    written.settle()
     assert w.picture.next_tokens == before
     assert not w.actions_by_name["undo"].isEnabled()
     assert w.actions_by_name["redo"].isEnabled()

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from PySide6.QtCore import QMimeData, QPointF, Qt, QUrl
 from PySide6.QtGui import QDropEvent, QImage
-from PySide6.QtWidgets import QFileDialog, QMessageBox
+from PySide6.QtWidgets import QFileDialog
 
 import goose_viz as gv
 from goose_app import messages as m
+from goose_app.help_page import HelpPage
 from goose_app.panels.text import TextPanel
 from goose_app.pictures import save_widget
 
@@ -327,9 +328,13 @@ def test_every_action_has_its_method_and_help_opens(driver):
     for name in w.actions_by_name:
         assert callable(getattr(w, name))
     w.show_help()
-    boxes = w.findChildren(QMessageBox)
-    assert "Space" in boxes[0].text()
-    boxes[0].close()
+    (page,) = w.findChildren(HelpPage)
+    words = page.page.toPlainText()
+    assert "Space" in words
+    assert w.decay.help in words
+    page.resize(500, 300)
+    assert page.page.verticalScrollBar().maximum() > 1000, "it scrolls"
+    page.close()
 
 
 def test_both_themes(driver):

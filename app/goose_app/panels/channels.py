@@ -6,24 +6,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import pyqtgraph as pg
 from numpy.typing import NDArray
-from PySide6.QtCore import QRectF, Qt
-from PySide6.QtGui import QColor, QPen
+from PySide6.QtCore import QRectF, Qt, Signal
 from PySide6.QtWidgets import QCheckBox, QHBoxLayout, QSplitter, QVBoxLayout
 
 from goose_app.heatmap import Heatmap, to_indices
-from goose_app.lines import Lines
 from goose_app.messages import Picture
 from goose_app.panels.panel import Panel
 from goose_app.readout import Readout
 from goose_app.run_view import Viewed
 from goose_app.selection import Selection
 from goose_app.series import HIGH, LOW, MEAN
-from goose_app.theme import Theme, layer_colours, sequential
+from goose_app.theme import Theme, sequential
+from goose_app.token_plot import TokenPlot
 from goose_viz.metrics import half_life
-
-_BEHIND, _AHEAD = 192, 24  # tokens that the lines show around the cursor
 
 
 @dataclass(frozen=True)
@@ -58,6 +54,7 @@ class ChannelsPanel(Panel):
     """One (L, D) observable: heatmap above, a line per layer below."""
 
     phase = (1, 2)
+    goto = Signal(int)
 
     def __init__(self, selection: Selection, view: Channels) -> None:
         self.title, self.help = view.title, view.help
@@ -70,22 +67,9 @@ class ChannelsPanel(Panel):
             "Order each layer's channels by their value now, and keep that order while it runs"
         )
         self._order: NDArray[np.intp] | None = None
-        self.plot = pg.PlotWidget()
-        self.plot.setMinimumHeight(90)
-        self.plot.setMenuEnabled(False)
-        self.plot.hideButtons()
-        self.plot.getPlotItem().layout.setContentsMargins(2, 8, 8, 2)  # room for the last ticks
-        self.plot.setMouseEnabled(False, False)
-        for side in ("left", "bottom"):
-            self.plot.getAxis(side).enableAutoSIPrefix(False)
-        self.plot.getAxis("left").setWidth(46)
-        self.plot.setAntialiasing(False)
-        self.plot.disableAutoRange()
-        self._lines = Lines()
-        self._cursor = pg.InfiniteLine(0, angle=90)
-        self.plot.addItem(self._lines)
-        self.plot.addItem(self._cursor)
-        self._n_layer = 0
+        self.plot = TokenPlot(view.short)
+        self._n_layer, self._head_size = 0, 1
+        self._hovered: int | None = None
         self._y = [np.inf, -np.inf]
         splitter = QSplitter(Qt.Orientation.Vertical)
         splitter.addWidget(self.map)
@@ -101,7 +85,10 @@ class ChannelsPanel(Panel):
         layout.addLayout(row)
         layout.addWidget(splitter, 1)
         self.sort.toggled.connect(self._resort)
-        self.map.cell_clicked.connect(lambda row, _: selection.select(row, selection.head))
+        self.map.cell_clicked.connect(self._select)
+        self.plot.goto.connect(self.goto)
+        self.plot.moved.connect(self._moved)
+        self.plot.hovered.connect(self._hover)
 
     def set_theme(self, theme: Theme) -> None:
         """Other colours."""
@@ -109,18 +96,8 @@ class ChannelsPanel(Panel):
         self.map.set_theme(theme)
         v = self.view
         self.map.set_colours(sequential(v.colours), f"{v.low:g}", f"{v.high:g}")
-        self.plot.setBackground(theme.panel)
-        for side in ("left", "bottom"):
-            self.plot.getAxis(side).setPen(QColor(theme.line))
-            self.plot.getAxis(side).setTextPen(QColor(theme.dim))
-        self.plot.setLabel("left", v.short, color=theme.dim)
-        self.plot.setLabel(
-            "bottom",
-            "from the cursor · thick: chosen layer, dotted: its 10–90 %",
-            color=theme.dim,
-        )
-        self._cursor.setPen(pg.mkPen(theme.dim, width=1))
-        self._style_lines()
+        self.plot.set_theme(theme)
+        self.plot.set_layers(self._n_layer)
         self.refresh()
 
     def set_run(self, run: Viewed) -> None:
@@ -128,8 +105,11 @@ class ChannelsPanel(Panel):
         super().set_run(run)
         self._order = None
         self.map.set_blank("waiting for the first token")
-        self._n_layer = run.model.config.n_layer if run.model is not None else 0
-        self._style_lines()
+        config = run.model.config if run.model is not None else None
+        self._n_layer = config.n_layer if config is not None else 0
+        self._head_size = config.head_size if config is not None else 1
+        self.map.set_grid(self._head_size)
+        self.plot.set_layers(self._n_layer)
 
     def series_changed(self) -> None:
         """Another text: the scale begins anew."""
@@ -141,8 +121,8 @@ class ChannelsPanel(Panel):
         values = picture.observed(self.view.observable)
         if values is None:
             self.map.set_blank("waiting for the first token")
-            self._lines.set_data(np.zeros(0), [])
-            self.figures.setText("")
+            self.plot.clear()
+            self._tell()
             return
         if self.sort.isChecked() and self._order is None:
             self._order = np.argsort(-values, axis=1, kind="stable")
@@ -150,10 +130,7 @@ class ChannelsPanel(Panel):
             values = np.take_along_axis(values, self._order, 1)
         self.map.set_indices(to_indices(values, self.view.low, self.view.high))
         self.map.mark(QRectF(0, self.selection.layer, values.shape[1], 1))
-        layer = self.selection.layer
-        if layer < len(values):
-            median = float(np.median(values[layer]))
-            self.figures.setText(f"layer {layer}: median {self.view.meaning(median)}")
+        self._tell()
         self._show_lines(picture)
 
     def python(self) -> str | None:
@@ -164,22 +141,17 @@ class ChannelsPanel(Panel):
     def _show_lines(self, picture: Picture) -> None:
         if self.series is None:
             return
-        at = picture.position
-        first, rows = self.series.window(
-            self.view.observable, at - _BEHIND, min(at + _AHEAD, picture.recorded)
-        )
+        start, stop = self.plot.tokens(picture.position, picture.recorded)
+        first, rows = self.series.window(self.view.observable, start, stop)
         if first == 0:  # the first token meets no past; its figures stand far off all others
             first, rows = 1, rows[1:]
         if len(rows) == 0 or rows.shape[1] != self._n_layer:
-            self._lines.set_data(np.zeros(0), [])
+            self.plot.clear()
             return
-        x = np.arange(first, first + len(rows), dtype=np.float64) + 1 - at
-        layer = self.selection.layer
-        chosen = [rows[:, layer, c] for c in (LOW, HIGH, MEAN)]
-        others = [rows[:, i, MEAN] for i in range(self._n_layer)]
-        self._lines.set_data(x, [*others, *chosen])
-        low = min(float(rows[:, :, MEAN].min()), float(chosen[0].min()))
-        high = max(float(rows[:, :, MEAN].max()), float(chosen[1].max()))
+        chosen = rows[:, self.selection.layer][:, [LOW, HIGH, MEAN]]
+        self.plot.set_lines(first, np.concatenate([rows[:, :, MEAN], chosen], axis=1))
+        low = float(np.nanmin(rows[:, :, MEAN], initial=np.nanmin(chosen, initial=np.inf)))
+        high = float(np.nanmax(rows[:, :, MEAN], initial=np.nanmax(chosen, initial=-np.inf)))
         if low < self._y[0] or high > self._y[1]:
             self._y = [min(low, self._y[0]), max(high, self._y[1])]
             self._fit()
@@ -189,26 +161,48 @@ class ChannelsPanel(Panel):
         low, high = self._y
         if low > high:
             low, high = self.view.low, self.view.high
-        margin = 0.03 * (high - low) + 1e-6
-        self.plot.setRange(
-            xRange=(-_BEHIND, _AHEAD), yRange=(low - margin, high + margin), padding=0
-        )
-        self._lines.set_bounds(
-            QRectF(-_BEHIND, low - margin, _BEHIND + _AHEAD, high - low + 2 * margin)
-        )
+        self.plot.set_range(low, high)
 
-    def _style_lines(self) -> None:
-        colours = layer_colours(self.theme, self._n_layer)
-        dotted = QPen(QColor(self.theme.dim), 1, Qt.PenStyle.DotLine)
-        chosen = QPen(QColor(self.theme.accent), 2)
-        self._lines.set_pens([*(QPen(c, 1) for c in colours), dotted, dotted, chosen])
+    def _moved(self) -> None:
+        """Other tokens are in sight."""
+        self._fit()
+        if self.picture is not None:
+            self._show_lines(self.picture)
+
+    def _hover(self, index: int | None) -> None:
+        """What the chosen layer had at the token under the mouse."""
+        self._hovered = index
+        self._tell()
+
+    def _tell(self) -> None:
+        """A token's mean and quantiles while the mouse is over it; else the median now."""
+        layer, name = self.selection.layer, self.view.observable
+        values = None if self.picture is None else self.picture.observed(name)
+        if self._hovered is not None and self.series is not None:
+            _, rows = self.series.window(name, self._hovered, self._hovered + 1)
+            if len(rows) and layer < rows.shape[1]:
+                mean, low, _, high = rows[0, layer].tolist()
+                words = f"{self.view.meaning(mean)}, {low:.4g} to {high:.4g}"
+                self.figures.setText(f"token {self._hovered + 1}, layer {layer}: {words}")
+                return
+        if values is None or layer >= len(values):
+            self.figures.setText("")
+        else:
+            median = float(np.median(values[layer]))
+            self.figures.setText(f"layer {layer}: median {self.view.meaning(median)}")
+
+    def _select(self, row: int, column: int) -> None:
+        """The layer and the head that a channel belongs to."""
+        channel = column if self._order is None else int(self._order[row, column])
+        self.selection.select(row, channel // self._head_size)
 
     def _selection_changed(self) -> None:
-        self._style_lines()
+        self.plot.set_layers(self._n_layer)
         super()._selection_changed()
 
     def _resort(self, on: bool) -> None:
         self._order = None  # the next picture makes it
+        self.map.set_grid(0 if on else self._head_size)
         self.map.set_x_label("channels, by their value when sorted" if on else "channel")
         self.refresh()
 
@@ -217,7 +211,9 @@ class ChannelsPanel(Panel):
         if values is None:
             return ""
         channel = column if self._order is None else int(self._order[row, column])
-        return f"layer {row} · channel {channel} · {self.view.meaning(float(values[row, channel]))}"
+        head = channel // self._head_size
+        value = self.view.meaning(float(values[row, channel]))
+        return f"layer {row} · head {head} · channel {channel} · {value}"
 
 
 def _decay(value: float) -> str:

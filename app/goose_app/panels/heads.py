@@ -31,7 +31,7 @@ class HeadsPanel(Panel):
 
     def __init__(self, selection: Selection) -> None:
         super().__init__(selection)
-        self.map = Heatmap("head", "layer", self._describe)
+        self.map = Heatmap("head", "layer", self._describe, square=True)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.map)

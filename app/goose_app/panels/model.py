@@ -44,7 +44,7 @@ class ModelPanel(Panel):
         c = model.config
         for name, words in {
             "model": model.name,
-            "shape": f"{c.n_layer} layers × {c.n_head} heads of {c.head_size}, width {c.n_embd}",
+            "shape": model.shape,
             "parameters": f"{model.n_parameters / 1e6:,.1f} million",
             "vocabulary": f"{c.vocab_size:,} tokens ({model.tokenizer})",
             "low ranks": f"decay {c.rank_decay}, rate {c.rank_iclr}, value {c.rank_value}, "

@@ -29,7 +29,7 @@ class StatePanel(Panel):
         super().__init__(selection)
         self.layer_box, self.head_box = QComboBox(), QComboBox()
         self.layer_box.setToolTip("Layer (↑ ↓)")
-        self.head_box.setToolTip("Head ([ ])")
+        self.head_box.setToolTip("Head ([ ], or Shift+← →)")
         self.lock = QCheckBox("lock")
         self.lock.setToolTip("Keep the colour scale while the state changes")
         self.setMinimumWidth(200)
@@ -41,6 +41,11 @@ class StatePanel(Panel):
         for widget in (self.layer_box, self.head_box, self.lock):
             row.addWidget(widget)
         self.figures = Readout("RMS 10.00, rank 10.00, max 1.2e+02")
+        self.figures.setToolTip(
+            "RMS: the root of the mean square of the head's numbers.\n"
+            "Rank: the stable rank, how many directions the memory really uses, 1 to the head "
+            "size.\nMax: the largest number, whatever its sign."
+        )
         row.addWidget(self.figures, 1)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 from PySide6.QtCore import Qt, Signal
-from PySide6.QtGui import QAction
-from PySide6.QtWidgets import QComboBox, QHBoxLayout, QSlider, QToolButton
+from PySide6.QtGui import QAction, QMouseEvent
+from PySide6.QtWidgets import (
+    QComboBox,
+    QHBoxLayout,
+    QSlider,
+    QStyle,
+    QStyleOptionSlider,
+    QToolButton,
+)
 
 from goose_app.messages import Picture
 from goose_app.panels.panel import Panel
@@ -13,6 +20,25 @@ from goose_app.selection import Selection
 
 #: Words -> seconds to wait between tokens.
 SPEEDS = {"full speed": 0.0, "20 tokens/s": 0.05, "5 tokens/s": 0.2, "1 token/s": 1.0}
+
+
+class Slider(QSlider):
+    """A click into the groove goes there, and can be dragged on."""
+
+    def mousePressEvent(self, event: QMouseEvent) -> None:
+        """Put the handle under the mouse, and take hold of it."""
+        if event.button() == Qt.MouseButton.LeftButton:
+            option = QStyleOptionSlider()
+            self.initStyleOption(option)
+            slider, style = QStyle.ComplexControl.CC_Slider, self.style()
+            handle = style.subControlRect(slider, option, QStyle.SubControl.SC_SliderHandle, self)
+            if not handle.contains(event.position().toPoint()):
+                at = round(event.position().x() - handle.width() / 2)
+                room = self.width() - handle.width()
+                self.setValue(
+                    QStyle.sliderValueFromPosition(self.minimum(), self.maximum(), at, room)
+                )
+        super().mousePressEvent(event)
 
 
 class TransportPanel(Panel):
@@ -28,8 +54,8 @@ class TransportPanel(Panel):
         self._row = QHBoxLayout(self)
         self._row.setContentsMargins(8, 4, 8, 6)
         self.setMaximumHeight(48)
-        self.slider = QSlider(Qt.Orientation.Horizontal)
-        self.slider.setToolTip("Drag to any token of the run")
+        self.slider = Slider(Qt.Orientation.Horizontal)
+        self.slider.setToolTip("Click or drag to any token of the run")
         self.slider.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.place = Readout(
             "token 10000 / 10000 · branch 10 of 10 · 1000 tokens/s", Qt.AlignmentFlag.AlignLeft

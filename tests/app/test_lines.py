@@ -92,7 +92,7 @@ def test_a_double_click_shows_all_again(long, qtbot):
     w = long.window
     plot, end = w.decay.plot, w.picture.position
     wheel(plot, -50, 5)
-    double_click(plot, place(plot, -20))
+    double_click(plot, place(plot, -60))
     qtbot.waitUntil(lambda: plot.span == (-BEFORE, AFTER))
     long.settle()
     assert w.picture.position == end, "the first of the two clicks is taken back"

@@ -46,6 +46,8 @@ ACTIONS = (
            "Write on, or pause; where text follows already, replay that first"),
     Action("step", "Run", "Step ▶", ("Right",), "One token on"),
     Action("to_end", "Run", "▶|", ("End",), "Go to the end of the run"),
+    Action("choose", "Run", "Take the n-th next token", tuple("123456789"),
+           "Go on with the n-th of what is expected next"),
     Action("diverge", "Run", "Write on differently from here", ("Shift+Space",),
            "Begin another branch at the cursor, with the sampling of now"),
     Action("restart", "Run", "Begin anew with the prompt", ("Ctrl+R",),
@@ -54,24 +56,30 @@ ACTIONS = (
     Action("next_branch", "Run", "Next branch", ("Ctrl+Tab",),
            "Return to another branch of the run, taken by clicking next tokens"),
     Action("cancel", "Run", "Cancel", ("Ctrl+.",), "Stop a load or a long prompt"),
+    Action("mark_back", "Edit", "Mark the word before", (",",),
+           "Choose a word without the mouse: Forget, Replace and Why act on it"),
+    Action("mark_on", "Edit", "Mark the next word", (".",), "The other way"),
     Action("undo", "Edit", "Undo", ("Ctrl+Z",), "Take the last edit of the memory back"),
     Action("redo", "Edit", "Redo", ("Ctrl+Shift+Z", "Ctrl+Y"), "Make it again"),
     Action("forget", "Edit", "Forget the word", ("X",),
-           "Take the word under the mouse out of the memory, everywhere"),
+           "Take the marked word, or the one under the mouse, out of the memory, everywhere"),
     Action("replace", "Edit", "Replace the word…", ("R",),
            "Put other words in its place, in the memory as it is now"),
     Action("edit_memory", "Edit", "Edit the memory…", ("E",),
            "Empty, scale, add to or exchange the memory of a head, a layer, all"),
     Action("layer_up", "State", "Previous layer", ("Up",), "Look at the layer before"),
     Action("layer_down", "State", "Next layer", ("Down",), "Look at the next layer"),
-    Action("head_left", "State", "Previous head", ("[",), "Look at the head before"),
-    Action("head_right", "State", "Next head", ("]",), "Look at the next head"),
+    Action("head_left", "State", "Previous head", ("[", "Shift+Left"), "Look at the head before"),
+    Action("head_right", "State", "Next head", ("]", "Shift+Right"), "Look at the next head"),
     Action("watch", "View", "Watch", ("F5",), "The memory as it runs: state, decay, rates"),
     Action("why", "View", "Why", ("F6",), "Why the next word: what gave it, and what if not"),
     Action("why_this", "View", "Why this word", ("W",),
-           "Why the word under the mouse: one that was said, or one that is expected"),
+           "Why the marked word, or the one under the mouse: one that was said, or is expected"),
+    Action("focus_next_token", "View", "Go to Next token", ("N",),
+           "Then ↑ ↓ and Return choose, and 1 to 9 from anywhere"),
     Action("reset_docks", "View", "Reset the layout", (), "Put every dock back in its place"),
     Action("show_tour", "Help", "Tour", (), "Five steps on the demo model, for a first look"),
+    Action("open_menus", "Help", "Menus", ("F10",), "Go to the menus; Alt and a letter open one"),
     Action("show_help", "Help", "Keys and panels", ("F1",), "Show this page"),
 )  # fmt: skip
 
@@ -83,12 +91,21 @@ def help_page(panels: list[tuple[str, str]]) -> str:
     """The help as HTML, from the table and the panels' own sentences."""
     names = {"to_start": "To start", "to_end": "To end"}
     rows = "".join(
-        f"<tr><td><b>{' or '.join(a.keys)}</b>&nbsp;&nbsp;</td>"
+        f"<tr><td><b>{_keys(a)}</b>&nbsp;&nbsp;</td>"
         f"<td>{names.get(a.name, a.text.strip('|▶◀ …'))}&nbsp;&nbsp;</td><td>{a.tip}</td></tr>"
         for a in ACTIONS
         if a.keys
     )
     rows += "<tr><td><b>Ctrl+Return</b>&nbsp;&nbsp;</td><td>Begin anew&nbsp;&nbsp;</td>"
     rows += "<td>In the prompt: feed it; Escape leaves it</td></tr>"
+    rows += "<tr><td><b>Tab</b>&nbsp;&nbsp;</td><td>Next control&nbsp;&nbsp;</td>"
+    rows += "<td>Boxes, lists and sliders keep the keys that they need, while they have them</td>"
+    rows += "</tr>"
     sentences = "".join(f"<p><b>{title}.</b> {words}</p>" for title, words in panels)
     return f"<h3>Keys</h3><table>{rows}</table><h3>Panels</h3>{sentences}"
+
+
+def _keys(action: Action) -> str:
+    if len(action.keys) > 2:
+        return f"{action.keys[0]} to {action.keys[-1]}"
+    return " or ".join(action.keys)

@@ -76,6 +76,13 @@ class Goto:
 
 
 @dataclass(frozen=True)
+class Choose:
+    """Go on with one of what is expected next: 0 is the likeliest."""
+
+    rank: int
+
+
+@dataclass(frozen=True)
 class Diverge:
     """Write on differently from here: a new branch, with the sampling of now."""
 
@@ -197,7 +204,7 @@ class Resume:
 
 Move = Step | Back | Goto  # of many in a row, only where they lead matters
 Command = (
-    Load | Share | Restart | Run | Pause | RunOrPause | Move | Diverge | Branch | Switch
+    Load | Share | Restart | Run | Pause | RunOrPause | Move | Choose | Diverge | Branch | Switch
     | Resample | Export | Resume | Apply | ReadTruly | Undo | Redo | Watch | Explain | GoToBranch
     | NameBranch | CloseBranch
 )  # fmt: skip

@@ -316,6 +316,13 @@ class Run:
             self._enter([step])
         self.take()
 
+    def _choose(self, command: m.Choose) -> None:
+        """Of what is expected where the cursor is now: of keys in a row, each counts."""
+        session = self._need_session()
+        expected = session.next_tokens(command.rank + 1)
+        if len(expected) > command.rank:
+            self._branch(m.Branch(session.position, expected[command.rank][0]))
+
     def _switch(self, command: m.Switch) -> None:
         session = self._need_session()
         branches = session.branches
@@ -553,7 +560,8 @@ class Run:
     _HANDLERS: ClassVar[dict[type, Callable[..., None]]] = {
         m.Restart: _restart, m.Resume: _resume, m.Run: _run, m.Pause: _pause,
         m.RunOrPause: _run_or_pause, m.Step: _move, m.Back: _move, m.Goto: _move,
-        m.Diverge: _diverge, m.Resample: _resample, m.Export: _export, m.Branch: _branch,
+        m.Choose: _choose, m.Diverge: _diverge, m.Resample: _resample, m.Export: _export,
+        m.Branch: _branch,
         m.Switch: _switch, m.GoToBranch: _go_to_branch, m.NameBranch: _name_branch,
         m.CloseBranch: _close_branch, m.Apply: _apply, m.ReadTruly: _read_truly, m.Undo: _undo,
         m.Redo: _redo, m.Watch: _look_at, m.Explain: _start_explaining,

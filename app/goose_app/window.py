@@ -17,7 +17,9 @@ from PySide6.QtGui import (
     QDropEvent,
     QGuiApplication,
     QHelpEvent,
+    QKeyEvent,
     QKeySequence,
+    QShortcut,
 )  # fmt: skip
 from PySide6.QtWidgets import (
     QApplication,
@@ -31,12 +33,13 @@ from PySide6.QtWidgets import (
 )  # fmt: skip
 
 from goose_app import messages as m
-from goose_app.actions import ACTIONS, TRANSPORT, help_page
+from goose_app.actions import ACTIONS, TRANSPORT, Action, help_page
 from goose_app.cells import Cells
 from goose_app.edit_dialog import EditDialog
 from goose_app.garbage import Garbage
 from goose_app.heatmap import Heatmap
 from goose_app.help_page import HelpPage
+from goose_app.keyboard import keeps, with_letters
 from goose_app.layout import PERSPECTIVES, place
 from goose_app.message_bar import MessageBar
 from goose_app.model_facts import ModelFacts
@@ -212,6 +215,7 @@ class Window(QMainWindow):
         self.reset_docks()
         if docks := self.settings[f"docks {self.perspective}"]:
             self.restoreState(docks, _LAYOUT_VERSION)
+        self.text.view.setFocus()  # or whatever comes next gets the keys of what is hidden now
 
     @property
     def picture(self) -> m.Picture:
@@ -248,16 +252,21 @@ class Window(QMainWindow):
 
     def _make_actions(self) -> dict[str, QAction]:
         actions: dict[str, QAction] = {}
-        menus: dict[str, QMenu] = {}
+        names = list(dict.fromkeys(entry.menu for entry in ACTIONS))
+        menus = {
+            name: self.menuBar().addMenu(words)
+            for name, words in zip(names, with_letters(names), strict=True)
+        }
         for entry in ACTIONS:
-            if entry.menu not in menus:
-                menus[entry.menu] = self.menuBar().addMenu(entry.menu)
             action = QAction(entry.text, self)
             action.setObjectName(entry.name)
-            action.setShortcuts([QKeySequence(k) for k in entry.keys])
             keys = f" ({entry.keys[0]})" if entry.keys else ""
             action.setToolTip(f"{entry.tip}{keys}")
-            action.triggered.connect(lambda _=False, name=entry.name: getattr(self, name)())
+            if entry.name == "choose":
+                self._make_choices(entry)
+            else:
+                action.setShortcuts([QKeySequence(k) for k in entry.keys])
+                action.triggered.connect(lambda _=False, name=entry.name: getattr(self, name)())
             menus[entry.menu].addAction(action)
             self.addAction(action)
             actions[entry.name] = action
@@ -278,7 +287,17 @@ class Window(QMainWindow):
         for dock in self.docks.values():
             menus["View"].addAction(dock.toggleViewAction())
         self.transport.add_actions([actions[name] for name in TRANSPORT])
+        for menu in menus.values():
+            own = [a for a in menu.actions() if not a.isSeparator()]
+            for action, words in zip(own, with_letters(a.text() for a in own), strict=True):
+                action.setText(words)
         return actions
+
+    def _make_choices(self, entry: Action) -> None:
+        """A key for each of the likeliest next tokens."""
+        for rank, key in enumerate(entry.keys):
+            shortcut = QShortcut(QKeySequence(key), self)
+            shortcut.activated.connect(lambda rank=rank: self.choose(rank))
 
     def _make_theme_menu(self, view: QMenu) -> None:
         menu, group = view.addMenu("Theme"), QActionGroup(self)
@@ -377,6 +396,8 @@ class Window(QMainWindow):
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
         """A dock's title says what the dock is for; its content keeps the mouse for itself."""
+        if event.type() == QEvent.Type.ShortcutOverride:  # of a dock that floats
+            return self._keep_key(event)
         if event.type() in (QEvent.Type.Resize, QEvent.Type.Move, QEvent.Type.Show):
             self.tour.place()
         if isinstance(event, QHelpEvent) and event.type() == QEvent.Type.ToolTip:
@@ -401,10 +422,27 @@ class Window(QMainWindow):
                 self._interval = round(0.8 * self._interval + 0.2 * wait)
             self.model_panel.painting = milliseconds / self._interval
             return True
+        if event.type() == QEvent.Type.ShortcutOverride and self._keep_key(event):
+            return True
         changed = event.type() == QEvent.Type.ApplicationPaletteChange and hasattr(self, "_timer")
         if changed and self._wanted_theme == "system":  # or two windows would never agree
             self._follow_system()
         return super().event(event)
+
+    def _keep_key(self, event: QEvent) -> bool:
+        """Leave a key to the control that needs it, instead of to the run."""
+        if isinstance(event, QKeyEvent) and keeps(QApplication.focusWidget(), event):
+            event.accept()
+            return True
+        return False
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        """Escape dismisses a message, and gives the keys back to the text."""
+        if event.key() == Qt.Key.Key_Escape:
+            self.message_bar.hide()
+            self.text.view.setFocus()
+        else:
+            super().keyPressEvent(event)
 
     def _handle(self, run: RunView, event: m.Event) -> None:
         """What concerns any run; `_handle_own` does what concerns the one on the screen."""
@@ -619,6 +657,31 @@ class Window(QMainWindow):
         """Go on with a token behind the cursor."""
         self.worker.send(m.Branch(self.picture.position, token))
 
+    def choose(self, rank: int = 0) -> None:
+        """Go on with one of what is expected next."""
+        if self._loaded:
+            self.worker.send(m.Choose(rank))
+
+    def focus_next_token(self) -> None:
+        """Put the keyboard into the list of next tokens."""
+        dock = self.docks[self.next_token.title]
+        dock.show()
+        dock.raise_()
+        self.next_token.setFocus(Qt.FocusReason.ShortcutFocusReason)
+
+    def mark_back(self) -> None:
+        """Mark the word before the marked one."""
+        self.text.view.move_mark(-1)
+
+    def mark_on(self) -> None:
+        """Mark the word after it."""
+        self.text.view.move_mark(1)
+
+    def open_menus(self) -> None:
+        """Put the keyboard into the menus."""
+        self.menuBar().setFocus()
+        self.menuBar().setActiveAction(self.menuBar().actions()[0])
+
     def watch(self) -> None:
         """The memory as it runs."""
         self._arrange("watch")
@@ -629,7 +692,7 @@ class Window(QMainWindow):
 
     def why_this(self) -> None:
         """Why the word under the mouse: one that was said, or one that is expected."""
-        index, token = self.text.view.hovered_index(), self.next_token.hovered_token()
+        index, token = self.text.view.target(), self.next_token.hovered_token()
         if index is not None:
             self.why_of(self.run.cells.tokens[index], index)
         elif token is not None:
@@ -678,11 +741,11 @@ class Window(QMainWindow):
 
     def forget(self) -> None:
         """Take the word under the mouse out of the memory."""
-        self.token_menu.forget(self.text.view.hovered_index())
+        self.token_menu.forget(self.text.view.target())
 
     def replace(self) -> None:
         """Put other words in place of the one under the mouse."""
-        self.token_menu.replace(self.text.view.hovered_index())
+        self.token_menu.replace(self.text.view.target())
 
     def edit_memory(self) -> None:
         """Zero, scale, put another memory … and see what is expected then."""

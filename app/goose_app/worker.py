@@ -43,6 +43,7 @@ class Worker:
         self._serial = 0  # of the last command that was sent
         self._cancelled = 0  # commands up to this one are not to take long
         self.current = 0  # the one that is obeyed
+        self.obeyed = 0  # the last one that is done
         self._runs: dict[int, Run] = {}
         self._watches: dict[int, m.Watch] = {}  # what runs that have no model yet are to observe
         self._explains: dict[int, m.Explain] = {}
@@ -110,6 +111,7 @@ class Worker:
             command = self._next_command()
             if command is not None:
                 self._obey(*command)
+                self.obeyed = self.current
                 continue
             if not self._free.is_set():
                 self._let_paint()

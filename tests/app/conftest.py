@@ -60,8 +60,10 @@ class Driver:
 
     def settle(self):
         """Wait until all that was asked for is on the screen."""
-        last = self.window.worker._serial
-        self.wait(lambda: self.window.picture.serial >= last and not self.window.running)
+        worker = self.window.worker
+        last = worker._serial
+        self.wait(lambda: worker.obeyed >= last and not worker.said and not self.window.running)
+        self.wait(lambda: all(run.picture is None for run in worker._runs.values()))
 
     @property
     def text(self):

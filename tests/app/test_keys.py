@@ -1,8 +1,11 @@
 """Every key counts, in order, whatever the speed; and controls keep the keys that they need."""
 
 import pytest
-from PySide6.QtCore import Qt
+from PySide6.QtCore import QPoint, Qt
+from PySide6.QtGui import QContextMenuEvent
+from PySide6.QtWidgets import QApplication, QCheckBox, QComboBox, QRadioButton, QSlider, QToolButton
 
+import goose_viz as gv
 from goose_app import messages as m
 
 KEYS = {
@@ -107,3 +110,121 @@ def test_the_same_sampling_takes_another_seed_to_write_differently(written):
     written.wait(lambda: not w.running)
     assert w.text.seed.value() == seed + 1
     assert w.run.cells.tokens[end - 20 : end - 5].tolist() != old[end - 20 : end - 5]
+
+
+def test_controls_keep_the_keys_that_they_need(written, qtbot):
+    w, end = written.window, written.window.picture.position
+    sort, colouring, seed = w.decay.sort, w.text.colouring, w.text.seed
+    sort.setFocus()
+    qtbot.keyClick(sort, Qt.Key.Key_Space)
+    assert sort.isChecked()
+    colouring.setFocus()
+    qtbot.keyClick(colouring, Qt.Key.Key_Down)
+    assert colouring.currentIndex() == 1
+    qtbot.keyClick(colouring, Qt.Key.Key_Up)
+    seed.setFocus()
+    value = seed.value()
+    qtbot.keyClick(seed, Qt.Key.Key_Up)
+    assert seed.value() == value + 1
+    w.transport.slider.setFocus()
+    qtbot.keyClick(w.transport.slider, Qt.Key.Key_Home)
+    written.at(0)
+    layer = w.selection.layer
+    w.text.view.setFocus()
+    qtbot.keyClick(w.text.view, Qt.Key.Key_End)
+    qtbot.keyClick(w.text.view, Qt.Key.Key_Up)
+    written.at(end)
+    assert w.selection.layer == layer - 1
+    sort.setFocus()
+    qtbot.keyClick(sort, Qt.Key.Key_Left)  # a box to tick needs no arrows: the run does
+    written.at(end - 1)
+    assert not w.running
+
+
+def test_a_click_leaves_the_keys_to_the_run(written, qtbot):
+    w = written.window
+    w.text.view.setFocus()
+    for control in (w.decay.sort, w.state.lock):
+        qtbot.mouseClick(control, Qt.MouseButton.LeftButton, pos=control.rect().center() / 4)
+        assert w.focusWidget() is w.text.view
+    for kind in (QCheckBox, QComboBox, QSlider, QToolButton, QRadioButton):
+        for control in w.transport.findChildren(kind) + w.state.findChildren(kind):
+            assert control.focusPolicy() == Qt.FocusPolicy.TabFocus, "Tab comes here all the same"
+
+
+def test_next_tokens_by_keys_alone(written, qtbot):
+    w, end = written.window, written.window.picture.position
+    third = w.picture.next_tokens[2][0]
+    qtbot.keyClick(w, Qt.Key.Key_3)
+    written.settle()
+    assert (w.picture.position, w.run.cells.tokens[-1]) == (end + 1, third)
+    for _ in range(4):  # faster than the window: the likeliest, four times
+        qtbot.keyClick(w, Qt.Key.Key_1)
+    written.settle()
+    assert w.picture.position == end + 5
+    session = w.worker._runs[0].session
+    for i in range(end + 1, end + 5):
+        assert session.path.top(i)[0][0] == session.tokens[i]
+    qtbot.keyClick(w, Qt.Key.Key_N)
+    assert w.focusWidget() is w.next_token
+    qtbot.keyClick(w.next_token, Qt.Key.Key_Down)
+    second = w.picture.next_tokens[1][0]
+    qtbot.keyClick(w.next_token, Qt.Key.Key_Return)
+    written.settle()
+    assert w.run.cells.tokens[-1] == second
+    w.text.seed.setFocus()
+    w.text.seed.selectAll()
+    qtbot.keyClick(w.text.seed, Qt.Key.Key_7)  # a number is typed where numbers are
+    written.settle()
+    assert w.text.seed.value() == 7
+    assert w.picture.position == end + 6
+
+
+def test_words_by_keys_alone(written, qtbot):
+    w = written.window
+    view = w.text.view
+    for _ in range(3):
+        qtbot.keyClick(view, Qt.Key.Key_Comma)
+    qtbot.keyClick(view, Qt.Key.Key_Period)
+    index = w.picture.position - 2
+    assert view.marked == range(index, index + 1)
+    assert view.target() == index
+    asked = []
+    view.menu_wanted.connect(lambda i, at: asked.append(i))
+    view.contextMenuEvent(
+        QContextMenuEvent(QContextMenuEvent.Reason.Keyboard, QPoint(0, 0), QPoint(0, 0))
+    )
+    assert asked == [index]
+    QApplication.activePopupWidget().close()
+    qtbot.keyClick(view, Qt.Key.Key_X)
+    written.settle()
+    assert isinstance(w.picture.edits[-1].edit, gv.Forget)
+    assert w.picture.edits[-1].edit.token == index
+
+
+def test_heads_have_keys_that_need_no_altgr(driver, qtbot):
+    w = driver.window
+    w.selection.select(2, 1)
+    qtbot.keyClick(w, Qt.Key.Key_Right, Qt.KeyboardModifier.ShiftModifier)
+    assert (w.selection.layer, w.selection.head) == (2, 2)
+    qtbot.keyClick(w, Qt.Key.Key_Left, Qt.KeyboardModifier.ShiftModifier)
+    assert (w.selection.layer, w.selection.head) == (2, 1)
+
+
+def test_menus_have_letters_and_no_two_the_same(driver):
+    w = driver.window
+
+    def letters(actions):
+        texts = [a.text().replace("&&", "") for a in actions if not a.isSeparator()]
+        return [t[t.index("&") + 1].lower() if "&" in t else "" for t in texts]
+
+    bar = letters(w.menuBar().actions())
+    assert "" not in bar
+    assert len(set(bar)) == len(bar)
+    for action in w.menuBar().actions():
+        found = [x for x in letters(action.menu().actions()) if x]
+        assert len(set(found)) == len(found) >= 2
+    assert [a.text().replace("&", "") for a in w.menuBar().actions()[0].menu().actions()][
+        -1
+    ] == "Quit"
+    assert w.actions_by_name["run_or_pause"].text() == "▶ Run", "where it changes it has none"

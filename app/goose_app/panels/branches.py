@@ -87,7 +87,7 @@ class BranchesPanel(Panel):
         self.list = QListWidget()
         self.list.setObjectName("branches")
         self.list.setWordWrap(True)
-        self.list.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.list.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         self.list.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
         self._delegate = _TreeRows(self.list)
         self.list.setItemDelegate(self._delegate)

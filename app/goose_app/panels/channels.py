@@ -63,6 +63,7 @@ class ChannelsPanel(Panel):
         self.view = view
         self.map = Heatmap("channel", "layer", self._describe)
         self.sort = QCheckBox("sort channels")
+        self.sort.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         self.sort.setToolTip(
             "Order each layer's channels by their value now, and keep that order while it runs"
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QCheckBox, QGridLayout, QHBoxLayout, QVBoxLayout
 
 from goose_app.heatmap import Heatmap, to_indices
@@ -39,6 +40,7 @@ class EditPanel(Panel):
     def __init__(self, selection: Selection) -> None:
         super().__init__(selection)
         self.one_scale = QCheckBox("one scale")
+        self.one_scale.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         self.one_scale.setToolTip("The same colours for the same numbers in all four")
         self.place = Readout("layer 10 head 10 · “ something long”")
         row = QHBoxLayout()

@@ -7,6 +7,8 @@ from PySide6.QtGui import (
     QColor,
     QContextMenuEvent,
     QCursor,
+    QFocusEvent,
+    QKeyEvent,
     QMouseEvent,
     QPainter,
     QPaintEvent,
@@ -33,18 +35,21 @@ class NextTokenPanel(Panel):
     branch = Signal(int)
     why_wanted = Signal(int)  # of a token
     truth_wanted = Signal()
+    KEYS = frozenset(
+        (Qt.Key.Key_Up, Qt.Key.Key_Down, Qt.Key.Key_Return, Qt.Key.Key_Enter, Qt.Key.Key_Menu)
+    )
 
     def __init__(self, selection: Selection) -> None:
         super().__init__(selection)
         self.setMouseTracking(True)
-        self.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
+        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.setAttribute(Qt.WidgetAttribute.WA_OpaquePaintEvent)
         self.setMinimumSize(160, 120)
         self._hover = -1
         self._short: dict[str, str] = {}
         self.truth = QPushButton("beside a true run", self)
         self.truth.setToolTip("Read the other text from its first other word on, and compare")
-        self.truth.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.truth.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         self.truth.hide()
         self.truth.clicked.connect(self.truth_wanted)
 
@@ -114,6 +119,7 @@ class NextTokenPanel(Panel):
         hover: int,
     ) -> None:
         """A column of bars; a mark in each where it is in the other column."""
+        current = tokens is (self.picture.next_tokens if self.picture is not None else None)
         right, centre = Qt.AlignmentFlag.AlignRight, Qt.AlignmentFlag.AlignVCenter
         for row, (token, label, p) in enumerate(tokens):
             rect = self.row_rect(row, column)
@@ -121,6 +127,9 @@ class NextTokenPanel(Panel):
                 break
             if row == hover:
                 painter.fillRect(rect, QColor(self.theme.line))
+            if row < 9 and current:
+                painter.setPen(QColor(self.theme.dim))
+                painter.drawText(rect.adjusted(2, 0, 0, 0), centre, str(row + 1))
             painter.setPen(QColor(self.theme.text))
             box = QRectF(rect.x(), rect.y(), _LABEL - 8, rect.height())
             painter.drawText(box, right | centre, self._shortened(label))
@@ -143,7 +152,7 @@ class NextTokenPanel(Panel):
             if len(self._short) > 10_000:
                 self._short.clear()
             words = self._short[label] = self.fontMetrics().elidedText(
-                visible(label), Qt.TextElideMode.ElideRight, _LABEL - 8
+                visible(label), Qt.TextElideMode.ElideRight, _LABEL - 22
             )
         return words
 
@@ -153,6 +162,30 @@ class NextTokenPanel(Panel):
         if row != self._hover:
             self._hover = row
             self.update()
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        """Up and down choose a row, Return goes on with it."""
+        n = len(self.picture.next_tokens) if self.picture is not None else 0
+        step = {Qt.Key.Key_Up: -1, Qt.Key.Key_Down: 1}.get(Qt.Key(event.key()))
+        if step is not None and n:
+            self._hover = min(max(self._hover + step, 0), n - 1)
+            self.update()
+        elif event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter) and 0 <= self._hover < n:
+            assert self.picture is not None
+            self.branch.emit(self.picture.next_tokens[self._hover][0])
+        else:
+            super().keyPressEvent(event)
+
+    def focusInEvent(self, event: QFocusEvent) -> None:
+        """Begin with the likeliest."""
+        if event.reason() != Qt.FocusReason.MouseFocusReason:
+            self._hover = max(self._hover, 0)
+        self.update()
+
+    def focusOutEvent(self, event: QFocusEvent) -> None:
+        """No row is chosen."""
+        self._hover = -1
+        self.update()
 
     def leaveEvent(self, event: object) -> None:
         """No row is under the mouse."""
@@ -167,9 +200,13 @@ class NextTokenPanel(Panel):
 
     def contextMenuEvent(self, event: QContextMenuEvent) -> None:
         """What can be asked of the token under the mouse."""
-        token = self._token_at(QPointF(event.pos()))
+        at, where = QPointF(event.pos()), event.globalPos()
+        if event.reason() == QContextMenuEvent.Reason.Keyboard and self._hover >= 0:
+            at = self.row_rect(self._hover).center()
+            where = self.mapToGlobal(at.toPoint())
+        token = self._token_at(at)
         if token is not None:
-            self.menu(token).popup(event.globalPos())
+            self.menu(token).popup(where)
 
     def menu(self, token: int) -> QMenu:
         """What can be asked of a token."""

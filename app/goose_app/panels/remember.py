@@ -37,7 +37,7 @@ class RememberPanel(Panel):
         self.held.setToolTip("Retention: the length of what is left of a word's key")
         self.read.setToolTip("Effective attention: how strongly the last word's read meets it")
         for button in (self.held, self.read):
-            button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+            button.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         self.held.setChecked(True)
         self.scale = ColourScale(self.view)
         self.place = Readout("layer 10 head 10 · strong: read most; blue: negative")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QCheckBox, QComboBox, QHBoxLayout, QVBoxLayout
 
 from goose_app.heatmap import Heatmap, to_indices
@@ -31,6 +32,8 @@ class StatePanel(Panel):
         self.layer_box.setToolTip("Layer (↑ ↓)")
         self.head_box.setToolTip("Head ([ ], or Shift+← →)")
         self.lock = QCheckBox("lock")
+        for control in (self.layer_box, self.head_box, self.lock):
+            control.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         self.lock.setToolTip("Keep the colour scale while the state changes")
         self.setMinimumWidth(200)
         self.map = Heatmap("key channel", "value channel", self._describe, square=True)

@@ -66,6 +66,8 @@ class TextPanel(Panel):
         row.addWidget(self.begin)
         self.colouring = QComboBox()
         self.colouring.addItems([f"colour: {name}" for name in COLOURINGS])
+        for control in (self.begin, self.colouring):
+            control.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         self.view = TokenView(selection)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(6, 6, 6, 6)

@@ -51,6 +51,7 @@ class TokenView(QAbstractScrollArea):
         self.run: Viewed = RunView()
         self.colouring = SURPRISAL
         self.cursor_position = 0
+        self.marked = range(0)  # tokens that are chosen by keys or were searched for
         self._heat_colours: list[QColor] = []
         self._signed_colours: list[QColor] = []
         self.scale = (0.0, 0.0)  # what the ends of the colour map stand for
@@ -86,6 +87,8 @@ class TokenView(QAbstractScrollArea):
         """The tokens from an index on are others; if not now, `catch_up` lays them out."""
         if start < len(self.flow):
             self._version += 1
+            if self.marked.stop > start:
+                self.marked = range(0)
             self.flow.cut(start)
         if at_once and self.isVisible():
             self.catch_up()
@@ -171,8 +174,15 @@ class TokenView(QAbstractScrollArea):
                 self._lines[line] = known
             painter.drawPixmap(QPointF(0, line * self._line_height - top), known[1])
             begin = end
+        self._draw_mark(painter, first, behind)
         if len(self._lines) > _CACHED_LINES:
             self._lines.clear()
+
+    def _draw_mark(self, painter: QPainter, begin: int, end: int) -> None:
+        """A dashed frame around the marked tokens that are in sight."""
+        painter.setPen(QPen(QColor(self.theme.accent), 1.4, Qt.PenStyle.DashLine))
+        for i in range(max(begin, self.marked.start), min(end, self.marked.stop)):
+            painter.drawRect(self.cell_rect(i).adjusted(0.5, 0.8, -0.5, -0.8))
 
     def _draw_line(self, begin: int, end: int, heat: tuple[int, ...]) -> QPixmap:
         """The cells begin to end, which make a line."""
@@ -237,9 +247,34 @@ class TokenView(QAbstractScrollArea):
 
     def contextMenuEvent(self, event: QContextMenuEvent) -> None:
         """Ask for the menu of the token under the mouse."""
-        index = self.index_at(QPointF(event.pos()))
+        index, at = self.index_at(QPointF(event.pos())), event.globalPos()
+        if event.reason() == QContextMenuEvent.Reason.Keyboard:
+            index = self.marked.start if self.marked else None
+            if index is not None:
+                at = self.viewport().mapToGlobal(self.cell_rect(index).bottomLeft().toPoint())
         if index is not None:
-            self.menu_wanted.emit(index, event.globalPos())
+            self.menu_wanted.emit(index, at)
+
+    def target(self) -> int | None:
+        """The token that keys act on: the one under the mouse, or else the marked one."""
+        index = self.hovered_index()
+        return self.marked.start if index is None and self.marked else index
+
+    def mark(self, tokens: range) -> None:
+        """Mark tokens, and bring them into sight."""
+        self.marked = tokens
+        if tokens:
+            self._show_line(self.flow.line(tokens.start))
+            self.hovered.emit(tokens.start)
+        self.viewport().update()
+
+    def move_mark(self, by: int) -> None:
+        """Mark the token before or after the marked one, at first the last."""
+        if len(self.flow):
+            last = len(self.flow) - 1
+            at = self.marked.start + by if self.marked else min(self.cursor_position - 1, last)
+            at = min(max(at, 0), last)
+            self.mark(range(at, at + 1))
 
     def hovered_index(self) -> int | None:
         """The token under the mouse; None if there is none."""

@@ -56,7 +56,7 @@ class TransportPanel(Panel):
         self.setMaximumHeight(48)
         self.slider = Slider(Qt.Orientation.Horizontal)
         self.slider.setToolTip("Click or drag to any token of the run")
-        self.slider.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.slider.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         self.place = Readout(
             "token 10000 / 10000 · branch 10 of 10 · 1000 tokens/s", Qt.AlignmentFlag.AlignLeft
         )
@@ -64,7 +64,7 @@ class TransportPanel(Panel):
         self.speed = QComboBox()
         self.speed.addItems(list(SPEEDS))
         self.speed.setToolTip("How fast to write")
-        self.speed.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.speed.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         for widget, stretch in ((self.slider, 1), (self.place, 0), (self.speed, 0)):
             self._row.addWidget(widget, stretch)
         self.slider.valueChanged.connect(self._dragged)
@@ -79,7 +79,7 @@ class TransportPanel(Panel):
             button = QToolButton()
             button.setDefaultAction(action)
             button.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextOnly)
-            button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+            button.setFocusPolicy(Qt.FocusPolicy.TabFocus)  # a click leaves the keys where they are
             if action.objectName() == "run_or_pause":
                 button.setMinimumWidth(86)  # its text changes, the slider should not move
             button.setObjectName(f"button_{action.objectName()}")

@@ -26,7 +26,7 @@ class WordBox(QComboBox):
     def __init__(self, tip: str) -> None:
         super().__init__()
         self.setToolTip(tip)
-        self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.setMinimumContentsLength(14)
         self._items: list[tuple[str, int]] = []

@@ -36,8 +36,6 @@ def open_window(
     """Show the window until it is closed; the exit status."""
     app = make_application()
     window = Window(load, prompt, theme, perspective)
-    if not window.settings["geometry"]:
-        window.resize(1600, 1000)
     if run is not None:
         window.on_event = _RunOnce(window, run)
     elif load.source is None and prompt == DEFAULT_PROMPT and not window.settings["toured"]:

@@ -10,7 +10,7 @@ from PySide6.QtWidgets import QSizePolicy, QWidget
 
 from goose_app.theme import DARK, Theme
 
-_ROW, _FIGURE, _NOTE = 22, 58, 40  # pixels
+_ROW, _FIGURE = 22, 58  # pixels
 
 
 @dataclass(frozen=True)
@@ -41,19 +41,19 @@ class Bars(QWidget):
 
     Parameters
     ----------
-    name_width : int
-        Pixels for the names.
+    name_width, note_width : int
+        Pixels for the names and for what stands beside them.
     """
 
     hovered = Signal(object)  # key of the row under the mouse, or None
     clicked = Signal(object)
     menu_wanted = Signal(object, object)  # key, global position
 
-    def __init__(self, name_width: int) -> None:
+    def __init__(self, name_width: int, note_width: int = 0) -> None:
         super().__init__()
         self.theme: Theme = DARK
         self.bars: list[Bar] = []
-        self._name_width = name_width
+        self._name_width, self._note_width = name_width, note_width
         self._hover = -1
         self._told: int | None = None
         self.setMouseTracking(True)
@@ -75,11 +75,13 @@ class Bars(QWidget):
 
     def sizeHint(self) -> QSize:
         """As high as its rows."""
-        return QSize(self._name_width + _NOTE + _FIGURE + 130, _ROW * max(len(self.bars), 1) + 4)
+        return QSize(
+            self._name_width + self._note_width + _FIGURE + 130, _ROW * max(len(self.bars), 1) + 4
+        )
 
     def minimumSizeHint(self) -> QSize:
         """The bars may be short."""
-        return QSize(self._name_width + _NOTE + _FIGURE + 40, self.sizeHint().height())
+        return QSize(self._name_width + self._note_width + _FIGURE + 30, self.sizeHint().height())
 
     def row_rect(self, row: int) -> QRectF:
         """Where a row lies."""
@@ -92,7 +94,7 @@ class Bars(QWidget):
         right, left, centre = (
             Qt.AlignmentFlag.AlignRight, Qt.AlignmentFlag.AlignLeft, Qt.AlignmentFlag.AlignVCenter
         )  # fmt: skip
-        start = self._name_width + _NOTE
+        start = self._name_width + self._note_width
         middle = start + (self.width() - start - _FIGURE) / 2
         reach = (self.width() - start - _FIGURE) / 2 - 4
         largest = max((abs(b.value) for b in self.bars), default=0.0) or 1.0
@@ -112,7 +114,9 @@ class Bars(QWidget):
             hovered = row == self._hover and bar.key is not None
             painter.setPen(QColor(t.text if hovered else t.dim))
             painter.drawText(
-                QRectF(self._name_width, rect.y(), _NOTE - 6, _ROW), left | centre, bar.note
+                QRectF(self._name_width, rect.y(), self._note_width - 6, _ROW),
+                left | centre,
+                bar.note,
             )
             length = bar.value / largest * reach
             colour = QColor(t.diverging[5] if length > 0 else t.diverging[1])

@@ -277,6 +277,8 @@ class Heatmap(QWidget):
             _nice(columns, rect.width() / metrics.horizontalAdvance("0000")),
             _nice(rows, rect.height() / metrics.height()),
         )
+        x_ticks = _apart(x_ticks, rect.width() / columns, metrics.horizontalAdvance)
+        y_ticks = _apart(y_ticks, rect.height() / rows, lambda _: 0.8 * metrics.height())
         for at, words in x_ticks:
             x = rect.x() + at / columns * rect.width()
             painter.drawLine(QPointF(x, rect.bottom() + 1), QPointF(x, rect.bottom() + 4))
@@ -326,6 +328,17 @@ def _nice(n: int, room: float) -> list[tuple[float, str]]:
     most = max(1.0, min(8.0, room))
     step = next(s for s in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096) if n / s <= most)
     return [(i + 0.5, str(i)) for i in range(0, n, step)]
+
+
+def _apart(
+    ticks: list[tuple[float, str]], cell: float, extent: Callable[[str], float]
+) -> list[tuple[float, str]]:
+    """Every so many of evenly spaced ticks, so that their texts do not touch."""
+    if len(ticks) < 2:
+        return ticks
+    each = (ticks[1][0] - ticks[0][0]) * cell
+    widest = max(extent(words) for _, words in ticks) + 4
+    return ticks[:: max(1, int(np.ceil(widest / max(each, 0.1))))]
 
 
 def to_indices(values: NDArray[np.floating], low: float, high: float) -> NDArray[np.uint8]:

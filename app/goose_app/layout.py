@@ -1,4 +1,4 @@
-"""Where the docks stand at first, in each perspective: a table of columns."""
+"""Where the docks stand, in each perspective and on screens of any size: a table of columns."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from itertools import pairwise
 
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QDockWidget, QMainWindow
+
+from goose_app.settings import Settings
 
 #: The height of a dock in a column, by its title; several titles are tabs of one place.
 Column = tuple[int, tuple[tuple[tuple[str, ...], int], ...]]
@@ -33,12 +35,84 @@ PERSPECTIVES = {
     )),
     "why": Perspective((
         (470, ((("Text",), 430), (("Remember",), 210), (("Branches",), 210))),
-        (1090, ((("Why",), 300), (("Next token",), 240), (("The edit of this token",), 290))),
+        (1090, ((("Why",), 330), (("Next token",), 220), (("The edit of this token",), 280))),
     )),
 }  # fmt: skip
 
+#: The same for a small window, of 800 × 600: what stood in a column is behind each other.
+SMALL = {
+    "watch": Perspective((
+        (360, ((("Text",), 360), (("Next token", "Model"), 150))),
+        (440, ((("State", "All heads", "Decay", "In-context learning rate"), 510),)),
+    )),
+    "why": Perspective((
+        (300, ((("Text", "Remember", "Branches"), 340), (("Next token",), 170))),
+        (500, ((("Why", "The edit of this token"), 510),)),
+    )),
+}  # fmt: skip
+_WIDE, _HIGH = 1150, 660  # pixels from which a window is not small
+_VERSION = 4  # of what is remembered of the docks
 
-def place(window: QMainWindow, docks: dict[str, QDockWidget], perspective: str) -> None:
+
+class Arrangement:
+    """The docks of a window: as they were left, or in their places.
+
+    Parameters
+    ----------
+    window : QMainWindow
+    docks : dict of str to QDockWidget
+        By their titles.
+    settings : Settings
+
+    Attributes
+    ----------
+    perspective : str
+        One of `PERSPECTIVES`; empty before the first.
+    small : bool
+        Whether the window is.
+    """
+
+    def __init__(
+        self, window: QMainWindow, docks: dict[str, QDockWidget], settings: Settings
+    ) -> None:
+        self._window, self._docks, self._settings = window, docks, settings
+        self.perspective, self.small = "", False
+
+    def show(self, perspective: str) -> None:
+        """A perspective as it was left."""
+        self.remember()
+        self.perspective = perspective if perspective in PERSPECTIVES else "watch"
+        self.fit()
+
+    def fit(self) -> None:
+        """The perspective as it was left in a window of this size."""
+        self.small = self._is_small()
+        self.reset()
+        if docks := self._settings[self._key]:
+            self._window.restoreState(docks, _VERSION)
+
+    def reset(self) -> None:
+        """Put every dock in its place."""
+        place(self._window, self._docks, (SMALL if self.small else PERSPECTIVES)[self.perspective])
+
+    def remember(self) -> None:
+        """Keep how the docks stand, for the next time."""
+        if self.perspective and self.small == self._is_small():
+            self._settings[self._key] = bytes(self._window.saveState(_VERSION).data())
+
+    def outgrown(self) -> bool:
+        """Whether the window has become small, or is not any more."""
+        return bool(self.perspective) and self.small != self._is_small()
+
+    def _is_small(self) -> bool:
+        return self._window.width() < _WIDE or self._window.height() < _HIGH
+
+    @property
+    def _key(self) -> str:
+        return f"docks {self.perspective}{' small' if self.small else ''}"
+
+
+def place(window: QMainWindow, docks: dict[str, QDockWidget], perspective: Perspective) -> None:
     """Put the docks of a perspective in their places, and the others away."""
     window.setCentralWidget(None)  # type: ignore[arg-type]
     window.setCorner(Qt.Corner.BottomLeftCorner, Qt.DockWidgetArea.BottomDockWidgetArea)
@@ -47,22 +121,19 @@ def place(window: QMainWindow, docks: dict[str, QDockWidget], perspective: str) 
         dock.setFloating(False)
         window.removeDockWidget(dock)
     horizontal, vertical = Qt.Orientation.Horizontal, Qt.Orientation.Vertical
-    columns = PERSPECTIVES[perspective].columns
+    columns = perspective.columns
     heads = [docks[places[0][0][0]] for _, places in columns]
     window.addDockWidget(Qt.DockWidgetArea.LeftDockWidgetArea, heads[0])
     for left, right in pairwise(heads):
         window.splitDockWidget(left, right, horizontal)
     for _, places in columns:
-        above = None
-        for titles, _ in places:
-            first = docks[titles[0]]
-            if above is not None:
-                window.splitDockWidget(above, first, vertical)
+        for (above, _), (below, _) in pairwise(places):
+            window.splitDockWidget(docks[above[0]], docks[below[0]], vertical)
+        for titles, _ in places:  # only now: beside a tab nothing can be put below
             for other in titles[1:]:
-                window.tabifyDockWidget(first, docks[other])
-            above = first
+                window.tabifyDockWidget(docks[titles[0]], docks[other])
     window.addDockWidget(Qt.DockWidgetArea.BottomDockWidgetArea, docks["Transport"])
-    for title in PERSPECTIVES[perspective].titles():
+    for title in perspective.titles():
         docks[title].show()
     window.resizeDocks(heads, [width for width, _ in columns], horizontal)
     for _, places in columns:

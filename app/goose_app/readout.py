@@ -8,7 +8,15 @@ from PySide6.QtWidgets import QSizePolicy, QWidget
 
 
 class Readout(QWidget):
-    """Text of a fixed place: unlike a label it never asks the window to lay itself out anew."""
+    """Text of a fixed place: unlike a label it never asks the window to lay itself out anew.
+
+    Parameters
+    ----------
+    widest : str
+        The longest text to come: there is room for it, if there is room at all.  Empty for one that
+        hardly changes: then there is room for what it is.
+    align : Qt.AlignmentFlag
+    """
 
     def __init__(self, widest: str, align: Qt.AlignmentFlag = Qt.AlignmentFlag.AlignRight) -> None:
         super().__init__()
@@ -25,11 +33,14 @@ class Readout(QWidget):
         if text != self._text:
             self._text = text
             self.update()
+            if not self._widest:
+                self.updateGeometry()
 
     def sizeHint(self) -> QSize:
         """Room for the widest text."""
         metrics = self.fontMetrics()
-        return QSize(metrics.horizontalAdvance(self._widest), metrics.height() + 2)
+        widest = metrics.horizontalAdvance(self._widest or self._text)
+        return QSize(widest + 2, metrics.height() + 2)
 
     def minimumSizeHint(self) -> QSize:
         """It may be cut short."""

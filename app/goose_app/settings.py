@@ -12,6 +12,8 @@ DEFAULTS: dict[str, Any] = {
     "perspective": "watch",
     "docks watch": b"",
     "docks why": b"",
+    "docks watch small": b"",
+    "docks why small": b"",
     "recent": [],
     "toured": False,
     "theme": "system",

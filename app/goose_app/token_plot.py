@@ -84,7 +84,7 @@ class TokenPlot(QWidget):
         )
         self.plot.setMinimumHeight(90)
         self.plot.hideButtons()
-        self.plot.getPlotItem().layout.setContentsMargins(2, 2, 8, 2)  # room for the last ticks
+        self.plot.getPlotItem().layout.setContentsMargins(2, 8, 8, 2)  # room for the last ticks
         for side in ("left", "bottom"):
             self.plot.getAxis(side).enableAutoSIPrefix(False)
         self.plot.getAxis("left").setWidth(46)

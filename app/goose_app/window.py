@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
-from PySide6.QtCore import QCoreApplication, QEvent, QMimeData, QObject, Qt, QTimer
+from PySide6.QtCore import QCoreApplication, QEvent, QMimeData, QObject, QSize, Qt, QTimer
 from PySide6.QtGui import (
     QAction,
     QActionGroup,
@@ -19,6 +19,7 @@ from PySide6.QtGui import (
     QHelpEvent,
     QKeyEvent,
     QKeySequence,
+    QResizeEvent,
     QShortcut,
 )  # fmt: skip
 from PySide6.QtWidgets import (
@@ -40,7 +41,7 @@ from goose_app.garbage import Garbage
 from goose_app.heatmap import Heatmap
 from goose_app.help_page import HelpPage
 from goose_app.keyboard import keeps, with_letters
-from goose_app.layout import PERSPECTIVES, place
+from goose_app.layout import Arrangement
 from goose_app.message_bar import MessageBar
 from goose_app.model_facts import ModelFacts
 from goose_app.panels.branches import BranchesPanel
@@ -58,6 +59,8 @@ from goose_app.panels.why import WhyPanel
 from goose_app.pictures import save_widget
 from goose_app.plain import Label, item, tip, title
 from goose_app.python_lines import lines
+from goose_app.readout import Readout
+from goose_app.room import fitting, scrolling
 from goose_app.run_view import RunView
 from goose_app.saving import PICTURES, SNAPSHOTS, ask_where
 from goose_app.selection import Selection
@@ -76,7 +79,7 @@ _RESTART = 3  # ms that the model needs besides until it is at speed again, its 
 _POLL = 1  # ms between looks whether the worker is at rest
 _PATIENCE = 0.08  # seconds after which a picture is painted beside a token in the making
 _PAINTED = QEvent.Type(QEvent.registerEventType())
-_LAYOUT_VERSION = 3
+_SIZE = QSize(1600, 1000)  # of the first window, where the screen has it
 
 
 class Window(QMainWindow):
@@ -160,9 +163,10 @@ class Window(QMainWindow):
         self._progress.setMaximumWidth(260)
         self._progress.setTextVisible(False)
         self._doing = Label()
-        self.hint = Label()  # what a message hides for a while
-        self.summary = Label("opening…")
-        self.statusBar().addWidget(self.hint)
+        self.hint = Readout("", Qt.AlignmentFlag.AlignLeft)  # a message hides it for a while
+        self.summary = Readout("")
+        self.summary.setText("opening…")
+        self.statusBar().addWidget(self.hint, 1)
         for widget in (self._doing, self._progress, self.summary):
             self.statusBar().addPermanentWidget(widget)
         self._progress.hide()
@@ -174,9 +178,9 @@ class Window(QMainWindow):
         self.token_menu = TokenMenu(self)
         self.edit_dialog = EditDialog(self, self.selection)
         self._connect()
-        if geometry := self.settings["geometry"]:
-            self.restoreGeometry(geometry)
-        self.perspective = ""
+        if not (self.settings["geometry"] and self.restoreGeometry(self.settings["geometry"])):
+            self.resize(fitting(_SIZE, self.screen().availableSize()))
+        self.arrangement = Arrangement(self, self.docks, self.settings)
         self._arrange(perspective or self.settings["perspective"])
         self._follow_system()
 
@@ -193,7 +197,7 @@ class Window(QMainWindow):
     def _dock(self, panel: Panel) -> QDockWidget:
         dock = QDockWidget(panel.title, self)
         dock.setObjectName(f"dock {panel.title}")
-        dock.setWidget(panel)
+        dock.setWidget(panel if panel is self.transport else scrolling(panel))
         if panel is self.transport:
             dock.setTitleBarWidget(QWidget())  # a row of buttons needs no title
         dock.installEventFilter(self)
@@ -203,18 +207,20 @@ class Window(QMainWindow):
 
     def reset_docks(self) -> None:
         """Put every dock back in its place."""
-        place(self, self.docks, self.perspective)
+        self.arrangement.reset()
+
+    @property
+    def perspective(self) -> str:
+        """What is shown, by its name in `PERSPECTIVES`."""
+        return self.arrangement.perspective
 
     def _arrange(self, perspective: str) -> None:
         """Show a perspective as it was left."""
         if perspective == self.perspective:
             return
-        self._remember_docks()
-        self.perspective = perspective if perspective in PERSPECTIVES else "watch"
+        self._remember_colouring()
+        self.arrangement.show(perspective)
         self.text.colouring.setCurrentIndex(self.settings[f"colouring {self.perspective}"])
-        self.reset_docks()
-        if docks := self.settings[f"docks {self.perspective}"]:
-            self.restoreState(docks, _LAYOUT_VERSION)
         self.text.view.setFocus()  # or whatever comes next gets the keys of what is hidden now
 
     @property
@@ -243,11 +249,18 @@ class Window(QMainWindow):
         if before is None or before[1] != explain:
             self.worker.send(explain, self.run.ident)
 
-    def _remember_docks(self) -> None:
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """A small window has its own arrangement of the docks."""
+        super().resizeEvent(event)
+        if hasattr(self, "arrangement") and self.arrangement.outgrown():
+            QTimer.singleShot(0, self, self._rearrange)  # not in the midst of a resize
+
+    def _rearrange(self) -> None:
+        if self.arrangement.outgrown():
+            self.arrangement.fit()
+
+    def _remember_colouring(self) -> None:
         if self.perspective:
-            self.settings[f"docks {self.perspective}"] = bytes(
-                self.saveState(_LAYOUT_VERSION).data()
-            )
             self.settings[f"colouring {self.perspective}"] = self.text.colouring.currentIndex()
 
     def _make_actions(self) -> dict[str, QAction]:
@@ -401,8 +414,9 @@ class Window(QMainWindow):
         if event.type() in (QEvent.Type.Resize, QEvent.Type.Move, QEvent.Type.Show):
             self.tour.place()
         if isinstance(event, QHelpEvent) and event.type() == QEvent.Type.ToolTip:
-            panel = watched.widget() if isinstance(watched, QDockWidget) else None
-            if isinstance(panel, Panel) and event.pos().y() < panel.y():
+            panel = next((p for p in self.panels if self.docks[p.title] is watched), None)
+            dock = self.docks[panel.title] if panel is not None else None
+            if panel is not None and dock is not None and event.pos().y() < dock.widget().y():
                 QToolTip.showText(event.globalPos(), f"<p>{panel.help}</p>")
             return True
         return super().eventFilter(watched, event)
@@ -879,7 +893,8 @@ class Window(QMainWindow):
         self.hide()  # the worker may have to finish compiling first
         self.worker.close()
         self.settings["geometry"] = bytes(self.saveGeometry().data())
-        self._remember_docks()
+        self.arrangement.remember()
+        self._remember_colouring()
         self.settings["perspective"] = self.perspective
         self.settings["temperature"] = self.text.temperature.value()
         self.settings["top_p"] = self.text.top_p.value()

@@ -40,17 +40,22 @@ class RememberPanel(Panel):
             button.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         self.held.setChecked(True)
         self.scale = ColourScale(self.view)
-        self.place = Readout("layer 10 head 10 · strong: read most; blue: negative")
+        self.place = Readout("layer 10 head 10")
+        self.legend = Readout("strong: read most; blue: negative")
         row = QHBoxLayout()
         row.setContentsMargins(6, 2, 6, 0)
         row.addWidget(self.held)
         row.addWidget(self.read)
-        row.addWidget(self.scale)
         row.addWidget(self.place, 1)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(2)
         layout.addLayout(row)
+        colours = QHBoxLayout()
+        colours.setContentsMargins(6, 0, 6, 2)
+        colours.addWidget(self.scale)
+        colours.addWidget(self.legend, 1)
+        layout.addLayout(colours)
         layout.addWidget(self.view, 1)
         self.held.toggled.connect(self._recolour)
         self.view.clicked.connect(self.goto)
@@ -77,8 +82,8 @@ class RememberPanel(Panel):
         self.view.catch_up()
         self.view.set_cursor(picture.position)
         if picture.why is not None:
-            words = f"layer {picture.why.layer} head {picture.why.head}"
-            self.place.setText(f"{words} · {COLOURINGS[self.view.colouring].legend}")
+            self.place.setText(f"layer {picture.why.layer} head {picture.why.head}")
+            self.legend.setText(COLOURINGS[self.view.colouring].legend)
 
     def python(self) -> str | None:
         """Retention or attention of the head."""

@@ -35,7 +35,6 @@ class StatePanel(Panel):
         for control in (self.layer_box, self.head_box, self.lock):
             control.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         self.lock.setToolTip("Keep the colour scale while the state changes")
-        self.setMinimumWidth(200)
         self.map = Heatmap("key channel", "value channel", self._describe, square=True)
         self._level = 1.0
         row = QHBoxLayout()

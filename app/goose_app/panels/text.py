@@ -57,21 +57,28 @@ class TextPanel(Panel):
         self.seed = QSpinBox()
         self.seed.setRange(0, 2**31 - 1)
         self.seed.setValue(1)
+        self.seed.setMinimumWidth(72)
         self.seed.setToolTip("Seed: the same seed and prompt give the same text")
         row = QHBoxLayout()
         for word, widget in (("T", self.temperature), ("top-p", self.top_p), ("seed", self.seed)):
             row.addWidget(Label(word))
             row.addWidget(widget)
         row.addStretch()
-        row.addWidget(self.begin)
+        first = QHBoxLayout()
+        first.addWidget(self.prompt, 1)
+        first.addWidget(self.begin, 0, Qt.AlignmentFlag.AlignBottom)
         self.colouring = QComboBox()
         self.colouring.addItems([f"colour: {name}" for name in COLOURINGS])
+        self.colouring.setSizeAdjustPolicy(
+            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+        )
+        self.colouring.setMinimumContentsLength(16)
         for control in (self.begin, self.colouring):
             control.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         self.view = TokenView(selection)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(6, 6, 6, 6)
-        layout.addWidget(self.prompt)
+        layout.addLayout(first)
         layout.addLayout(row)
         layout.addWidget(self.view, 1)
         self.scale = ColourScale(self.view)
@@ -165,4 +172,5 @@ def _spin(low: float, high: float, step: float, value: float, tip: str) -> QDoub
     box.setSingleStep(step)
     box.setValue(value)
     box.setToolTip(tip)
+    box.setMinimumWidth(52)
     return box

@@ -56,6 +56,7 @@ class TransportPanel(Panel):
         self.setMaximumHeight(48)
         self.slider = Slider(Qt.Orientation.Horizontal)
         self.slider.setToolTip("Click or drag to any token of the run")
+        self.slider.setMinimumWidth(90)
         self.slider.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         self.place = Readout(
             "token 10000 / 10000 · branch 10 of 10 · 1000 tokens/s", Qt.AlignmentFlag.AlignLeft

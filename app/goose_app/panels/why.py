@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from PySide6.QtCore import Qt, Signal
+from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import QComboBox, QGridLayout, QHBoxLayout, QVBoxLayout
 
 from goose_app.bars import Bar, Bars
@@ -18,6 +19,8 @@ from goose_app.run_view import Viewed
 from goose_app.selection import Selection
 from goose_app.sentence import Sentence
 from goose_app.theme import Theme
+
+_NARROW = 690  # pixels in which three columns do not fit
 
 
 class WordBox(QComboBox):
@@ -85,7 +88,7 @@ class WhyPanel(Panel):
         self.target = WordBox("The word to explain")
         self.against = WordBox("The word that it is compared with")
         self.sentence = Sentence()
-        self.words, self.parts, self.grid = Bars(92), Bars(150), HeadGrid()
+        self.words, self.parts, self.grid = Bars(92, 40), Bars(140), HeadGrid()
         self.grid_title = Readout("“something long”, through which heads", _LEFT)
         self.note = Label(
             "Exact: the parts add up. Norms are held at this token's; ffn and embedding are not "
@@ -98,18 +101,17 @@ class WhyPanel(Panel):
         top.addWidget(Label("and not"))
         top.addWidget(self.against)
         top.addStretch()
-        grid = QGridLayout()
+        grid = self._grid = QGridLayout()
         grid.setHorizontalSpacing(16)
         grid.addWidget(Label("from past words"), 0, 0)
         grid.addWidget(Label("all that makes it"), 0, 1)
-        grid.addWidget(self.grid_title, 0, 2)
         grid.addWidget(self.words, 1, 0, 2, 1, Qt.AlignmentFlag.AlignTop)
         grid.addWidget(self.parts, 1, 1, Qt.AlignmentFlag.AlignTop)
         grid.addWidget(self.note, 2, 1, Qt.AlignmentFlag.AlignTop)
-        grid.addWidget(self.grid, 1, 2, 2, 1)
-        for column, stretch in ((0, 5), (1, 5), (2, 4)):
-            grid.setColumnStretch(column, stretch)
-        grid.setRowStretch(2, 1)
+        for column in (0, 1):
+            grid.setColumnStretch(column, 5)
+        self._narrow: bool | None = None
+        self._place_heads(False)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(8, 6, 8, 6)
         layout.addLayout(top)
@@ -120,6 +122,28 @@ class WhyPanel(Panel):
         self.grid.cell_clicked.connect(selection.select)
         self.target.activated.connect(self._choose)
         self.against.activated.connect(self._choose)
+
+    def _place_heads(self, narrow: bool) -> None:
+        """The heads beside the bars, or below them where there is no room beside."""
+        if narrow == self._narrow:
+            return
+        self._narrow = narrow
+        for widget in (self.grid_title, self.grid):
+            self._grid.removeWidget(widget)
+        if narrow:
+            self._grid.addWidget(self.grid_title, 3, 0, 1, 2)
+            self._grid.addWidget(self.grid, 4, 0, 1, 2)
+        else:
+            self._grid.addWidget(self.grid_title, 0, 2)
+            self._grid.addWidget(self.grid, 1, 2, 2, 1)
+        self._grid.setColumnStretch(2, 0 if narrow else 4)
+        self._grid.setRowStretch(2, 0 if narrow else 1)
+        self._grid.setRowStretch(4, 1 if narrow else 0)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Less room, or more."""
+        parent = self.parentWidget()
+        self._place_heads((self if parent is None else parent).width() < _NARROW)
 
     @property
     def explanation(self) -> Explanation | None:

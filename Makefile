@@ -5,6 +5,7 @@
 # make test-long  what takes minutes
 # make bench  figures of this machine
 # make docs-pictures  the pictures of the documentation
+# make looks  the window on screens of all sizes, in build/looks, to be looked at
 # make check  lint, types, imports, then the tests
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -18,7 +19,7 @@ DRIVEN := tests/gpu/test_real_card.py tests/gpu/test_engine.py
 # on all cores; the long tests of the kernels come in a row, so whoever is done takes from others
 SPREAD := -n auto --dist worksteal
 
-.PHONY: run test test-python test-gpu test-long check lint bench docs-pictures clean
+.PHONY: run test test-python test-gpu test-long check lint bench docs-pictures looks clean
 
 run: $(VENV)/.run
 	@$(BIN)/goose-viz $(ARGS)
@@ -54,6 +55,9 @@ bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/start.py --json benchmarks/results/start.json
 	$(BIN)/python benchmarks/window.py --json benchmarks/results/window.json
 	$(BIN)/python benchmarks/memory.py --json benchmarks/results/memory.json
+
+looks: $(VENV)/.dev
+	$(BIN)/python tools/looks.py build/looks
 
 docs-pictures: $(VENV)/.dev
 	$(BIN)/python tools/docs_pictures.py

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from PySide6.QtCore import QSize, Qt
+from PySide6.QtCore import QEvent, QSize, Qt
 from PySide6.QtGui import QPainter, QPaintEvent
-from PySide6.QtWidgets import QSizePolicy, QWidget
+from PySide6.QtWidgets import QSizePolicy, QToolTip, QWidget
+
+from goose_app.plain import tip
 
 
 class Readout(QWidget):
@@ -45,6 +47,14 @@ class Readout(QWidget):
     def minimumSizeHint(self) -> QSize:
         """It may be cut short."""
         return QSize(20, self.sizeHint().height())
+
+    def event(self, event: QEvent) -> bool:
+        """What is cut short is told whole, where there is nothing else to tell."""
+        if event.type() == QEvent.Type.ToolTip and not self.toolTip():
+            cut = self.fontMetrics().horizontalAdvance(self._text) > self.width()
+            QToolTip.showText(event.globalPos(), tip(self._text) if cut else "")  # type: ignore[attr-defined]
+            return True
+        return super().event(event)
 
     def paintEvent(self, event: QPaintEvent) -> None:
         """The text, cut with an ellipsis where it does not fit."""

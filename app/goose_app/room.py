@@ -6,7 +6,7 @@ from PySide6.QtCore import QSize, Qt
 from PySide6.QtWidgets import QFrame, QScrollArea, QWidget
 
 _FRAME = QSize(16, 48)  # pixels for the window's own frame and title
-_LEAST = QSize(120, 90)  # a dock may become as small
+_LEAST = QSize(120, 60)  # a dock may become as small
 
 
 def fitting(wanted: QSize, free: QSize) -> QSize:

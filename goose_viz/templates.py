@@ -14,6 +14,8 @@ _ANSWERS = {
     "fake": "Assistant: <think></think",
 }
 TEMPLATES = tuple(_ANSWERS)
+#: What a model writes when its turn is done; an answer may have empty lines itself.
+TURN_END = "\n\nUser:"
 
 
 def apply_template(template: str, text: str, system: str = "") -> str:
@@ -42,6 +44,33 @@ def apply_template(template: str, text: str, system: str = "") -> str:
         raise ValueError(f"there is no template {template!r}; expected {', '.join(TEMPLATES)}")
     before = f"System: {_one_turn(system)}\n\n" if system else ""
     return f"{before}User: {_one_turn(text)}\n\n{_ANSWERS[template]}"
+
+
+def next_turn(template: str, text: str, before: str = "", fresh: bool = False) -> str:
+    r"""What to feed for a further turn of a conversation.
+
+    Parameters
+    ----------
+    template, text : str
+        As for `apply_template`.
+    before : str
+        How what was said so far ends; the last ten characters will do.
+    fresh : bool
+        Whether the token that ends a text stands last.
+
+    Examples
+    --------
+    >>> next_turn("chat", "And then?", "It rained.")
+    '\n\nUser: And then?\n\nAssistant:'
+    >>> next_turn("chat", "And then?", "It rained.\n\nUser:")
+    ' And then?\n\nAssistant:'
+    """
+    ask = apply_template(template, text)
+    if before.endswith(TURN_END):  # the model wrote it when it was done
+        return ask.removeprefix("User:")
+    if fresh or not before:
+        return ask
+    return "\n" * (2 - min(2, len(before) - len(before.rstrip("\n")))) + ask
 
 
 def _one_turn(text: str) -> str:

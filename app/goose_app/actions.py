@@ -20,6 +20,8 @@ class Action:
         Shortcuts, as Qt writes them.
     tip : str
         One sentence on what it does.
+    toggles : bool
+        Whether it is on or off.
     """
 
     name: str
@@ -27,6 +29,7 @@ class Action:
     text: str
     keys: tuple[str, ...]
     tip: str
+    toggles: bool = False
 
 
 ACTIONS = (
@@ -53,12 +56,19 @@ ACTIONS = (
     Action("restart", "Run", "Begin anew with the prompt", ("Ctrl+R",),
            "Forget this run and feed the prompt again"),
     Action("edit_prompt", "Run", "Edit the prompt", ("Ctrl+L",), "Type into the prompt"),
+    Action("chat", "Run", "Chat", ("Ctrl+T",),
+           "A conversation: say something, the model answers; the memory goes on",
+           toggles=True),
+    Action("stop_at_end", "Run", "Stop at the end of a text", (),
+           "Stop where the model ends its text, instead of writing the next one",
+           toggles=True),
     Action("next_branch", "Run", "Next branch", ("Ctrl+Tab",),
            "Return to another branch of the run, taken by clicking next tokens"),
     Action("cancel", "Run", "Cancel", ("Ctrl+.",), "Stop a load or a long prompt"),
     Action("mark_back", "Edit", "Mark the word before", (",",),
            "Choose a word without the mouse: Forget, Replace and Why act on it"),
     Action("mark_on", "Edit", "Mark the next word", (".",), "The other way"),
+    Action("find", "Edit", "Find in the text", ("Ctrl+F",), "Search; Return for the next place"),
     Action("undo", "Edit", "Undo", ("Ctrl+Z",), "Take the last edit of the memory back"),
     Action("redo", "Edit", "Redo", ("Ctrl+Shift+Z", "Ctrl+Y"), "Make it again"),
     Action("forget", "Edit", "Forget the word", ("X",),

@@ -42,6 +42,26 @@ class Restart:
 
 
 @dataclass(frozen=True)
+class Say:
+    """A turn of a conversation, and the model's answer.
+
+    Attributes
+    ----------
+    words, template, system : str
+        See `goose_viz.templates`.
+    sampler : Sampler
+    fresh : bool
+        Whether a conversation begins with it.
+    """
+
+    words: str
+    template: str
+    system: str
+    sampler: Sampler
+    fresh: bool
+
+
+@dataclass(frozen=True)
 class Run:
     """Write on, until told otherwise or for so many tokens."""
 
@@ -204,9 +224,9 @@ class Resume:
 
 Move = Step | Back | Goto  # of many in a row, only where they lead matters
 Command = (
-    Load | Share | Restart | Run | Pause | RunOrPause | Move | Choose | Diverge | Branch | Switch
-    | Resample | Export | Resume | Apply | ReadTruly | Undo | Redo | Watch | Explain | GoToBranch
-    | NameBranch | CloseBranch
+    Load | Share | Restart | Say | Run | Pause | RunOrPause | Move | Choose | Diverge | Branch
+    | Switch | Resample | Export | Resume | Apply | ReadTruly | Undo | Redo | Watch | Explain
+    | GoToBranch | NameBranch | CloseBranch
 )  # fmt: skip
 
 # -- to the window -----------------------------------------------------------------------------

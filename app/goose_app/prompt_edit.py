@@ -13,6 +13,11 @@ _LINE = "\u2029"  # what Qt puts between lines
 class PromptEdit(QPlainTextEdit):
     """The prompt; Ctrl+Return begins with it, Escape leaves it.
 
+    Attributes
+    ----------
+    return_submits : bool
+        Whether Return does so too; Shift+Return makes a new line then.
+
     Qt's own `toPlainText` makes blanks of no-break spaces, which are other tokens, and ends lines
     its own way.
     """
@@ -23,6 +28,7 @@ class PromptEdit(QPlainTextEdit):
     def __init__(self) -> None:
         super().__init__()
         self._given = self._shown = ""
+        self.return_submits = False
 
     def setPlainText(self, text: str) -> None:
         """Show another text."""
@@ -49,8 +55,12 @@ class PromptEdit(QPlainTextEdit):
     def keyPressEvent(self, event: QKeyEvent) -> None:
         """Two keys of its own."""
         enter = event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter)
-        if enter and event.modifiers() & Qt.KeyboardModifier.ControlModifier:
+        control = bool(event.modifiers() & Qt.KeyboardModifier.ControlModifier)
+        shift = bool(event.modifiers() & Qt.KeyboardModifier.ShiftModifier)
+        if enter and (control or (self.return_submits and not shift)):
             self.submitted.emit()
+        elif enter and shift:
+            self.textCursor().insertBlock()  # Qt would put a separator, which is another token
         elif event.key() == Qt.Key.Key_Escape:
             self.left.emit()
         else:

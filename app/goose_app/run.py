@@ -24,10 +24,12 @@ from goose_app.series import Series
 from goose_viz.analysis.memory import NOW, PAST
 from goose_viz.history import Segment
 from goose_viz.replay import Stopped
+from goose_viz.templates import apply_template, next_turn
 
 _LOOK_BACK = 0.05  # seconds for reading again, while the model writes, what was not watched
 _PAUSE = 30  # times the time that an explanation takes until the next, while the model writes
 _NEXT = 12
+_TAIL = 16  # tokens of which the end of a turn can be read
 _SLOW_TOKEN = 0.05  # seconds a token from which the window does not wait for its end
 
 
@@ -121,6 +123,28 @@ class Run:
             self._feed(tokens)
         self.take()
 
+    def _converse(self, command: m.Say) -> None:
+        """Feed what a person says as the model was taught it, and write the answer."""
+        tokenizer, session = self.model.tokenizer, self.session
+        fresh = command.fresh or session is None or session.position == 0
+        if fresh or session is None:
+            words = apply_template(command.template, command.words, command.system)
+        else:
+            end = session.position
+            before = "".join(session.path.texts(max(0, end - _TAIL), end))
+            ended = session.tokens[-1] == tokenizer.end_token
+            words = next_turn(command.template, command.words, before, ended)
+        tokens = tokenizer.encode(words)  # fails before anything is lost
+        self.set_running(False)
+        if fresh or session is None:
+            self._begin_anew(command.sampler)
+        else:
+            session.sampler = command.sampler
+        self._feed(tokens)
+        self.take()
+        if self._wanted():
+            self._run(m.Run())
+
     def _begin_anew(self, sampler: gv.Sampler) -> None:
         """Another text; the last one stays a branch, if it wrote anything."""
         session = self.session
@@ -151,7 +175,11 @@ class Run:
                 self._say(m.Loading(share, "reading the prompt"))
             return self._wanted()
 
-        self._enter(session.feed(tokens, keep_going) if tokens else [session.step()])
+        known, here, at = self._series[session.segment], session.segment, session.position
+        steps = session.feed(tokens, keep_going) if tokens else [session.step()]
+        if session.segment is not here:  # it went on from the middle of a branch
+            self._chart(known.fork(at))
+        self._enter(steps)
         if not self._wanted():
             self._say(m.Told(f"cancelled: the prompt is read up to {session.position}"))
 
@@ -558,7 +586,7 @@ class Run:
         return self.session
 
     _HANDLERS: ClassVar[dict[type, Callable[..., None]]] = {
-        m.Restart: _restart, m.Resume: _resume, m.Run: _run, m.Pause: _pause,
+        m.Restart: _restart, m.Say: _converse, m.Resume: _resume, m.Run: _run, m.Pause: _pause,
         m.RunOrPause: _run_or_pause, m.Step: _move, m.Back: _move, m.Goto: _move,
         m.Choose: _choose, m.Diverge: _diverge, m.Resample: _resample, m.Export: _export,
         m.Branch: _branch,

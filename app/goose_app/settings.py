@@ -17,6 +17,7 @@ DEFAULTS: dict[str, Any] = {
     "recent": [],
     "toured": False,
     "theme": "system",
+    "stop at end": False,
     "colouring watch": 0,
     "colouring why": 3,
     "temperature": 1.0,

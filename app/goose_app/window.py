@@ -129,6 +129,8 @@ class Window(QMainWindow):
         self._wanted_theme = self.settings["theme"] if theme is None else theme
         self._then: Callable[[], None] | None = None  # to do when the model is open
         self._coming = {"undo": 0, "redo": 0}  # commands that make it possible: their numbers
+        self._fresh = True  # what is said next begins a conversation
+        self._other_words = ""  # the prompt while one converses, what was about to be said else
         self._failed = 0  # the number of the last command that did not work
         self._tick_began: float | None = None
         self._tick_cpu = 0.0
@@ -175,6 +177,7 @@ class Window(QMainWindow):
         self.text.temperature.setValue(self.settings["temperature"])
         self.text.top_p.setValue(self.settings["top_p"])
         self.text.seed.setValue(self.settings["seed"])
+        self.actions_by_name["stop_at_end"].setChecked(self.settings["stop at end"])
         self.token_menu = TokenMenu(self)
         self.edit_dialog = EditDialog(self, self.selection)
         self._connect()
@@ -275,7 +278,11 @@ class Window(QMainWindow):
             action.setObjectName(entry.name)
             keys = f" ({entry.keys[0]})" if entry.keys else ""
             action.setToolTip(f"{entry.tip}{keys}")
-            if entry.name == "choose":
+            if entry.toggles:
+                action.setCheckable(True)
+                action.setShortcuts([QKeySequence(k) for k in entry.keys])
+                action.toggled.connect(getattr(self, entry.name))
+            elif entry.name == "choose":
                 self._make_choices(entry)
             else:
                 action.setShortcuts([QKeySequence(k) for k in entry.keys])
@@ -327,6 +334,7 @@ class Window(QMainWindow):
 
     def _connect(self) -> None:
         self.text.restart.connect(self.restart)
+        self.text.said.connect(self.converse)
         self.text.goto.connect(self.goto)
         self.text.sampling_changed.connect(self.resample)
         for bars in (self.next_token, self.edit_dialog.bars):
@@ -620,9 +628,47 @@ class Window(QMainWindow):
         self.close()
 
     def restart(self) -> None:
-        """Forget the run and feed the prompt."""
-        self.worker.send(m.Restart(self.text.prompt.toPlainText(), self.text.sampler()))
-        self.text.view.setFocus()
+        """Forget the run and feed the prompt; in a conversation, begin another."""
+        self._fresh = True
+        chat = self.text.box.chat
+        prompt = "" if chat else self.text.prompt.toPlainText()
+        self.worker.send(m.Restart(prompt, self.text.sampler()))
+        (self.text.prompt if chat else self.text.view).setFocus()
+
+    def converse(self) -> None:
+        """Say what is in the field; the model answers."""
+        box = self.text.box
+        words = box.edit.toPlainText().strip()
+        if words and self._loaded:
+            said = m.Say(
+                words, box.template.currentData(), box.system.text().strip(), self.text.sampler(),
+                self._fresh,
+            )  # fmt: skip
+            self._fresh = False
+            self.worker.send(said)
+            box.edit.setPlainText("")
+
+    def chat(self, on: bool) -> None:
+        """A conversation, or a text that goes on."""
+        box = self.text.box
+        self._other_words, words = box.edit.toPlainText(), self._other_words
+        box.edit.setPlainText(words)
+        box.set_chat(on)
+        self._fresh = True
+        self.resample()
+        if on:
+            box.edit.setFocus()
+
+    def stop_at_end(self, on: bool) -> None:
+        """Stop where the model ends its text, or let it write the next one."""
+        self.text.stop_at_end = on
+        self.resample()
+
+    def find(self) -> None:
+        """Search in the text."""
+        self.docks[self.text.title].show()
+        self.docks[self.text.title].raise_()
+        self.text.find.open()
 
     def edit_prompt(self) -> None:
         """Put the keyboard into the prompt."""
@@ -731,6 +777,8 @@ class Window(QMainWindow):
 
     def resample(self) -> None:
         """Take over other sampling, and say what it will do where text is written already."""
+        if not self._loaded:
+            return
         self.worker.send(m.Resample(self.text.sampler()))
         if self.picture.position < self.picture.recorded and not self.running:
             self.say(
@@ -899,6 +947,7 @@ class Window(QMainWindow):
         self.settings["temperature"] = self.text.temperature.value()
         self.settings["top_p"] = self.text.top_p.value()
         self.settings["seed"] = self.text.seed.value()
+        self.settings["stop at end"] = self.text.stop_at_end
         super().closeEvent(event)
 
 

@@ -19,7 +19,7 @@ from goose_app.run import Cancelled, Run
 from goose_viz.faults import report_fault
 from goose_viz.session import PREPARING, prepare
 
-_LONG = (m.Load, m.Restart, m.Resume, m.Run)  # what a cancel that came later takes back
+_LONG = (m.Load, m.Restart, m.Say, m.Resume, m.Run)  # what a cancel that came later takes back
 Queued = tuple[int, int, m.Command]  # its number, which run it is for, and what to do
 _LONGEST_PAINT = 0.25  # seconds after which the model goes on, painted or not
 

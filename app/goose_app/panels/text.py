@@ -10,23 +10,24 @@ from PySide6.QtWidgets import (
     QComboBox,
     QDoubleSpinBox,
     QHBoxLayout,
-    QPushButton,
     QSpinBox,
     QVBoxLayout,
 )
 
 from goose_app.colour_scale import ColourScale
 from goose_app.colouring import COLOURINGS
+from goose_app.find_bar import FindBar
 from goose_app.messages import Picture
 from goose_app.panels.panel import Panel
 from goose_app.panels.token_view import TokenView
 from goose_app.plain import Label
-from goose_app.prompt_edit import PromptEdit
+from goose_app.prompt_box import PromptBox
 from goose_app.readout import Readout
 from goose_app.run_view import Viewed
 from goose_app.selection import Selection
 from goose_app.theme import Theme
 from goose_viz import Sampler
+from goose_viz.templates import TURN_END
 
 
 class TextPanel(Panel):
@@ -38,6 +39,7 @@ class TextPanel(Panel):
         "its probability."
     )
     restart = Signal()
+    said = Signal()  # a turn of a conversation
     sampling_changed = Signal()
     goto = Signal(int)
     recorded = frozenset(c.recorded for c in COLOURINGS.values() if c.recorded is not None)
@@ -45,13 +47,10 @@ class TextPanel(Panel):
     def __init__(self, selection: Selection) -> None:
         super().__init__(selection)
         self._sampler = Sampler(seed=1)
-        self.prompt = PromptEdit()
-        self.prompt.setObjectName("prompt")
-        self.prompt.setFixedHeight(64)
-        self.prompt.setTabChangesFocus(True)
-        self.prompt.setPlaceholderText("Text for the model to go on from")
-        self.begin = QPushButton("Begin anew")
-        self.begin.setToolTip("Forget this run and feed the prompt (Ctrl+Return)")
+        self.box = PromptBox()
+        self.prompt, self.begin = self.box.edit, self.box.button
+        self.end_token: int | None = None  # what ends a text, in this vocabulary
+        self.stop_at_end = False
         self.temperature = _spin(0.0, 5.0, 0.1, 1.0, "Temperature: 0 takes the likeliest token")
         self.top_p = _spin(0.0, 1.0, 0.05, 0.85, "top-p: keep the likeliest tokens up to this sum")
         self.seed = QSpinBox()
@@ -64,23 +63,21 @@ class TextPanel(Panel):
             row.addWidget(Label(word))
             row.addWidget(widget)
         row.addStretch()
-        first = QHBoxLayout()
-        first.addWidget(self.prompt, 1)
-        first.addWidget(self.begin, 0, Qt.AlignmentFlag.AlignBottom)
         self.colouring = QComboBox()
         self.colouring.addItems([f"colour: {name}" for name in COLOURINGS])
         self.colouring.setSizeAdjustPolicy(
             QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
         )
         self.colouring.setMinimumContentsLength(16)
-        for control in (self.begin, self.colouring):
-            control.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+        self.colouring.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         self.view = TokenView(selection)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(6, 6, 6, 6)
-        layout.addLayout(first)
+        layout.addWidget(self.box)
         layout.addLayout(row)
         layout.addWidget(self.view, 1)
+        self.find = FindBar(self.view)
+        layout.addWidget(self.find)
         self.scale = ColourScale(self.view)
         self.legend = Readout("strong: the model", Qt.AlignmentFlag.AlignLeft)
         layout.addWidget(self.colouring)
@@ -88,9 +85,10 @@ class TextPanel(Panel):
         bottom.addWidget(self.scale)
         bottom.addWidget(self.legend, 1)
         layout.addLayout(bottom)
-        self.begin.clicked.connect(self.restart)
-        self.prompt.submitted.connect(self.restart)
-        self.prompt.left.connect(self.view.setFocus)
+        self.box.begun.connect(self.restart)
+        self.box.said.connect(self.said)
+        for box in (self.box, self.find):
+            box.left.connect(self.view.setFocus)
         self.view.clicked.connect(self.goto)
         self.colouring.currentIndexChanged.connect(self._recolour)
         self._recolour(0)
@@ -109,8 +107,13 @@ class TextPanel(Panel):
 
     def sampler(self) -> Sampler:
         """The sampling that the boxes say."""
+        chat, end = self.box.chat, self.end_token
+        stops = {TURN_END, end}
+        kept = (s for s in self._sampler.stop if s not in stops)
+        ends = (end,) if end is not None and (chat or self.stop_at_end) else ()
         return replace(
             self._sampler,
+            stop=(*kept, *ends, *((TURN_END,) if chat else ())),
             temperature=self.temperature.value(),
             top_p=self.top_p.value(),
             seed=self.seed.value(),
@@ -136,6 +139,9 @@ class TextPanel(Panel):
         """Another text."""
         super().set_run(run)
         self.view.set_run(run)
+        if run.model is not None:
+            self.end_token = run.model.end_token
+            self.box.suggest(run.model.name)
 
     def series_changed(self) -> None:
         """Other figures colour the cells."""

@@ -133,6 +133,9 @@ class TokenView(QAbstractScrollArea):
         cell = self.run.cells[index]
         origin = "chosen by the model" if cell.generated else "given"
         words = f"token {index + 1}: {self.flow.label(cell.token)!r} · id {cell.token} · {origin}"
+        model = self.run.model
+        if model is not None and cell.token == model.end_token:
+            words += "\nends a text: what follows begins another, and so does a fresh run"
         if not math.isnan(cell.probability):
             words += f"\nprobability {cell.probability:.4f} · "
             words += f"surprisal {float(surprisal(cell.probability)):.2f} bits"
@@ -267,6 +270,10 @@ class TokenView(QAbstractScrollArea):
             self._show_line(self.flow.line(tokens.start))
             self.hovered.emit(tokens.start)
         self.viewport().update()
+
+    def first_in_sight(self) -> int:
+        """Index of the first token that is in sight."""
+        return self.flow.first_on(int(self.verticalScrollBar().value() // self._line_height))
 
     def move_mark(self, by: int) -> None:
         """Mark the token before or after the marked one, at first the last."""

@@ -55,6 +55,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/start.py --json benchmarks/results/start.json
 	$(BIN)/python benchmarks/window.py --json benchmarks/results/window.json
 	$(BIN)/python benchmarks/memory.py --json benchmarks/results/memory.json
+	$(BIN)/python benchmarks/long_run.py --json benchmarks/results/long_run.json
 
 looks: $(VENV)/.dev
 	$(BIN)/python tools/looks.py build/looks

@@ -31,7 +31,8 @@ class Readout(QWidget):
         return self._text
 
     def setText(self, text: str) -> None:
-        """Say something else."""
+        """Say something else, on one line."""
+        text = text.replace("\n", "⏎")
         if text != self._text:
             self._text = text
             self.update()

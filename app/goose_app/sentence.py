@@ -34,6 +34,7 @@ class Sentence(QWidget):
 
     def set_text(self, text: str, stale: bool = False) -> None:
         """Say something else; what is of another moment is pale."""
+        text = text.replace("\n", "⏎")
         if (text, stale) != (self._text, self._stale):
             self._text, self._stale = text, stale
             self.setToolTip(tip(text))

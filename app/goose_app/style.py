@@ -51,13 +51,32 @@ class OutlinedStyle(QProxyStyle):
         painter: QPainter,
         widget: QWidget | None = None,
     ) -> None:
-        """Lists to choose from, and numbers."""
+        """Lists to choose from, and numbers; scroll bars are flat."""
+        if control == _Complex.CC_ScrollBar:
+            self._draw_scroll_bar(option, painter, widget)
+            return
         super().drawComplexControl(control, option, painter, widget)
         if control in (_Complex.CC_ComboBox, _Complex.CC_SpinBox):
             _outline(option, painter)
         elif control == _Complex.CC_Slider:
             handle = QStyle.SubControl.SC_SliderHandle
             _outline(option, painter, at=self.subControlRect(control, option, handle, widget))
+
+    def _draw_scroll_bar(
+        self, option: QStyleOptionComplex, painter: QPainter, widget: QWidget | None
+    ) -> None:
+        """Two rectangles: Fusion's gradients cost as much as a page of text."""
+        palette = option.palette  # type: ignore[attr-defined]
+        painter.fillRect(option.rect, palette.color(QPalette.ColorRole.Window))  # type: ignore[attr-defined]
+        handle = self.subControlRect(
+            _Complex.CC_ScrollBar, option, QStyle.SubControl.SC_ScrollBarSlider, widget
+        )
+        if option.state & QStyle.StateFlag.State_Enabled:  # type: ignore[attr-defined]
+            painter.fillRect(
+                handle.adjusted(3, 1, -3, -1) if handle.height() > handle.width()
+                else handle.adjusted(1, 3, -1, -3),
+                palette.color(QPalette.ColorRole.Mid),
+            )  # fmt: skip
 
 
 def _outline(

@@ -75,6 +75,7 @@ _FAST, _SLOW = 33, 250  # ms between pictures: 30 Hz down to 4 Hz
 # Share of the time that may go to painting while the model writes: much where tokens come faster
 # than anyone reads, little where each is waited for.
 _SHARE_FAST, _SHARE_SLOW, _FAST_RATE = 0.12, 0.05, 200  # the last in tokens a second
+_SOON = 6  # ms until the next look while something that was asked for is being done
 _RESTART = 3  # ms that the model needs besides until it is at speed again, its caches cold
 _POLL = 1  # ms between looks whether the worker is at rest
 _PATIENCE = 0.08  # seconds after which a picture is painted beside a token in the making
@@ -381,7 +382,8 @@ class Window(QMainWindow):
             if picture is not None:
                 self._show_picture(run, picture)
                 changed = True
-        interval = self._interval if self.running else _FAST
+        waited_for = not self.worker.answered  # somebody pressed a key: look again soon
+        interval = self._interval if self.running else _SOON if waited_for else _FAST
         self._timer.start(interval)
         self._hold_until = now + 0.001 * interval + _PATIENCE
         if changed:
@@ -682,18 +684,22 @@ class Window(QMainWindow):
     def run_or_pause(self) -> None:
         """Write on, or pause."""
         if self._loaded:
-            self.worker.send(m.RunOrPause())
-            self._timer.start(_FAST)  # the answer comes sooner than the next picture would
+            self._ask_for(m.RunOrPause())
+
+    def _ask_for(self, command: m.Command) -> int:
+        """Send what a person waits for: the answer comes sooner than the next picture would."""
+        self._timer.start(_SOON)
+        return self.worker.send(command)
 
     def step(self) -> None:
         """One token on."""
         if self._loaded:
-            self.worker.send(m.Step())
+            self._ask_for(m.Step())
 
     def back(self) -> None:
         """One token back."""
         if self._loaded:
-            self.worker.send(m.Back())
+            self._ask_for(m.Back())
 
     def to_start(self) -> None:
         """Go to the start of the run."""
@@ -706,12 +712,12 @@ class Window(QMainWindow):
     def goto(self, position: int) -> None:
         """Put the cursor behind so many tokens."""
         if self._loaded:
-            self.worker.send(m.Goto(position))
+            self._ask_for(m.Goto(position))
 
     def diverge(self) -> None:
         """Write on differently from here: a new branch, with the sampling of now."""
         if self._loaded:
-            self.worker.send(m.Diverge())
+            self._ask_for(m.Diverge())
 
     def branch(self, token: int) -> None:
         """Go on with a token behind the cursor."""
@@ -720,7 +726,7 @@ class Window(QMainWindow):
     def choose(self, rank: int = 0) -> None:
         """Go on with one of what is expected next."""
         if self._loaded:
-            self.worker.send(m.Choose(rank))
+            self._ask_for(m.Choose(rank))
 
     def focus_next_token(self) -> None:
         """Put the keyboard into the list of next tokens."""
@@ -788,17 +794,17 @@ class Window(QMainWindow):
 
     def apply(self, edit: m.Apply) -> None:
         """Edit the memory; it can be undone at once, before a picture says so."""
-        self._coming["undo"] = self.worker.send(edit)
+        self._coming["undo"] = self._ask_for(edit)
         self.actions_by_name["undo"].setEnabled(True)
 
     def undo(self) -> None:
         """Take the last edit of the memory back."""
-        self._coming["redo"] = self.worker.send(m.Undo())
+        self._coming["redo"] = self._ask_for(m.Undo())
         self.actions_by_name["redo"].setEnabled(True)
 
     def redo(self) -> None:
         """Make it again."""
-        self._coming["undo"] = self.worker.send(m.Redo())
+        self._coming["undo"] = self._ask_for(m.Redo())
         self.actions_by_name["undo"].setEnabled(True)
 
     def forget(self) -> None:
@@ -817,7 +823,7 @@ class Window(QMainWindow):
     def next_branch(self) -> None:
         """Return to another branch of the run."""
         if self._loaded:
-            self.worker.send(m.Switch(1))
+            self._ask_for(m.Switch(1))
 
     def layer_up(self) -> None:
         """Look at the layer before."""

@@ -81,6 +81,11 @@ class Worker:
         return picture
 
     @property
+    def answered(self) -> bool:
+        """Whether all that was asked for is done."""
+        return self.obeyed >= self._serial
+
+    @property
     def writing(self) -> bool:
         """Whether a run writes, and `idle` will come."""
         return any(run.running for run in list(self._runs.values()))

@@ -153,10 +153,10 @@ def test_prompt_run_pause_step_back_choose_export(screen):
     for name, array in session.state.arrays().items():
         np.testing.assert_array_equal(array, back.arrays[name])
 
-    # a click on a thumbnail at the right of the lower middle chooses its head:
+    # a click on a thumbnail at the left of the lower middle chooses its head:
     # the state panel in the upper middle shows another matrix then
     before = grab(s)
-    s.do("mousemove", "--window", s.window, 900, 680, "click", 1)
+    s.do("mousemove", "--window", s.window, 660, 700, "click", 1)
     time.sleep(0.6)
     after = grab(s)
     state_panel = (slice(90, 520), slice(490, 920))

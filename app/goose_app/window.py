@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections import deque
 from collections.abc import Callable
-from pathlib import Path
 
-from PySide6.QtCore import QCoreApplication, QEvent, QMimeData, QObject, QSize, Qt, QTimer
+from PySide6.QtCore import QCoreApplication, QEvent, QObject, QSize, Qt, QTimer
 from PySide6.QtGui import (
-    QAction,
-    QActionGroup,
     QCloseEvent,
-    QDragEnterEvent,
-    QDropEvent,
     QGuiApplication,
     QHelpEvent,
     QKeyEvent,
-    QKeySequence,
     QResizeEvent,
-    QShortcut,
 )  # fmt: skip
 from PySide6.QtWidgets import (
     QApplication,
     QDockWidget,
-    QFileDialog,
-    QMainWindow,
     QMenu,
     QProgressBar,
     QToolTip,
@@ -34,14 +24,14 @@ from PySide6.QtWidgets import (
 )  # fmt: skip
 
 from goose_app import messages as m
-from goose_app.actions import ACTIONS, TRANSPORT, Action, help_page
 from goose_app.cells import Cells
+from goose_app.commands import SOON, Commands
 from goose_app.edit_dialog import EditDialog
 from goose_app.garbage import Garbage
 from goose_app.heatmap import Heatmap
-from goose_app.help_page import HelpPage
-from goose_app.keyboard import keeps, with_letters
+from goose_app.keyboard import keeps
 from goose_app.layout import Arrangement
+from goose_app.menus import make_actions
 from goose_app.message_bar import MessageBar
 from goose_app.model_facts import ModelFacts
 from goose_app.panels.branches import BranchesPanel
@@ -56,26 +46,21 @@ from goose_app.panels.state import StatePanel
 from goose_app.panels.text import TextPanel
 from goose_app.panels.transport import TransportPanel
 from goose_app.panels.why import WhyPanel
-from goose_app.pictures import save_widget
-from goose_app.plain import Label, item, tip, title
-from goose_app.python_lines import lines
+from goose_app.plain import Label, tip, title
 from goose_app.readout import Readout
 from goose_app.room import fitting, scrolling
 from goose_app.run_view import RunView
-from goose_app.saving import PICTURES, SNAPSHOTS, ask_where
 from goose_app.selection import Selection
 from goose_app.settings import Settings
 from goose_app.theme import DARK, LIGHT, Theme, palette
 from goose_app.token_menu import TokenMenu
 from goose_app.tour import Tour
 from goose_app.worker import Worker
-from goose_viz.snapshot import is_snapshot
 
 _FAST, _SLOW = 33, 250  # ms between pictures: 30 Hz down to 4 Hz
 # Share of the time that may go to painting while the model writes: much where tokens come faster
 # than anyone reads, little where each is waited for.
 _SHARE_FAST, _SHARE_SLOW, _FAST_RATE = 0.12, 0.05, 200  # the last in tokens a second
-_SOON = 6  # ms until the next look while something that was asked for is being done
 _RESTART = 3  # ms that the model needs besides until it is at speed again, its caches cold
 _POLL = 1  # ms between looks whether the worker is at rest
 _PATIENCE = 0.08  # seconds after which a picture is painted beside a token in the making
@@ -83,7 +68,7 @@ _PAINTED = QEvent.Type(QEvent.registerEventType())
 _SIZE = QSize(1600, 1000)  # of the first window, where the screen has it
 
 
-class Window(QMainWindow):
+class Window(Commands):
     """Everything on one screen.
 
     Parameters
@@ -159,7 +144,7 @@ class Window(QMainWindow):
             self.transport,
         ]  # fmt: skip
         self.docks = {panel.title: self._dock(panel) for panel in self.panels}
-        self.actions_by_name = self._make_actions()
+        self.actions_by_name = make_actions(self)
         self.message_bar = MessageBar()
         self.addToolBar(self.message_bar)
         self._progress = QProgressBar()
@@ -227,16 +212,6 @@ class Window(QMainWindow):
         self.text.colouring.setCurrentIndex(self.settings[f"colouring {self.perspective}"])
         self.text.view.setFocus()  # or whatever comes next gets the keys of what is hidden now
 
-    @property
-    def picture(self) -> m.Picture:
-        """The moment that is on the screen."""
-        return self.run.picture
-
-    @property
-    def running(self) -> bool:
-        """Whether the model writes."""
-        return self.run.running
-
     def _ask(self) -> None:
         """Tell the worker what is looked at, if that is something else than before."""
         seen = [panel for panel in self.panels if panel.isVisible()]
@@ -266,67 +241,6 @@ class Window(QMainWindow):
     def _remember_colouring(self) -> None:
         if self.perspective:
             self.settings[f"colouring {self.perspective}"] = self.text.colouring.currentIndex()
-
-    def _make_actions(self) -> dict[str, QAction]:
-        actions: dict[str, QAction] = {}
-        names = list(dict.fromkeys(entry.menu for entry in ACTIONS))
-        menus = {
-            name: self.menuBar().addMenu(words)
-            for name, words in zip(names, with_letters(names), strict=True)
-        }
-        for entry in ACTIONS:
-            action = QAction(entry.text, self)
-            action.setObjectName(entry.name)
-            keys = f" ({entry.keys[0]})" if entry.keys else ""
-            action.setToolTip(f"{entry.tip}{keys}")
-            if entry.toggles:
-                action.setCheckable(True)
-                action.setShortcuts([QKeySequence(k) for k in entry.keys])
-                action.toggled.connect(getattr(self, entry.name))
-            elif entry.name == "choose":
-                self._make_choices(entry)
-            else:
-                action.setShortcuts([QKeySequence(k) for k in entry.keys])
-                action.triggered.connect(lambda _=False, name=entry.name: getattr(self, name)())
-            menus[entry.menu].addAction(action)
-            self.addAction(action)
-            actions[entry.name] = action
-            if entry.name == "open_embedded":
-                self.recent_menu = menus["File"].addMenu("Open recent")
-                self.recent_menu.aboutToShow.connect(self._fill_recent)
-            elif entry.name == "save_picture":
-                panel_menu = menus["File"].addMenu("Save picture of a panel")
-                for panel in self.panels:
-                    panel_menu.addAction(f"{panel.title}…", lambda p=panel: self._save_panel(p))
-                menus["File"].addSeparator()
-        python_menu = menus["Edit"].addMenu("Copy as Python")
-        for panel in self.panels:
-            if type(panel).python is not Panel.python:
-                python_menu.addAction(panel.title, lambda p=panel: self.copy_python(p.python()))
-        self._make_theme_menu(menus["View"])
-        menus["View"].addSeparator()
-        for dock in self.docks.values():
-            menus["View"].addAction(dock.toggleViewAction())
-        self.transport.add_actions([actions[name] for name in TRANSPORT])
-        for menu in menus.values():
-            own = [a for a in menu.actions() if not a.isSeparator()]
-            for action, words in zip(own, with_letters(a.text() for a in own), strict=True):
-                action.setText(words)
-        return actions
-
-    def _make_choices(self, entry: Action) -> None:
-        """A key for each of the likeliest next tokens."""
-        for rank, key in enumerate(entry.keys):
-            shortcut = QShortcut(QKeySequence(key), self)
-            shortcut.activated.connect(lambda rank=rank: self.choose(rank))
-
-    def _make_theme_menu(self, view: QMenu) -> None:
-        menu, group = view.addMenu("Theme"), QActionGroup(self)
-        for name, words in (("system", "As the system"), ("dark", "Dark"), ("light", "Light")):
-            action = menu.addAction(words, lambda n=name: self.choose_theme(n))
-            action.setCheckable(True)
-            action.setChecked(name == self._wanted_theme)
-            group.addAction(action)
 
     def choose_theme(self, name: str) -> None:
         """Dark, light, or as the system; remembered."""
@@ -383,7 +297,7 @@ class Window(QMainWindow):
                 self._show_picture(run, picture)
                 changed = True
         waited_for = not self.worker.answered  # somebody pressed a key: look again soon
-        interval = self._interval if self.running else _SOON if waited_for else _FAST
+        interval = self._interval if self.running else SOON if waited_for else _FAST
         self._timer.start(interval)
         self._hold_until = now + 0.001 * interval + _PATIENCE
         if changed:
@@ -570,295 +484,7 @@ class Window(QMainWindow):
             self._own_prompt = ""
             self.message_bar.hide()
 
-    # -- what a person can do ----------------------------------------------------------------------
-
-    def open_model(self, source: str | None) -> None:
-        """Load another model; the one that is open stays until that has worked."""
-        self._requested_source = source
-        self.message_bar.hide()
-        self.worker.send(m.Load(source))
-
-    def open_path(self, path: str) -> None:
-        """Open a model, or go on from a snapshot: what the file is decides."""
-        if is_snapshot(path):
-            self.worker.send(m.Resume(Path(path)))
-        else:
-            self.open_model(path)
-
-    def open_file(self) -> None:
-        """Ask for a model file."""
-        path, _ = QFileDialog.getOpenFileName(
-            self,
-            "Open model",
-            self.settings["folder"],
-            "RWKV-7 models (*.pth *.pt *.safetensors *.st *.gguf)",
-        )
-        if path:
-            self.open_path(path)
-
-    def open_folder(self) -> None:
-        """Ask for a model folder."""
-        path = QFileDialog.getExistingDirectory(self, "Open folder", self.settings["folder"])
-        if path:
-            self.open_model(path)
-
-    def open_embedded(self) -> None:
-        """Open the model that ships inside."""
-        self.open_model(None)
-
-    def open_snapshot(self) -> None:
-        """Ask for a snapshot and go on from it."""
-        path, _ = QFileDialog.getOpenFileName(
-            self, "Resume snapshot", self.settings["folder"], "Snapshots (*.safetensors *.npz)"
-        )
-        if path:
-            self.worker.send(m.Resume(Path(path)))
-
-    def export_snapshot(self) -> None:
-        """Ask where to, and save the moment at the cursor."""
-        name = self._in_folder(f"token-{self.picture.position}.safetensors")
-        path = ask_where(self, "Export snapshot", name, SNAPSHOTS)
-        if path is not None:
-            self.worker.send(m.Export(path))
-
-    def save_picture(self) -> None:
-        """Ask where to, and save the window as it looks."""
-        self._save_widget(self, "goose-viz")
-
-    def quit(self) -> None:
-        """Close the window."""
-        self.close()
-
-    def restart(self) -> None:
-        """Forget the run and feed the prompt; in a conversation, begin another."""
-        self._fresh = True
-        chat = self.text.box.chat
-        prompt = "" if chat else self.text.prompt.toPlainText()
-        self.worker.send(m.Restart(prompt, self.text.sampler()))
-        (self.text.prompt if chat else self.text.view).setFocus()
-
-    def converse(self) -> None:
-        """Say what is in the field; the model answers."""
-        box = self.text.box
-        words = box.edit.toPlainText().strip()
-        if words and self._loaded:
-            said = m.Say(
-                words, box.template.currentData(), box.system.text().strip(), self.text.sampler(),
-                self._fresh,
-            )  # fmt: skip
-            self._fresh = False
-            self.worker.send(said)
-            box.edit.setPlainText("")
-
-    def chat(self, on: bool) -> None:
-        """A conversation, or a text that goes on."""
-        box = self.text.box
-        self._other_words, words = box.edit.toPlainText(), self._other_words
-        box.edit.setPlainText(words)
-        box.set_chat(on)
-        self._fresh = True
-        self.resample()
-        if on:
-            box.edit.setFocus()
-
-    def stop_at_end(self, on: bool) -> None:
-        """Stop where the model ends its text, or let it write the next one."""
-        self.text.stop_at_end = on
-        self.resample()
-
-    def find(self) -> None:
-        """Search in the text."""
-        self.docks[self.text.title].show()
-        self.docks[self.text.title].raise_()
-        self.text.find.open()
-
-    def edit_prompt(self) -> None:
-        """Put the keyboard into the prompt."""
-        self.text.prompt.setFocus()
-        self.text.prompt.selectAll()
-
-    def cancel(self) -> None:
-        """Stop what takes long."""
-        self.worker.cancel()
-
-    def run_or_pause(self) -> None:
-        """Write on, or pause."""
-        if self._loaded:
-            self._ask_for(m.RunOrPause())
-
-    def _ask_for(self, command: m.Command) -> int:
-        """Send what a person waits for: the answer comes sooner than the next picture would."""
-        self._timer.start(_SOON)
-        return self.worker.send(command)
-
-    def step(self) -> None:
-        """One token on."""
-        if self._loaded:
-            self._ask_for(m.Step())
-
-    def back(self) -> None:
-        """One token back."""
-        if self._loaded:
-            self._ask_for(m.Back())
-
-    def to_start(self) -> None:
-        """Go to the start of the run."""
-        self.goto(0)
-
-    def to_end(self) -> None:
-        """Go to the end of the run."""
-        self.goto(sys.maxsize)
-
-    def goto(self, position: int) -> None:
-        """Put the cursor behind so many tokens."""
-        if self._loaded:
-            self._ask_for(m.Goto(position))
-
-    def diverge(self) -> None:
-        """Write on differently from here: a new branch, with the sampling of now."""
-        if self._loaded:
-            self._ask_for(m.Diverge())
-
-    def branch(self, token: int) -> None:
-        """Go on with a token behind the cursor."""
-        self.worker.send(m.Branch(self.picture.position, token))
-
-    def choose(self, rank: int = 0) -> None:
-        """Go on with one of what is expected next."""
-        if self._loaded:
-            self._ask_for(m.Choose(rank))
-
-    def focus_next_token(self) -> None:
-        """Put the keyboard into the list of next tokens."""
-        dock = self.docks[self.next_token.title]
-        dock.show()
-        dock.raise_()
-        self.next_token.setFocus(Qt.FocusReason.ShortcutFocusReason)
-
-    def mark_back(self) -> None:
-        """Mark the word before the marked one."""
-        self.text.view.move_mark(-1)
-
-    def mark_on(self) -> None:
-        """Mark the word after it."""
-        self.text.view.move_mark(1)
-
-    def open_menus(self) -> None:
-        """Put the keyboard into the menus."""
-        self.menuBar().setFocus()
-        self.menuBar().setActiveAction(self.menuBar().actions()[0])
-
-    def watch(self) -> None:
-        """The memory as it runs."""
-        self._arrange("watch")
-
-    def why(self) -> None:
-        """Why the next word."""
-        self._arrange("why")
-
-    def why_this(self) -> None:
-        """Why the word under the mouse: one that was said, or one that is expected."""
-        index, token = self.text.view.target(), self.next_token.hovered_token()
-        if index is not None:
-            self.why_of(self.run.cells.tokens[index], index)
-        elif token is not None:
-            self.why_of(token)
-        else:
-            self.why()
-
-    def why_of(self, token: int, position: int | None = None) -> None:
-        """Why a token behind so many; behind the cursor when left out."""
-        position = self.picture.position if position is None else position
-        if position == 0:
-            self.say("nothing was read ahead of the first token that could give it")
-            return
-        self.why_panel.about(token, position)
-        if position != self.picture.position:
-            self.goto(position)
-        self.why()
-
-    def say(self, words: str) -> None:
-        """A sentence in the status bar, for a while."""
-        self.statusBar().showMessage(words, 8000)
-
-    def resample(self) -> None:
-        """Take over other sampling, and say what it will do where text is written already."""
-        if not self._loaded:
-            return
-        self.worker.send(m.Resample(self.text.sampler()))
-        if self.picture.position < self.picture.recorded and not self.running:
-            self.say(
-                "This holds for new text: Space replays what is written; Shift+Space writes on "
-                "differently from here"
-            )
-
-    def apply(self, edit: m.Apply) -> None:
-        """Edit the memory; it can be undone at once, before a picture says so."""
-        self._coming["undo"] = self._ask_for(edit)
-        self.actions_by_name["undo"].setEnabled(True)
-
-    def undo(self) -> None:
-        """Take the last edit of the memory back."""
-        self._coming["redo"] = self._ask_for(m.Undo())
-        self.actions_by_name["redo"].setEnabled(True)
-
-    def redo(self) -> None:
-        """Make it again."""
-        self._coming["undo"] = self._ask_for(m.Redo())
-        self.actions_by_name["undo"].setEnabled(True)
-
-    def forget(self) -> None:
-        """Take the word under the mouse out of the memory."""
-        self.token_menu.forget(self.text.view.target())
-
-    def replace(self) -> None:
-        """Put other words in place of the one under the mouse."""
-        self.token_menu.replace(self.text.view.target())
-
-    def edit_memory(self) -> None:
-        """Zero, scale, put another memory … and see what is expected then."""
-        self.edit_dialog.show()
-        self.edit_dialog.activateWindow()
-
-    def next_branch(self) -> None:
-        """Return to another branch of the run."""
-        if self._loaded:
-            self._ask_for(m.Switch(1))
-
-    def layer_up(self) -> None:
-        """Look at the layer before."""
-        self.selection.select(self.selection.layer - 1, self.selection.head)
-
-    def layer_down(self) -> None:
-        """Look at the layer behind."""
-        self.selection.select(self.selection.layer + 1, self.selection.head)
-
-    def head_left(self) -> None:
-        """Look at the head before."""
-        self.selection.select(self.selection.layer, self.selection.head - 1)
-
-    def head_right(self) -> None:
-        """Look at the head behind."""
-        self.selection.select(self.selection.layer, self.selection.head + 1)
-
-    def begin_tour(self) -> None:
-        """The tour, once the model is open; it comes by itself only once."""
-        self.settings["toured"] = True
-        self._then = self.tour.begin
-
-    def show_tour(self) -> None:
-        """Five steps, on the demo model."""
-        if self.run.model is None or self.run.model.asked is not None:
-            self._then = self.tour.begin
-            self.open_embedded()
-        else:
-            self.tour.begin()
-
-    def show_help(self) -> None:
-        """Keys and panels, on a page."""
-        HelpPage(self, help_page([(p.title, p.help) for p in self.panels])).show()
-
-    # -- files and settings ------------------------------------------------------------------------
+    # -- looks, and the end ------------------------------------------------------------------------
 
     def _dock_menu(self, dock: QDockWidget, panel: Panel, at: object) -> None:
         menu = QMenu(self)
@@ -867,59 +493,6 @@ class Window(QMainWindow):
         if panel.python() is not None:
             menu.addAction("Copy as Python", lambda: self.copy_python(panel.python()))
         menu.popup(dock.mapToGlobal(at))  # type: ignore[arg-type]
-
-    def copy_python(self, ending: str | None) -> None:
-        """Put the lines into the clipboard that give what a panel shows."""
-        if ending is None or self.picture.position == 0:
-            self.say("there is nothing to copy yet")
-            return
-        QGuiApplication.clipboard().setText(lines(self.run, ending))
-        self.say("copied the lines that give these numbers")
-
-    def _save_panel(self, panel: Panel) -> None:
-        self._save_widget(panel, panel.title.lower())
-
-    def _save_widget(self, widget: QWidget, name: str) -> None:
-        start = self._in_folder(f"{name.replace(' ', '-')}.png")
-        path = ask_where(self, "Save picture", start, PICTURES)
-        if path is None:
-            return
-        try:
-            save_widget(widget, path)
-        except (OSError, ValueError) as error:
-            self.message_bar.say(str(error))
-        else:
-            self.message_bar.worked()
-            self.say(f"saved {path}")
-
-    def _in_folder(self, name: str) -> str:
-        """A name in the folder that was last used."""
-        return str(Path(self.settings["folder"]) / name)
-
-    def _remember(self, source: Path) -> None:
-        if self._requested_source is not None:
-            # not where a link leads: config and tokenizer lie beside the link
-            self.settings.remember_model(str(source.absolute()))
-            self.settings["folder"] = str(source.absolute().parent)
-
-    def _fill_recent(self) -> None:
-        self.recent_menu.clear()
-        for path in self.settings["recent"]:
-            self.recent_menu.addAction(item(path), lambda p=path: self.open_model(p))
-        if self.recent_menu.isEmpty():
-            self.recent_menu.addAction("none yet").setEnabled(False)
-
-    def dragEnterEvent(self, event: QDragEnterEvent) -> None:
-        """Take files and folders."""
-        if _dropped(event.mimeData()) is not None:
-            event.acceptProposedAction()
-
-    def dropEvent(self, event: QDropEvent) -> None:
-        """Open what was dropped."""
-        path = _dropped(event.mimeData())
-        if path is not None:
-            event.acceptProposedAction()
-            self.open_path(path)
 
     def _follow_system(self) -> None:
         theme = DARK
@@ -955,8 +528,3 @@ class Window(QMainWindow):
         self.settings["seed"] = self.text.seed.value()
         self.settings["stop at end"] = self.text.stop_at_end
         super().closeEvent(event)
-
-
-def _dropped(data: QMimeData) -> str | None:
-    """The first local file or folder of a drop."""
-    return next((url.toLocalFile() for url in data.urls() if url.isLocalFile()), None)

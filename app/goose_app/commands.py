@@ -1,0 +1,302 @@
+"""What a person can do with a run: a method for each row of the table of actions."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from PySide6.QtCore import Qt, QTimer
+from PySide6.QtGui import QAction, QGuiApplication
+from PySide6.QtWidgets import QDockWidget
+
+from goose_app import messages as m
+from goose_app.actions import help_page
+from goose_app.edit_dialog import EditDialog
+from goose_app.file_commands import FileCommands
+from goose_app.help_page import HelpPage
+from goose_app.panels.next_token import NextTokenPanel
+from goose_app.panels.panel import Panel
+from goose_app.panels.text import TextPanel
+from goose_app.panels.why import WhyPanel
+from goose_app.python_lines import lines
+from goose_app.run_view import RunView
+from goose_app.selection import Selection
+
+if TYPE_CHECKING:
+    from goose_app.token_menu import TokenMenu
+    from goose_app.tour import Tour
+
+SOON = 6  # ms until the next look while something that was asked for is being done
+
+
+class Commands(FileCommands):
+    """A part of the window: what is done to the run and to what is looked at."""
+
+    run: RunView
+    text: TextPanel
+    next_token: NextTokenPanel
+    why_panel: WhyPanel
+    panels: list[Panel]
+    docks: dict[str, QDockWidget]
+    selection: Selection
+    actions_by_name: dict[str, QAction]
+    edit_dialog: EditDialog
+    token_menu: TokenMenu
+    tour: Tour
+    _timer: QTimer
+    _loaded: bool
+    _fresh: bool
+    _other_words: str
+    _coming: dict[str, int]
+    _then: Callable[[], None] | None
+
+    @property
+    def picture(self) -> m.Picture:  # type: ignore[override]
+        """The moment that is on the screen."""
+        return self.run.picture
+
+    @property
+    def running(self) -> bool:
+        """Whether the model writes."""
+        return self.run.running
+
+    def _arrange(self, perspective: str) -> None:
+        raise NotImplementedError
+
+    def quit(self) -> None:
+        """Close the window."""
+        self.close()
+
+    def restart(self) -> None:
+        """Forget the run and feed the prompt; in a conversation, begin another."""
+        self._fresh = True
+        chat = self.text.box.chat
+        prompt = "" if chat else self.text.prompt.toPlainText()
+        self.worker.send(m.Restart(prompt, self.text.sampler()))
+        (self.text.prompt if chat else self.text.view).setFocus()
+
+    def converse(self) -> None:
+        """Say what is in the field; the model answers."""
+        box = self.text.box
+        words = box.edit.toPlainText().strip()
+        if words and self._loaded:
+            said = m.Say(
+                words, box.template.currentData(), box.system.text().strip(), self.text.sampler(),
+                self._fresh,
+            )  # fmt: skip
+            self._fresh = False
+            self.worker.send(said)
+            box.edit.setPlainText("")
+
+    def chat(self, on: bool) -> None:
+        """A conversation, or a text that goes on."""
+        box = self.text.box
+        self._other_words, words = box.edit.toPlainText(), self._other_words
+        box.edit.setPlainText(words)
+        box.set_chat(on)
+        self._fresh = True
+        self.resample()
+        if on:
+            box.edit.setFocus()
+
+    def stop_at_end(self, on: bool) -> None:
+        """Stop where the model ends its text, or let it write the next one."""
+        self.text.stop_at_end = on
+        self.resample()
+
+    def find(self) -> None:
+        """Search in the text."""
+        self.docks[self.text.title].show()
+        self.docks[self.text.title].raise_()
+        self.text.find.open()
+
+    def edit_prompt(self) -> None:
+        """Put the keyboard into the prompt."""
+        self.text.prompt.setFocus()
+        self.text.prompt.selectAll()
+
+    def cancel(self) -> None:
+        """Stop what takes long."""
+        self.worker.cancel()
+
+    def run_or_pause(self) -> None:
+        """Write on, or pause."""
+        if self._loaded:
+            self._ask_for(m.RunOrPause())
+
+    def _ask_for(self, command: m.Command) -> int:
+        """Send what a person waits for: the answer comes sooner than the next picture would."""
+        self._timer.start(SOON)
+        return self.worker.send(command)
+
+    def step(self) -> None:
+        """One token on."""
+        if self._loaded:
+            self._ask_for(m.Step())
+
+    def back(self) -> None:
+        """One token back."""
+        if self._loaded:
+            self._ask_for(m.Back())
+
+    def to_start(self) -> None:
+        """Go to the start of the run."""
+        self.goto(0)
+
+    def to_end(self) -> None:
+        """Go to the end of the run."""
+        self.goto(sys.maxsize)
+
+    def goto(self, position: int) -> None:
+        """Put the cursor behind so many tokens."""
+        if self._loaded:
+            self._ask_for(m.Goto(position))
+
+    def diverge(self) -> None:
+        """Write on differently from here: a new branch, with the sampling of now."""
+        if self._loaded:
+            self._ask_for(m.Diverge())
+
+    def branch(self, token: int) -> None:
+        """Go on with a token behind the cursor."""
+        self.worker.send(m.Branch(self.picture.position, token))
+
+    def choose(self, rank: int = 0) -> None:
+        """Go on with one of what is expected next."""
+        if self._loaded:
+            self._ask_for(m.Choose(rank))
+
+    def focus_next_token(self) -> None:
+        """Put the keyboard into the list of next tokens."""
+        dock = self.docks[self.next_token.title]
+        dock.show()
+        dock.raise_()
+        self.next_token.setFocus(Qt.FocusReason.ShortcutFocusReason)
+
+    def mark_back(self) -> None:
+        """Mark the word before the marked one."""
+        self.text.view.move_mark(-1)
+
+    def mark_on(self) -> None:
+        """Mark the word after it."""
+        self.text.view.move_mark(1)
+
+    def open_menus(self) -> None:
+        """Put the keyboard into the menus."""
+        self.menuBar().setFocus()
+        self.menuBar().setActiveAction(self.menuBar().actions()[0])
+
+    def watch(self) -> None:
+        """The memory as it runs."""
+        self._arrange("watch")
+
+    def why(self) -> None:
+        """Why the next word."""
+        self._arrange("why")
+
+    def why_this(self) -> None:
+        """Why the word under the mouse: one that was said, or one that is expected."""
+        index, token = self.text.view.target(), self.next_token.hovered_token()
+        if index is not None:
+            self.why_of(self.run.cells.tokens[index], index)
+        elif token is not None:
+            self.why_of(token)
+        else:
+            self.why()
+
+    def why_of(self, token: int, position: int | None = None) -> None:
+        """Why a token behind so many; behind the cursor when left out."""
+        position = self.picture.position if position is None else position
+        if position == 0:
+            self.say("nothing was read ahead of the first token that could give it")
+            return
+        self.why_panel.about(token, position)
+        if position != self.picture.position:
+            self.goto(position)
+        self.why()
+
+    def resample(self) -> None:
+        """Take over other sampling, and say what it will do where text is written already."""
+        if not self._loaded:
+            return
+        self.worker.send(m.Resample(self.text.sampler()))
+        if self.picture.position < self.picture.recorded and not self.running:
+            self.say(
+                "This holds for new text: Space replays what is written; Shift+Space writes on "
+                "differently from here"
+            )
+
+    def apply(self, edit: m.Apply) -> None:
+        """Edit the memory; it can be undone at once, before a picture says so."""
+        self._coming["undo"] = self._ask_for(edit)
+        self.actions_by_name["undo"].setEnabled(True)
+
+    def undo(self) -> None:
+        """Take the last edit of the memory back."""
+        self._coming["redo"] = self._ask_for(m.Undo())
+        self.actions_by_name["redo"].setEnabled(True)
+
+    def redo(self) -> None:
+        """Make it again."""
+        self._coming["undo"] = self._ask_for(m.Redo())
+        self.actions_by_name["undo"].setEnabled(True)
+
+    def forget(self) -> None:
+        """Take the word under the mouse out of the memory."""
+        self.token_menu.forget(self.text.view.target())
+
+    def replace(self) -> None:
+        """Put other words in place of the one under the mouse."""
+        self.token_menu.replace(self.text.view.target())
+
+    def edit_memory(self) -> None:
+        """Zero, scale, put another memory … and see what is expected then."""
+        self.edit_dialog.show()
+        self.edit_dialog.activateWindow()
+
+    def next_branch(self) -> None:
+        """Return to another branch of the run."""
+        if self._loaded:
+            self._ask_for(m.Switch(1))
+
+    def layer_up(self) -> None:
+        """Look at the layer before."""
+        self.selection.select(self.selection.layer - 1, self.selection.head)
+
+    def layer_down(self) -> None:
+        """Look at the layer behind."""
+        self.selection.select(self.selection.layer + 1, self.selection.head)
+
+    def head_left(self) -> None:
+        """Look at the head before."""
+        self.selection.select(self.selection.layer, self.selection.head - 1)
+
+    def head_right(self) -> None:
+        """Look at the head behind."""
+        self.selection.select(self.selection.layer, self.selection.head + 1)
+
+    def begin_tour(self) -> None:
+        """The tour, once the model is open; it comes by itself only once."""
+        self.settings["toured"] = True
+        self._then = self.tour.begin
+
+    def show_tour(self) -> None:
+        """Five steps, on the demo model."""
+        if self.run.model is None or self.run.model.asked is not None:
+            self._then = self.tour.begin
+            self.open_embedded()
+        else:
+            self.tour.begin()
+
+    def show_help(self) -> None:
+        """Keys and panels, on a page."""
+        HelpPage(self, help_page([(p.title, p.help) for p in self.panels])).show()
+
+    def copy_python(self, ending: str | None) -> None:
+        """Put the lines into the clipboard that give what a panel shows."""
+        if ending is None or self.picture.position == 0:
+            self.say("there is nothing to copy yet")
+            return
+        QGuiApplication.clipboard().setText(lines(self.run, ending))
+        self.say("copied the lines that give these numbers")

@@ -1,0 +1,137 @@
+"""What a person can do with files: open, drop, export, save pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from PySide6.QtCore import QMimeData
+from PySide6.QtGui import QDragEnterEvent, QDropEvent
+from PySide6.QtWidgets import QFileDialog, QMainWindow, QMenu, QWidget
+
+from goose_app import messages as m
+from goose_app.message_bar import MessageBar
+from goose_app.panels.panel import Panel
+from goose_app.pictures import save_widget
+from goose_app.plain import item
+from goose_app.saving import PICTURES, SNAPSHOTS, ask_where
+from goose_app.settings import Settings
+from goose_app.worker import Worker
+from goose_viz.snapshot import is_snapshot
+
+
+class FileCommands(QMainWindow):
+    """A part of the window: a method for each row of `ACTIONS` that is about files."""
+
+    settings: Settings
+    worker: Worker
+    message_bar: MessageBar
+    recent_menu: QMenu
+    picture: m.Picture
+    _requested_source: str | None
+
+    def say(self, words: str) -> None:
+        """A sentence in the status bar, for a while."""
+        self.statusBar().showMessage(words, 8000)
+
+    def open_model(self, source: str | None) -> None:
+        """Load another model; the one that is open stays until that has worked."""
+        self._requested_source = source
+        self.message_bar.hide()
+        self.worker.send(m.Load(source))
+
+    def open_path(self, path: str) -> None:
+        """Open a model, or go on from a snapshot: what the file is decides."""
+        if is_snapshot(path):
+            self.worker.send(m.Resume(Path(path)))
+        else:
+            self.open_model(path)
+
+    def open_file(self) -> None:
+        """Ask for a model file."""
+        path, _ = QFileDialog.getOpenFileName(
+            self,
+            "Open model",
+            self.settings["folder"],
+            "RWKV-7 models (*.pth *.pt *.safetensors *.st *.gguf)",
+        )
+        if path:
+            self.open_path(path)
+
+    def open_folder(self) -> None:
+        """Ask for a model folder."""
+        path = QFileDialog.getExistingDirectory(self, "Open folder", self.settings["folder"])
+        if path:
+            self.open_model(path)
+
+    def open_embedded(self) -> None:
+        """Open the model that ships inside."""
+        self.open_model(None)
+
+    def open_snapshot(self) -> None:
+        """Ask for a snapshot and go on from it."""
+        path, _ = QFileDialog.getOpenFileName(
+            self, "Resume snapshot", self.settings["folder"], "Snapshots (*.safetensors *.npz)"
+        )
+        if path:
+            self.worker.send(m.Resume(Path(path)))
+
+    def export_snapshot(self) -> None:
+        """Ask where to, and save the moment at the cursor."""
+        name = self._in_folder(f"token-{self.picture.position}.safetensors")
+        path = ask_where(self, "Export snapshot", name, SNAPSHOTS)
+        if path is not None:
+            self.worker.send(m.Export(path))
+
+    def save_picture(self) -> None:
+        """Ask where to, and save the window as it looks."""
+        self._save_widget(self, "goose-viz")
+
+    def _save_panel(self, panel: Panel) -> None:
+        self._save_widget(panel, panel.title.lower())
+
+    def _save_widget(self, widget: QWidget, name: str) -> None:
+        start = self._in_folder(f"{name.replace(' ', '-')}.png")
+        path = ask_where(self, "Save picture", start, PICTURES)
+        if path is None:
+            return
+        try:
+            save_widget(widget, path)
+        except (OSError, ValueError) as error:
+            self.message_bar.say(str(error))
+        else:
+            self.message_bar.worked()
+            self.say(f"saved {path}")
+
+    def _in_folder(self, name: str) -> str:
+        """A name in the folder that was last used."""
+        return str(Path(self.settings["folder"]) / name)
+
+    def _remember(self, source: Path) -> None:
+        if self._requested_source is not None:
+            # not where a link leads: config and tokenizer lie beside the link
+            self.settings.remember_model(str(source.absolute()))
+            self.settings["folder"] = str(source.absolute().parent)
+
+    def _fill_recent(self) -> None:
+        self.recent_menu.clear()
+        for path in self.settings["recent"]:
+            self.recent_menu.addAction(item(path), lambda p=path: self.open_model(p))
+        if self.recent_menu.isEmpty():
+            self.recent_menu.addAction("none yet").setEnabled(False)
+
+    def dragEnterEvent(self, event: QDragEnterEvent) -> None:
+        """Take files and folders."""
+        if _dropped(event.mimeData()) is not None:
+            event.acceptProposedAction()
+
+    def dropEvent(self, event: QDropEvent) -> None:
+        """Open what was dropped."""
+        path = _dropped(event.mimeData())
+        if path is not None:
+            event.acceptProposedAction()
+            self.open_path(path)
+
+
+def _dropped(data: QMimeData) -> str | None:
+    """The first local file or folder of a drop."""
+    return next((url.toLocalFile() for url in data.urls() if url.isLocalFile()), None)

@@ -73,7 +73,27 @@ def main() -> None:
         shown.wait(lambda w=shown.window: w.picture.position > 100 and not w.running)
         shown.save(name)
         shown.window.close()
+    chat_picture(folder)
     why_pictures(folder)
+
+
+def chat_picture(folder: Path) -> None:
+    """A turn of a conversation, as far as a model that knows stories only can have one."""
+    shown = Shown(folder, PROMPT, "watch")
+    w = shown.window
+    w.actions_by_name["chat"].trigger()
+    w.text.prompt.setPlainText("Tell me about a little dog named Max.")
+    w.converse()
+    shown.wait(lambda: w.picture.position > 60)
+    w.worker.send(m.Pause())
+    shown.wait(lambda: not w.running)
+    w.text.prompt.setPlainText("And then?")
+    w.find()
+    w.text.find.words.setText("dog")
+    w.text.find.go(1)
+    shown.wait(lambda: True)
+    shown.part("chat.png", w.docks["Text"])
+    w.close()
 
 
 def why_pictures(folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from PySide6.QtCore import QRect, QRectF
 from PySide6.QtGui import QPainter, QPalette, QPen
 from PySide6.QtWidgets import (
+    QAbstractSlider,
     QPlainTextEdit,
     QProxyStyle,
     QStyle,
@@ -71,7 +72,7 @@ class OutlinedStyle(QProxyStyle):
         handle = self.subControlRect(
             _Complex.CC_ScrollBar, option, QStyle.SubControl.SC_ScrollBarSlider, widget
         )
-        if option.state & QStyle.StateFlag.State_Enabled:  # type: ignore[attr-defined]
+        if not isinstance(widget, QAbstractSlider) or widget.maximum() > widget.minimum():
             painter.fillRect(
                 handle.adjusted(3, 1, -3, -1) if handle.height() > handle.width()
                 else handle.adjusted(1, 3, -1, -3),

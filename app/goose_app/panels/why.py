@@ -88,7 +88,7 @@ class WhyPanel(Panel):
         self.target = WordBox("The word to explain")
         self.against = WordBox("The word that it is compared with")
         self.sentence = Sentence()
-        self.words, self.parts, self.grid = Bars(92, 40), Bars(140), HeadGrid()
+        self.words, self.parts, self.grid = Bars(88, 40), Bars(150), HeadGrid()
         self.grid_title = Readout("“something long”, through which heads", _LEFT)
         self.note = Label(
             "Exact: the parts add up. Norms are held at this token's; ffn and embedding are not "

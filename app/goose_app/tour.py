@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QPoint, Qt
-from PySide6.QtWidgets import QFrame, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QDockWidget, QFrame, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
 import goose_viz as gv
 from goose_app import messages as m
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 TOM = "Tom had a red ball. Sue had a blue cup. Tom played with his red"
 _BALL, _LAYER, _HEAD = 5, 5, 3  # the token that the steps speak of, and where most of it is
 _WIDTH = 420
+_NARROWEST = 300  # the card's least width
 
 
 @dataclass(frozen=True)
@@ -161,6 +162,7 @@ class Tour(QFrame):
         self.step += 1
         step = STEPS[self.step]
         step.do(self._window)
+        self._window.docks[step.dock].raise_()  # it may be behind another
         self.title.setText(step.title)
         self.words.setText(step.words)
         self.count.setText(f"{self.step + 1} of {len(STEPS)}")
@@ -183,8 +185,11 @@ class Tour(QFrame):
         dock, beside = window.docks[step.dock], window.docks[step.beside]
         self._frame.setGeometry(dock.geometry())
         self._frame.setVisible(dock.isVisible())
-        spot = beside.geometry() if beside.isVisible() else window.rect()
-        width = min(_WIDTH, spot.width() - 8)
+        if _behind(beside):  # a tab: then over the largest of the others that are seen
+            others = [d for d in window.docks.values() if d is not dock and not _behind(d)]
+            beside = max(others, key=lambda d: d.width() * d.height(), default=dock)
+        spot = beside.geometry()
+        width = min(_WIDTH, max(spot.width() - 8, _NARROWEST))
         height = max(self.layout().heightForWidth(width), self.sizeHint().height())
         self.setFixedSize(width, height)
         x, y = spot.center().x() - width // 2, spot.bottom() - height - 16
@@ -193,3 +198,8 @@ class Tour(QFrame):
                          min(max(y, free.top()), free.bottom())))  # fmt: skip
         self._frame.raise_()
         self.raise_()
+
+
+def _behind(dock: QDockWidget) -> bool:
+    """Whether a dock cannot be seen: put away, or behind another."""
+    return not dock.isVisible() or dock.visibleRegion().isEmpty()

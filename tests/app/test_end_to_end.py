@@ -18,14 +18,14 @@ pytestmark = pytest.mark.skipif(
 
 
 class Screen:
-    def __init__(self, folder, toured=True):
+    def __init__(self, folder, toured=True, size="1600x1000"):
         self.folder = folder
         config = folder / "config" / "goose-viz"
         config.mkdir(parents=True)
         (config / "goose-viz.conf").write_text(f"[General]\ntoured={str(toured).lower()}\n")
         read, write = os.pipe()
         self.server = subprocess.Popen(
-            ["Xvfb", "-displayfd", str(write), "-screen", "0", "1600x1000x24", "-nolisten", "tcp",
+            ["Xvfb", "-displayfd", str(write), "-screen", "0", f"{size}x24", "-nolisten", "tcp",
              "-noreset"],  # or the server starts anew whenever xdotool has come and gone
             pass_fds=[write], stderr=subprocess.DEVNULL,
         )  # fmt: skip
@@ -327,3 +327,46 @@ def grab(s):
     image = QImage(str(path)).convertToFormat(QImage.Format.Format_RGB32)
     raw = np.frombuffer(image.constBits(), np.uint32)
     return raw.reshape(image.height(), image.bytesPerLine() // 4)[:, : image.width()].copy()
+
+
+def test_the_keyboard_alone_by_real_keys(screen):
+    s = screen
+    s.open()
+    begun = s.export("begun.npz").position
+    s.key("alt+r", "s")  # a menu and a letter of it
+    s.key("F10", "Right", "s")  # the menus, the second one
+    s.key("3", "1")
+    stepped = s.export("stepped.npz")
+    assert stepped.position == begun + 4
+    s.do("key", "--delay", "120", *("End", *("Left", "Left", "Right") * 8))
+    time.sleep(1.0)
+    back = s.export("back.npz")
+    assert back.position == max(begun + 4 - 8, 0)
+    assert back.tokens == stepped.tokens[: back.position]
+    s.key("End", "comma", "comma", "x")  # the word before the last is forgotten
+    time.sleep(0.5)
+    forgot = s.export("forgot.npz")
+    assert len(forgot.metadata["edits"]) == 1
+    assert forgot.tokens == stepped.tokens
+    s.key("ctrl+z")
+    time.sleep(0.5)
+    undone = s.export("undone.npz")
+    assert "edits" not in undone.metadata
+    np.testing.assert_array_equal(undone.state.wkv, stepped.state.wkv)
+    s.key("ctrl+q")
+    s.app.wait(timeout=20)
+    assert s.app.stderr.read() == ""
+
+
+def test_the_first_window_on_a_small_screen(tmp_path):
+    s = Screen(tmp_path, size="1366x768")
+    try:
+        window = s.wait(lambda: s.find("stories-7M"), "the window")[0]
+        time.sleep(0.5)
+        words = s.do("getwindowgeometry", "--shell", window)
+        shape = dict(line.split("=") for line in words.split())
+        assert int(shape["WIDTH"]) <= 1366
+        assert int(shape["HEIGHT"]) <= 768
+        assert int(shape["WIDTH"]) > 1200, "what there is, is used"
+    finally:
+        s.close()

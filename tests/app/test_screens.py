@@ -19,6 +19,7 @@ from goose_app.heatmap import _apart
 from goose_app.layout import PERSPECTIVES, SMALL
 from goose_app.readout import Readout
 from goose_app.room import fitting
+from goose_app.tour import STEPS
 from goose_app.window import Window
 
 SIZES = [(800, 600), (1280, 800), (1366, 720), (1600, 1000), (2560, 1440), (640, 400)]
@@ -81,6 +82,40 @@ def test_a_window_that_changes_its_size_gets_its_arrangement_back(driver, qtbot)
     assert w.docks["Model"].isHidden()
     w.reset_docks()
     assert not w.docks["Model"].isHidden()
+
+
+def test_columns_of_next_tokens_scroll_instead_of_lying_over_each_other(driver, qtbot):
+    w = driver.window
+    w.why()
+    w.resize(800, 600)
+    qtbot.waitUntil(lambda: w.arrangement.small)
+    w.token_menu.put(3, " cat")
+    driver.settle()
+    w.worker.send(m.ReadTruly())
+    driver.wait(lambda: bool(w.picture.comparison and w.picture.comparison.truth))
+    rects = [w.next_token.row_rect(0, column) for column in range(3)]
+    assert all(r.width() >= 160 for r in rects)
+    assert not any(a.adjusted(1, 1, -1, -1).intersects(b) for a, b in combinations(rects, 2))
+    area = w.docks["Next token"].widget()
+    assert area.horizontalScrollBar().maximum() > 100
+    w.undo()
+    driver.settle()
+    qtbot.waitUntil(lambda: area.horizontalScrollBar().maximum() == 0)
+
+
+def test_the_tour_fits_a_small_window(driver, qtbot):
+    w = driver.window
+    w.resize(800, 600)
+    qtbot.waitUntil(lambda: w.arrangement.small)
+    w.tour.begin()
+    for step in STEPS:
+        driver.wait(lambda: not w.worker.said and w.worker.answered)
+        qtbot.wait(200)
+        w.tour.place()
+        assert w.rect().contains(w.tour.geometry())
+        assert w.tour.width() >= w.tour.title.sizeHint().width()
+        assert not w.docks[step.dock].visibleRegion().isEmpty(), "what it speaks of is seen"
+        w.tour.go_on()
 
 
 def test_ticks_keep_apart():

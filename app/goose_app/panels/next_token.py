@@ -21,6 +21,7 @@ from goose_app.panels.panel import Panel
 from goose_app.selection import Selection
 
 _LABEL, _TITLE, _LOWEST = 110, 22.0, 17.0  # pixels
+_COLUMN, _FIGURE = 168, 56  # the least width of a column; of a probability
 
 
 class NextTokenPanel(Panel):
@@ -46,7 +47,7 @@ class NextTokenPanel(Panel):
         self.setAttribute(Qt.WidgetAttribute.WA_OpaquePaintEvent)
         self.setMinimumSize(160, 120)
         self._hover = -1
-        self._short: dict[str, str] = {}
+        self._short: dict[tuple[str, int], str] = {}
         self.truth = QPushButton("beside a true run", self)
         self.truth.setToolTip("Read the other text from its first other word on, and compare")
         self.truth.setFocusPolicy(Qt.FocusPolicy.TabFocus)
@@ -56,6 +57,7 @@ class NextTokenPanel(Panel):
     def show_picture(self, picture: Picture) -> None:
         """New bars."""
         compared = picture.comparison
+        self.setMinimumWidth(_COLUMN * self._columns())  # with less room it scrolls
         self.truth.setVisible(compared is not None and compared.askable)
         self.update()
 
@@ -66,11 +68,21 @@ class NextTokenPanel(Panel):
     def row_rect(self, row: int, column: int | None = None) -> QRectF:
         """Where a bar lies; what is expected now is in the second column, or the only one."""
         compared = self.comparison
-        columns = 1 if compared is None else 2 if compared.truth is None else 3
+        columns = self._columns()
         top = 0.0 if compared is None else _TITLE
         column = min(1, columns - 1) if column is None else column
         height, width = self._row_height(top), (self.width() - 12) / columns
         return QRectF(6 + column * width, 6 + top + row * height, width, height)
+
+    def _columns(self) -> int:
+        """What is expected; before and after an edit; and in a true run."""
+        compared = self.comparison
+        return 1 if compared is None else 2 if compared.truth is None else 3
+
+    @staticmethod
+    def _name_width(rect: QRectF) -> int:
+        """Pixels for the names in a row, with their margin."""
+        return int(min(_LABEL, 0.5 * rect.width()))
 
     def _row_height(self, top: float) -> float:
         """Rows share the height, but none is too low to be read: then the last are not seen."""
@@ -131,10 +143,11 @@ class NextTokenPanel(Panel):
                 painter.setPen(QColor(self.theme.dim))
                 painter.drawText(rect.adjusted(2, 0, 0, 0), centre, str(row + 1))
             painter.setPen(QColor(self.theme.text))
-            box = QRectF(rect.x(), rect.y(), _LABEL - 8, rect.height())
-            painter.drawText(box, right | centre, self._shortened(label))
-            room = rect.width() - _LABEL - 56
-            bar = QRectF(rect.x() + _LABEL, rect.y() + 3, max(1.0, p * room), rect.height() - 6)
+            names = self._name_width(rect)
+            box = QRectF(rect.x(), rect.y(), names - 8, rect.height())
+            painter.drawText(box, right | centre, self._shortened(label, names))
+            room = rect.width() - names - _FIGURE
+            bar = QRectF(rect.x() + names, rect.y() + 3, max(1.0, p * room), rect.height() - 6)
             painter.fillRect(bar, QColor(self.theme.diverging[1]))
             if token in others:
                 at = bar.x() + others[token] * room
@@ -143,16 +156,18 @@ class NextTokenPanel(Panel):
                 )
             painter.setPen(QColor(self.theme.text if row == hover else self.theme.dim))
             beside = max(bar.right(), bar.x() + others.get(token, 0) * room + 2)
-            painter.drawText(QRectF(beside + 6, rect.y(), 56, rect.height()), centre, percent(p))
+            painter.drawText(
+                QRectF(beside + 6, rect.y(), _FIGURE, rect.height()), centre, percent(p)
+            )
 
-    def _shortened(self, label: str) -> str:
+    def _shortened(self, label: str, width: int) -> str:
         """A label that fits its column; the same few come again and again."""
-        words = self._short.get(label)
+        words = self._short.get((label, width))
         if words is None:
             if len(self._short) > 10_000:
                 self._short.clear()
-            words = self._short[label] = self.fontMetrics().elidedText(
-                visible(label), Qt.TextElideMode.ElideRight, _LABEL - 22
+            words = self._short[label, width] = self.fontMetrics().elidedText(
+                visible(label), Qt.TextElideMode.ElideRight, width - 22
             )
         return words
 

@@ -17,7 +17,9 @@ from goose_app.file_commands import FileCommands
 from goose_app.help_page import HelpPage
 from goose_app.panels.next_token import NextTokenPanel
 from goose_app.panels.panel import Panel
+from goose_app.panels.remember import RememberPanel
 from goose_app.panels.text import TextPanel
+from goose_app.panels.transport import TransportPanel
 from goose_app.panels.why import WhyPanel
 from goose_app.python_lines import lines
 from goose_app.run_view import RunView
@@ -37,16 +39,19 @@ class Commands(FileCommands):
     text: TextPanel
     next_token: NextTokenPanel
     why_panel: WhyPanel
+    remember: RememberPanel
     panels: list[Panel]
     docks: dict[str, QDockWidget]
     selection: Selection
     actions_by_name: dict[str, QAction]
     edit_dialog: EditDialog
+    transport: TransportPanel
     token_menu: TokenMenu
     tour: Tour
     _timer: QTimer
     _loaded: bool
     _fresh: bool
+    _said: tuple[str, bool] | None
     _other_words: str
     _coming: dict[str, int]
     _then: Callable[[], None] | None
@@ -85,9 +90,17 @@ class Commands(FileCommands):
                 words, box.template.currentData(), box.system.text().strip(), self.text.sampler(),
                 self._fresh,
             )  # fmt: skip
+            self._said = box.edit.toPlainText(), self._fresh
             self._fresh = False
-            self.worker.send(said)
+            self._ask_for(said)
             box.edit.setPlainText("")
+
+    def _unsaid(self) -> None:
+        """It did not work: give the words back."""
+        said, self._said = self._said, None
+        if said is not None and not self.text.box.edit.toPlainText():
+            self.text.box.edit.setPlainText(said[0])
+            self._fresh = said[1]
 
     def chat(self, on: bool) -> None:
         """A conversation, or a text that goes on."""
@@ -95,10 +108,12 @@ class Commands(FileCommands):
         self._other_words, words = box.edit.toPlainText(), self._other_words
         box.edit.setPlainText(words)
         box.set_chat(on)
-        self._fresh = True
+        self._fresh = "Assistant:" not in "".join(self.run.cells.texts)
+        words = "Begin another conversation" if on else "Begin anew with the prompt"
+        self.actions_by_name["restart"].setText(words)
         self.resample()
         if on:
-            box.edit.setFocus()
+            self.edit_prompt()
 
     def stop_at_end(self, on: bool) -> None:
         """Stop where the model ends its text, or let it write the next one."""
@@ -107,12 +122,17 @@ class Commands(FileCommands):
 
     def find(self) -> None:
         """Search in the text."""
-        self.docks[self.text.title].show()
-        self.docks[self.text.title].raise_()
+        self._bring(self.text)
         self.text.find.open()
+
+    def _bring(self, panel: Panel) -> None:
+        """Let a panel be seen, wherever its dock is."""
+        self.docks[panel.title].show()
+        self.docks[panel.title].raise_()
 
     def edit_prompt(self) -> None:
         """Put the keyboard into the prompt."""
+        self._bring(self.text)
         self.text.prompt.setFocus()
         self.text.prompt.selectAll()
 
@@ -151,7 +171,7 @@ class Commands(FileCommands):
     def goto(self, position: int) -> None:
         """Put the cursor behind so many tokens."""
         if self._loaded:
-            self._ask_for(m.Goto(position))
+            self.transport.asked = self._ask_for(m.Goto(position))
 
     def diverge(self) -> None:
         """Write on differently from here: a new branch, with the sampling of now."""
@@ -169,9 +189,7 @@ class Commands(FileCommands):
 
     def focus_next_token(self) -> None:
         """Put the keyboard into the list of next tokens."""
-        dock = self.docks[self.next_token.title]
-        dock.show()
-        dock.raise_()
+        self._bring(self.next_token)
         self.next_token.setFocus(Qt.FocusReason.ShortcutFocusReason)
 
     def mark_back(self) -> None:
@@ -197,23 +215,28 @@ class Commands(FileCommands):
 
     def why_this(self) -> None:
         """Why the word under the mouse: one that was said, or one that is expected."""
-        index, token = self.text.view.target(), self.next_token.hovered_token()
-        if index is not None:
-            self.why_of(self.run.cells.tokens[index], index)
-        elif token is not None:
+        index, token = self._word(), self.next_token.hovered_token()
+        if token is not None:
             self.why_of(token)
+        elif index is not None:
+            self.why_of(self.run.cells.tokens[index], index)
         else:
             self.why()
+
+    def _word(self) -> int | None:
+        """The word that keys act on: in the text, or under the mouse in Remember."""
+        index = self.remember.view.hovered_index()
+        return self.text.view.target() if index is None else index
 
     def why_of(self, token: int, position: int | None = None) -> None:
         """Why a token behind so many; behind the cursor when left out."""
         position = self.picture.position if position is None else position
         if position == 0:
-            self.say("nothing was read ahead of the first token that could give it")
+            self.say("nothing was read before the first token that could give it")
             return
         self.why_panel.about(token, position)
-        if position != self.picture.position:
-            self.goto(position)
+        if position != self.picture.position or self.running:
+            self.goto(position)  # and stay: what is asked about would be gone
         self.why()
 
     def resample(self) -> None:
@@ -221,7 +244,7 @@ class Commands(FileCommands):
         if not self._loaded:
             return
         self.worker.send(m.Resample(self.text.sampler()))
-        if self.picture.position < self.picture.recorded and not self.running:
+        if self.picture.position < self.picture.recorded:
             self.say(
                 "This holds for new text: Space replays what is written; Shift+Space writes on "
                 "differently from here"
@@ -244,11 +267,11 @@ class Commands(FileCommands):
 
     def forget(self) -> None:
         """Take the word under the mouse out of the memory."""
-        self.token_menu.forget(self.text.view.target())
+        self.token_menu.forget(self._word())
 
     def replace(self) -> None:
         """Put other words in place of the one under the mouse."""
-        self.token_menu.replace(self.text.view.target())
+        self.token_menu.replace(self._word())
 
     def edit_memory(self) -> None:
         """Zero, scale, put another memory … and see what is expected then."""

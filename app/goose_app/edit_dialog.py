@@ -179,7 +179,7 @@ class EditDialog(QDialog):
         self.bars.setMinimumHeight(240)
         self.apply, self.undo = QPushButton("Apply"), QPushButton("Undo")
         self.apply.setDefault(True)
-        self.apply.setToolTip("Edit the memory ahead of the last token and read that again")
+        self.apply.setToolTip("Edit the memory before the last token and read that again")
         close = QPushButton("Close")
         buttons = QHBoxLayout()
         buttons.addWidget(self.undo)
@@ -240,15 +240,14 @@ class EditDialog(QDialog):
         tokens = self.tokens.value()
         values = {
             "factor": self.factor.value(), "sigma": self.sigma.value(), "seed": self.seed.value(),
-            "until": None if tokens == 0 else self._position + tokens,
-            "source": self.source.currentText(),
+            "until": None, "source": self.source.currentText(),
         }  # fmt: skip
         layer, head = self.scope()
         edit = kind.make(values, layer, head)
         where = edit.where()
         done = kind.done.format(**values)
         words = f"{done}, {where if layer is None else 'in ' + where}"
-        self.applied.emit(m.Apply(edit, words, source, minus))
+        self.applied.emit(m.Apply(edit, words, source, minus, tokens))
 
     def keyPressEvent(self, event: Any) -> None:
         """Escape closes; Return applies, as dialogs do."""

@@ -28,6 +28,7 @@ class FileCommands(QMainWindow):
     recent_menu: QMenu
     picture: m.Picture
     _requested_source: str | None
+    _fresh: bool
 
     def say(self, words: str) -> None:
         """A sentence in the status bar, for a while."""
@@ -42,7 +43,7 @@ class FileCommands(QMainWindow):
     def open_path(self, path: str) -> None:
         """Open a model, or go on from a snapshot: what the file is decides."""
         if is_snapshot(path):
-            self.worker.send(m.Resume(Path(path)))
+            self._resume(path)
         else:
             self.open_model(path)
 
@@ -73,7 +74,11 @@ class FileCommands(QMainWindow):
             self, "Resume snapshot", self.settings["folder"], "Snapshots (*.safetensors *.npz)"
         )
         if path:
-            self.worker.send(m.Resume(Path(path)))
+            self._resume(path)
+
+    def _resume(self, path: str) -> None:
+        self._fresh = False  # what it was about goes on
+        self.worker.send(m.Resume(Path(path)))
 
     def export_snapshot(self) -> None:
         """Ask where to, and save the moment at the cursor."""

@@ -26,7 +26,7 @@ class FindBar(QWidget):
         self._view = view
         self._places: list[range] = []
         self._at = -1
-        self._known: tuple[str, int] = "", 0  # words and tokens that were searched
+        self._known: tuple[object, ...] = ()  # words and text that were searched
         self.words = QLineEdit()
         self.words.setPlaceholderText("find in the text")
         self.words.setClearButtonEnabled(True)
@@ -75,9 +75,10 @@ class FindBar(QWidget):
     def _search(self) -> None:
         """Look for the places, if the words or the text are others than the last time."""
         words, cells = self.words.text(), self._view.run.cells
-        if (words, len(cells)) != self._known:
+        known = words, len(cells), self._view.text_version
+        if known != self._known:
             here = self._places[self._at] if self._at >= 0 else None
-            self._known = words, len(cells)
+            self._known = known
             self._places = find_all(cells, words)
             self._at = self._places.index(here) if here in self._places else -1
 
@@ -111,4 +112,4 @@ class FindBar(QWidget):
 
     def hideEvent(self, event: QHideEvent) -> None:
         """The mark stays: Forget, Replace and Why act on it."""
-        self._known = "", 0
+        self._known = ()

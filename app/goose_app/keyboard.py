@@ -33,7 +33,7 @@ _NEEDS: tuple[tuple[type[QWidget], frozenset[Qt.Key]], ...] = (
     (QScrollBar, frozenset()),
     (QAbstractSlider, _UP_DOWN | _SIDES | _ENDS),
     (QTabBar, _SIDES | _ENDS),
-    (QAbstractItemView, _SPACE | _UP_DOWN | _SIDES | _ENDS),
+    (QAbstractItemView, _SPACE | _UP_DOWN | _ENDS),
 )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QDockWidget, QMainWindow
+from PySide6.QtWidgets import QDockWidget, QMainWindow, QToolBar
 
 from goose_app.settings import Settings
 
@@ -77,19 +77,26 @@ class Arrangement:
     ) -> None:
         self._window, self._docks, self._settings = window, docks, settings
         self.perspective, self.small = "", False
+        self._arranged = False  # the docks stand as the perspective has them
 
     def show(self, perspective: str) -> None:
         """A perspective as it was left."""
         self.remember()
+        self._arranged = False
         self.perspective = perspective if perspective in PERSPECTIVES else "watch"
         self.fit()
 
     def fit(self) -> None:
         """The perspective as it was left in a window of this size."""
+        self.remember()
         self.small = self._is_small()
         self.reset()
         if docks := self._settings[self._key]:
+            messages = {bar: bar.isHidden() for bar in self._window.findChildren(QToolBar)}
             self._window.restoreState(docks, _VERSION)
+            for bar, hidden in messages.items():  # what they say has nothing to do with docks
+                bar.setHidden(hidden)
+        self._arranged = True
 
     def reset(self) -> None:
         """Put every dock in its place."""
@@ -97,7 +104,7 @@ class Arrangement:
 
     def remember(self) -> None:
         """Keep how the docks stand, for the next time."""
-        if self.perspective and self.small == self._is_small():
+        if self.perspective and self._arranged:
             self._settings[self._key] = bytes(self._window.saveState(_VERSION).data())
 
     def outgrown(self) -> bool:

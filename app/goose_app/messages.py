@@ -133,12 +133,15 @@ class Apply:
         What it does.
     source, minus : Source or None
         The memory that is put or added, and the one that is taken off before.
+    tokens : int
+        For how many tokens it lasts, if it is a Mute; 0 for good.
     """
 
     edit: StateEdit
     words: str
     source: Source | None = None
     minus: Source | None = None
+    tokens: int = 0
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,11 @@ class Label(QLabel):
 
 def tip(words: str) -> str:
     """For tooltips and Qt's own dialogs, which guess what a text is."""
-    if "<" not in words:
-        return words
+    return rich(words) if "<" in words or "&" in words else words
+
+
+def rich(words: str) -> str:
+    """As HTML that shows them letter by letter."""
     return f"<span>{html.escape(words)}</span>".replace("\n", "<br>")
 
 

@@ -37,7 +37,7 @@ class PromptBox(QWidget):
         self.template.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         self.system = QLineEdit()
         self.system.setPlaceholderText("system text, if any")
-        self.system.setToolTip("What the model is told ahead of the first turn")
+        self.system.setToolTip("What the model is told before the first turn")
         self._form = QWidget()
         form = QHBoxLayout(self._form)
         form.setContentsMargins(0, 0, 0, 0)

@@ -93,7 +93,7 @@ class Run:
         self._watch, self._host = watch, host
         self._say, self._wanted = host.say, host.wanted
         self._series: dict[Segment, Series] = {}
-        self._wrote: dict[Segment, gv.Sampler] = {}  # what chose a branch's last token
+        self._wrote: dict[Segment, list[tuple[int, gv.Sampler]]] = {}  # what chose, from where on
         self._explain = m.Explain(False)
         self._explained: Explanation | None = None
         self._explained_at: tuple[Segment, int] | None = None
@@ -295,15 +295,16 @@ class Run:
             self._chart(known.fork(step.position - 1))
         self._enter([step])
         if new:
-            self._wrote[session.segment] = session.sampler
+            wrote = self._wrote.setdefault(session.segment, [])
+            if not wrote or wrote[-1][1] != session.sampler:
+                wrote.append((step.position - 1, session.sampler))
 
     def _diverge(self, _command: m.Diverge) -> None:
         session = self._need_session()
         self.set_running(False)
         if session.position < session.recorded:
-            wrote = self._wrote.get(session.path.at(session.position))
-            if session.sampler == wrote:  # it would write the same again
-                session.sampler = replace(wrote, seed=((wrote.seed or 0) + 1) % 2**31)
+            if self._would_repeat(session):
+                session.sampler = replace(session.sampler, seed=_next_seed(session.sampler))
                 self._say(m.Sampled(session.sampler))
                 self._say(m.Told(f"seed {session.sampler.seed}: the last one wrote what was here"))
             self._step(anew=True)
@@ -350,6 +351,15 @@ class Run:
         expected = session.next_tokens(command.rank + 1)
         if len(expected) > command.rank:
             self._branch(m.Branch(session.position, expected[command.rank][0]))
+
+    def _would_repeat(self, session: gv.Session) -> bool:
+        """Whether the sampling of now is what chose the token that follows the cursor."""
+        wrote = self._wrote.get(session.path.at(session.position), [])
+        ruled = [sampler for start, sampler in wrote if start <= session.position]
+        if not ruled:
+            return True  # of a snapshot: nobody knows
+        now, then = (replace(s, stop=()) for s in (session.sampler, ruled[-1]))
+        return now == then
 
     def _switch(self, command: m.Switch) -> None:
         session = self._need_session()
@@ -417,6 +427,8 @@ class Run:
         session = self._need_session()
         known, before = self._series[session.segment], session.logits
         edit = command.edit
+        if isinstance(edit, gv.Mute) and command.tokens:  # from where the cursor is by now
+            edit = replace(edit, until=session.position + command.tokens)
         if command.source is not None:
             edit = filled(edit, self._memory(command.source), self._memory(command.minus))
         steps = session.apply(edit, again=min(1, session.position))
@@ -594,3 +606,7 @@ class Run:
         m.CloseBranch: _close_branch, m.Apply: _apply, m.ReadTruly: _read_truly, m.Undo: _undo,
         m.Redo: _redo, m.Watch: _look_at, m.Explain: _start_explaining,
     }  # fmt: skip
+
+
+def _next_seed(sampler: gv.Sampler) -> int:
+    return ((sampler.seed or 0) + 1) % 2**31

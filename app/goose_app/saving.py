@@ -25,9 +25,17 @@ def ask_where(parent: QWidget, title: str, start: str, kinds: Kinds) -> Path | N
     if not chosen:
         return None
     path = with_ending(chosen, kind, kinds)
-    if str(path) != chosen and path.exists() and not _sure(parent, title, path):
+    if str(path) != chosen and _exists(path) and not _sure(parent, title, path):
         return None
     return path
+
+
+def _exists(path: Path) -> bool:
+    """Whether there is such a file; a name that cannot be says so when it is written."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 def with_ending(name: str, kind: str, kinds: Kinds) -> Path:

@@ -22,7 +22,7 @@ class Theme:
     window, panel, line, warning : str
         Grounds: around panels, of panels, of what is under the mouse, of errors.
     text, given, dim, future : str
-        Writing: what the model wrote, what it was given, quiet words, what is ahead of the cursor.
+        Writing: what the model wrote, what it was given, quiet words, what follows the cursor.
     outline, accent : str
         Of controls; of the cursor and what is chosen.
     diverging : tuple of str

@@ -10,7 +10,7 @@ from PySide6.QtWidgets import QInputDialog, QLineEdit, QMenu
 import goose_viz as gv
 from goose_app import messages as m
 from goose_app.panels.next_token import visible
-from goose_app.plain import item, tip
+from goose_app.plain import item, rich
 
 if TYPE_CHECKING:
     from goose_app.window import Window
@@ -80,9 +80,9 @@ class TokenMenu:
         words, sure = QInputDialog.getText(
             self._window,
             "Replace in the memory",
-            tip(
-                f"Have the memory as if, instead of “{visible(label)}”, it had read (a leading "
-                "blank belongs to the word; nothing: as if it had never been said):"
+            rich(
+                f"Have the memory as if, instead of “{visible(label)}”, it had read\n"
+                "(a leading blank belongs to the word; nothing: as if it had never been said):"
             ),
             QLineEdit.EchoMode.Normal,
             label,
@@ -103,8 +103,8 @@ class TokenMenu:
         if index is not None and index + 1 < self._position():
             return True
         self._window.say(
-            "Put the mouse on a word ahead of the cursor: what it left in the memory can be "
-            "forgotten or replaced"
+            "Mark a word before the cursor, by the mouse or by comma and period: what it left in "
+            "the memory can be forgotten or replaced"
         )
         return False
 

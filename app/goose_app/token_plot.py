@@ -75,7 +75,9 @@ class TokenPlot(QWidget):
         self.theme: Theme = DARK
         self.span = (-float(BEFORE), float(AFTER))  # what is shown, from the cursor
         self._position = self._recorded = 0
-        self._came_from: int | None = None
+        # where the cursor was before the last click, and what was in sight
+        self._came_from: tuple[int, tuple[float, float]] | None = None
+        self._ranged, self._reach = self.span, (0.0, 1.0)  # what the axes show
         self._words = words
         self.legend = Legend()
         self.box = _Box(self)
@@ -127,11 +129,13 @@ class TokenPlot(QWidget):
     def tokens(self, position: int, recorded: int) -> tuple[int, int]:
         """The tokens [start, stop) that are in sight when the cursor stands at a position."""
         self._position, self._recorded = position, recorded
-        low, high = self.span
+        low, high = self.span = self._clamped(*self.span)
         return max(0, position + int(low) - 1), min(recorded, position + int(high) + 1)
 
     def set_lines(self, first: int, rows: NDArray[np.floating]) -> None:
         """Values (T, lines) of the tokens from an index on."""
+        if self._ranged != self.span:
+            self.set_range(*self._reach)
         x = np.arange(first, first + len(rows), dtype=np.float64) + 1 - self._position
         x, rows = thinned(x, rows, _POINTS)
         self._lines.set_data(x, list(rows.T))
@@ -142,6 +146,7 @@ class TokenPlot(QWidget):
 
     def set_range(self, low: float, high: float) -> None:
         """What the y axis reaches from and to."""
+        self._ranged, self._reach = self.span, (low, high)
         left, right = self.span
         margin = 0.03 * (high - low) + 1e-6
         low, high = low - margin, high + margin
@@ -164,16 +169,19 @@ class TokenPlot(QWidget):
 
     def click(self, x: float) -> None:
         """Go to a token."""
-        index = self._index(x)
+        index, self._came_from = self._index(x), None
         if index is not None:
-            self._came_from = self._position
+            self._came_from = self._position, self.span
+            low, high = self.span  # what is in sight stays where it is
+            shift = self._position - (index + 1)
+            self.span = low + shift, high + shift
             self.goto.emit(index + 1)
 
     def click_twice(self) -> None:
         """Back to what is shown at first; from there, all tokens that there are."""
         if self._came_from is not None:  # the first of two clicks went somewhere
-            self.goto.emit(self._came_from)
-            self._position, self._came_from = self._came_from, None
+            (self._position, self.span), self._came_from = self._came_from, None
+            self.goto.emit(self._position)
         usual = (-float(BEFORE), float(AFTER))
         if self.span != usual:
             self._show(*usual)
@@ -182,12 +190,15 @@ class TokenPlot(QWidget):
             self._show(low, max(AFTER, min(self._recorded - self._position, _MOST + low)))
 
     def _show(self, low: float, high: float) -> None:
-        """Show these, but never nothing at all."""
+        self.span = self._clamped(low, high)
+        self.moved.emit()
+
+    def _clamped(self, low: float, high: float) -> tuple[float, float]:
+        """As many tokens, but never none of the run's."""
         least, most = -self._position, self._recorded - self._position
         wide = high - low
         low = min(max(low, least - wide + _FEWEST), max(most, AFTER) - _FEWEST)
-        self.span = (low, low + wide)
-        self.moved.emit()
+        return low, low + wide
 
     def _index(self, x: float) -> int | None:
         index = self._position + round(x) - 1

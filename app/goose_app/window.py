@@ -115,6 +115,7 @@ class Window(Commands):
         self._wanted_theme = self.settings["theme"] if theme is None else theme
         self._then: Callable[[], None] | None = None  # to do when the model is open
         self._coming = {"undo": 0, "redo": 0}  # commands that make it possible: their numbers
+        self._said: tuple[str, bool] | None = None  # words on their way to the model
         self._fresh = True  # what is said next begins a conversation
         self._other_words = ""  # the prompt while one converses, what was about to be said else
         self._failed = 0  # the number of the last command that did not work
@@ -256,6 +257,7 @@ class Window(Commands):
             bars.why_wanted.connect(self.why_of)
             bars.truth_wanted.connect(lambda: self.worker.send(m.ReadTruly()))
             bars.branch.connect(self.branch)
+            bars.chosen.connect(self.choose)
         for view in (self.text.view, self.why_panel, self.remember):
             view.menu_wanted.connect(self.token_menu.show)
         for view in (self.text.view, self.remember.view):
@@ -375,9 +377,10 @@ class Window(Commands):
         return False
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
-        """Escape dismisses a message, and gives the keys back to the text."""
+        """Escape dismisses a message and a mark, and gives the keys back to the text."""
         if event.key() == Qt.Key.Key_Escape:
             self.message_bar.hide()
+            self.text.view.mark(range(0))
             self.text.view.setFocus()
         else:
             super().keyPressEvent(event)
@@ -435,6 +438,10 @@ class Window(Commands):
                 self.text.show_sampler(sampler)
             case m.Loaded(model):
                 self._opened(model)
+            case Cells():
+                self._said = None
+            case m.Failed():
+                self._unsaid()
 
     def _opened(self, model: ModelFacts) -> None:
         """A model is there: begin with the prompt."""
@@ -458,7 +465,6 @@ class Window(Commands):
         past = self.picture.position < self.picture.recorded
         words = "▮▮ Pause" if self.running else "▶ Replay" if past else "▶ Run"
         self.actions_by_name["run_or_pause"].setText(words)
-        self.actions_by_name["diverge"].setEnabled(past and not self.running)
 
     def _nothing_is_open(self) -> None:
         self.setWindowTitle("Goose Viz")

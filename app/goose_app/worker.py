@@ -175,27 +175,30 @@ class Worker:
             case _ if run is None and not isinstance(command, m.Pause | m.Restart):
                 self.say(ident, m.Failed("no model is open yet; open one from the File menu"))
         if run is not None and not isinstance(command, m.Load | m.Share):
-            self._guard(ident, lambda: run.obey(command))
+            self._guard(ident, lambda: run.obey(command), stops=False)
 
-    def _guard(self, ident: int, work: Callable[[], None]) -> None:
-        """Do it; what fails becomes words, and the run up to there stays."""
+    def _guard(self, ident: int, work: Callable[[], None], stops: bool = True) -> None:
+        """Do it; what fails becomes words, and the run up to there stays.
+
+        A run that cannot write on stops; one that cannot do something else writes on.
+        """
         try:
             work()
         except Cancelled:
             self.say(ident, m.Told("cancelled"))
         except (gv.GooseError, OSError) as error:
-            self._fail(ident, str(error))
+            self._fail(ident, str(error), stops)
         except MemoryError:
-            self._fail(ident, "there is not enough free memory for that")
+            self._fail(ident, "there is not enough free memory for that", stops)
         except Exception as error:  # a bug: say so rather than freeze
-            self._fail(ident, report_fault(error))
+            self._fail(ident, report_fault(error), stops)
         finally:
             if ident in self._loading:
                 self._loading.remove(ident)
                 self.say(ident, m.Loading(1.0, ""))
 
-    def _fail(self, ident: int, words: str) -> None:
-        if ident in self._runs:
+    def _fail(self, ident: int, words: str, stops: bool) -> None:
+        if stops and ident in self._runs:
             self._runs[ident].set_running(False)
         self.say(ident, m.Failed(words))
 

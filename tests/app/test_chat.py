@@ -185,3 +185,59 @@ def test_searching_a_long_run_by_keys(driver, qtbot):
     assert view.hasFocus()
     assert view.marked == found, "Forget, Replace and Why act on it"
     assert w.picture.position == end
+
+
+def test_words_that_are_refused_come_back(scripted, monkeypatch):
+    w = scripted.window
+    w.actions_by_name["chat"].trigger()
+    tokenizer = w.worker._runs[0].model.tokenizer
+
+    def refuse(text):
+        raise gv.GooseError("no such words")
+
+    monkeypatch.setattr(type(tokenizer), "encode", lambda self, text: refuse(text))
+    w.text.prompt.setPlainText("Hello")
+    w.converse()
+    scripted.wait(w.message_bar.isVisible)
+    assert w.text.prompt.toPlainText() == "Hello"
+    assert w._fresh
+
+
+def test_a_resumed_conversation_goes_on(scripted, tmp_path):
+    w = scripted.window
+    w.actions_by_name["chat"].trigger()
+    w.text.box.template.setCurrentIndex(0)
+    scripted.script(" Hi.\n\nUser:")
+    say(scripted, "Hello")
+    w.worker.send(m.Export(tmp_path / "talk.npz"))
+    scripted.settle()
+    w.actions_by_name["chat"].trigger()
+    w.restart()
+    scripted.settle()
+    w.open_path(str(tmp_path / "talk.npz"))
+    scripted.settle()
+    w.actions_by_name["chat"].trigger()
+    scripted.script(" Yes.\n\nUser:")
+    say(scripted, "And?")
+    assert scripted.text.endswith("Hi.\n\nUser: And?\n\nAssistant: Yes.\n\nUser:")
+
+
+def test_search_looks_again_where_the_text_is_another(driver, qtbot):
+    w = driver.window
+    view, bar = w.text.view, w.text.find
+    w.find()
+    word = w.run.cells.texts[-1].strip() or w.run.cells.texts[-2].strip()
+    bar.words.setText(word)
+    bar.go(1)
+    count = len(bar._places)
+    end = w.picture.position
+    w.goto(end - 1)
+    driver.settle()
+    token = w.picture.next_tokens[5][0]
+    w.worker.send(m.Branch(end - 1, token))
+    driver.settle()
+    assert len(w.run.cells) == end, "as long as before"
+    bar.go(1)
+    assert len(bar._places) == len(find_all(w.run.cells, word))
+    assert count >= 1
+    assert view.text_version > 0

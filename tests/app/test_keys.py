@@ -1,9 +1,16 @@
 """Every key counts, in order, whatever the speed; and controls keep the keys that they need."""
 
 import pytest
-from PySide6.QtCore import QPoint, Qt
-from PySide6.QtGui import QContextMenuEvent
-from PySide6.QtWidgets import QCheckBox, QComboBox, QRadioButton, QSlider, QToolButton
+from PySide6.QtCore import QPoint, QPointF, Qt
+from PySide6.QtGui import QContextMenuEvent, QMouseEvent
+from PySide6.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QInputDialog,
+    QRadioButton,
+    QSlider,
+    QToolButton,
+)
 
 import goose_viz as gv
 from goose_app import messages as m
@@ -12,6 +19,11 @@ KEYS = {
     "End": Qt.Key.Key_End, "←": Qt.Key.Key_Left, "→": Qt.Key.Key_Right, "Home": Qt.Key.Key_Home,
     "Space": Qt.Key.Key_Space,
 }  # fmt: skip
+
+
+_NO_BUTTONS = (
+    Qt.MouseButton.NoButton, Qt.MouseButton.NoButton, Qt.KeyboardModifier.NoModifier,
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -78,7 +90,6 @@ def test_space_says_that_it_replays_and_shift_space_writes_on_differently(writte
     w, end = written.window, written.window.picture.recorded
     button = w.actions_by_name["run_or_pause"]
     assert button.text() == "▶ Run"
-    assert not w.actions_by_name["diverge"].isEnabled()
     w.goto(end - 20)
     written.at(end - 20)
     assert button.text() == "▶ Replay"
@@ -88,7 +99,8 @@ def test_space_says_that_it_replays_and_shift_space_writes_on_differently(writte
     w.actions_by_name["diverge"].trigger()
     written.wait(lambda: w.picture.position > end - 10)
     w.run_or_pause()
-    written.wait(lambda: not w.running and w.picture.branches == 2)
+    written.settle()
+    assert w.picture.branches == 2
     new = list(w.run.cells.tokens)
     assert new[: end - 20] == old[: end - 20]
     assert new[end - 20 : end - 10] != old[end - 20 : end - 10]
@@ -228,3 +240,104 @@ def test_menus_have_letters_and_no_two_the_same(driver):
         -1
     ] == "Quit"
     assert w.actions_by_name["run_or_pause"].text() == "▶ Run", "where it changes it has none"
+
+
+def test_the_newer_of_mark_and_mouse_is_meant(written, monkeypatch):
+    view = written.window.text.view
+    under = {"mouse": 7}
+    monkeypatch.setattr(view, "hovered_index", lambda: under["mouse"])
+    assert view.target() == 7
+    view.mark(range(3, 4))
+    assert view.target() == 3, "a mouse that rests says nothing"
+    written.qtbot.mouseMove(view.viewport(), QPoint(30, 10))
+    view.mouseMoveEvent(
+        QMouseEvent(QMouseEvent.Type.MouseMove, QPointF(9, 9), QPointF(9, 9), *_NO_BUTTONS)
+    )
+    assert view.target() == 7
+    under["mouse"] = None
+    assert view.target() == 3
+    written.qtbot.keyClick(written.window, Qt.Key.Key_Escape)
+    assert view.target() is None
+
+
+def test_return_and_arrows_count_however_fast(written, qtbot):
+    w, end = written.window, written.window.picture.position
+    w.focus_next_token()
+    for _ in range(3):
+        qtbot.keyClick(w.next_token, Qt.Key.Key_Return)
+    written.settle()
+    assert w.picture.position == end + 3
+    slider = w.transport.slider
+    slider.setFocus()
+    qtbot.keyClick(slider, Qt.Key.Key_Home)
+    for _ in range(6):
+        qtbot.keyClick(slider, Qt.Key.Key_Right)
+        qtbot.wait(3)  # pictures of before come in between
+    written.settle()
+    assert w.picture.position == 6
+    w.text.view.setFocus()
+    qtbot.keyClick(w.text.view, Qt.Key.Key_End)
+    qtbot.keyClick(w.text.view, Qt.Key.Key_Left)
+    qtbot.keyClick(w.text.view, Qt.Key.Key_Space, Qt.KeyboardModifier.ShiftModifier)
+    written.wait(lambda: w.running and w.picture.position > end + 5)
+    w.worker.send(m.Pause())
+    written.settle()
+    assert w.worker._runs[0].session.path.segments[-1].fork == end + 2
+
+
+def test_sampling_that_differs_in_its_end_only_would_write_the_same(written):
+    w, end, seed = written.window, written.window.picture.position, written.window.text.seed.value()
+    w.actions_by_name["stop_at_end"].trigger()
+    w.goto(end - 20)
+    w.diverge()
+    written.wait(lambda: w.running)
+    w.worker.send(m.Pause())
+    written.settle()
+    assert w.text.seed.value() == seed + 1
+
+
+def test_branches_by_keys(written, qtbot, monkeypatch):
+    w, end = written.window, written.window.picture.position
+    w.why()
+    w.goto(end - 5)
+    w.choose(3)
+    written.settle()
+    rows = w.branches.list
+    assert rows.count() == 2
+    rows.setFocus()
+    rows.setCurrentRow(0)
+    qtbot.keyClick(rows, Qt.Key.Key_Space)
+    written.settle()
+    assert w.picture.position == end
+    monkeypatch.setattr(QInputDialog, "getText", lambda *a: ("mine", True))
+    rows.setCurrentRow(1)
+    qtbot.keyClick(rows, Qt.Key.Key_F2)
+    written.settle()
+    qtbot.waitUntil(lambda: rows.item(1).text().startswith("mine:"))
+    rows.setCurrentRow(1)
+    qtbot.keyClick(rows, Qt.Key.Key_Delete)
+    written.settle()
+    qtbot.waitUntil(lambda: rows.count() == 1)
+
+
+def test_asking_why_while_it_writes_stays_there(written):
+    w = written.window
+    w.run_or_pause()
+    written.wait(lambda: w.running and w.picture.position > 60)
+    at, token = w.picture.position, w.picture.next_tokens[1][0]
+    w.why_of(token)
+    written.settle()
+    assert w.picture.position == at
+    written.wait(lambda: w.picture.why is not None and not w.picture.stale)
+    assert w.picture.why.target == token
+
+
+def test_what_does_not_work_does_not_stop_the_writing(written, tmp_path):
+    w = written.window
+    w.run_or_pause()
+    written.wait(lambda: w.running)
+    w.worker.send(m.Export(tmp_path / "nowhere" / "x.npz"))
+    written.wait(w.message_bar.isVisible)
+    assert w.running
+    w.run_or_pause()
+    written.settle()

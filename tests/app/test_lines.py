@@ -172,3 +172,25 @@ def test_a_probability_that_is_there_is_never_nothing():
 
     words = [percent(p) for p in (0.5, 0.0012, 0.0004, 0.0)]
     assert words == ["50.0 %", "0.1 %", "<0.1 %", "0.0 %"]
+
+
+def test_a_click_in_lines_that_were_moved_keeps_them_in_sight(long, qtbot):
+    w = long.window
+    plot, end = w.decay.plot, w.picture.position
+    plot.zoom(0.25, 0)
+    plot.pan(-200)
+    low = end + plot.span[0]
+    viewport, at = plot.plot.viewport(), place(plot, sum(plot.span) / 2)
+    QTest.mouseMove(viewport, at)
+    qtbot.wait(50)
+    QTest.mouseClick(viewport, LEFT, NONE, at)
+    long.settle()
+    position = w.picture.position
+    assert position < end - 150
+    assert position + plot.span[0] == pytest.approx(low, abs=1.5), "the same tokens are in sight"
+    start, stop = plot.tokens(position, end)
+    assert start < position - 1 < stop
+    w.to_start()
+    long.settle()
+    start, stop = plot.tokens(0, end)
+    assert stop > start, "some of the run stays in sight wherever the cursor goes"

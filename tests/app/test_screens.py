@@ -72,7 +72,6 @@ def test_nothing_lies_over_anything_and_all_can_be_reached(driver, qtbot, size, 
 def test_a_window_that_changes_its_size_gets_its_arrangement_back(driver, qtbot):
     w = driver.window
     w.docks["Model"].close()
-    w.arrangement.remember()
     w.resize(800, 600)
     qtbot.waitUntil(lambda: w.arrangement.small)
     assert len(w.tabifiedDockWidgets(w.docks["State"])) == 3

@@ -163,7 +163,7 @@ def test_keys_act_on_the_word_under_the_mouse(asked, monkeypatch):
     monkeypatch.setattr(w.text.view, "hovered_index", lambda: None)
     before = w.picture
     asked.qtbot.keyClick(w.text.view, Qt.Key.Key_X)
-    assert "ahead of the cursor" in w.statusBar().currentMessage()
+    assert "before the cursor" in w.statusBar().currentMessage()
     assert w.picture.position == before.position
 
 
@@ -361,7 +361,7 @@ def test_why_a_candidate_or_a_word_that_was_said(asked):
     asked.wait(lambda: w.picture.why.target == said)
     assert w.picture.why.position == 9
     w.why_of(said, 0)
-    assert "nothing was read ahead" in w.statusBar().currentMessage()
+    assert "nothing was read before" in w.statusBar().currentMessage()
 
 
 def test_a_replacement_beside_a_true_run(asked):

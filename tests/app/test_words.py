@@ -22,7 +22,8 @@ def test_no_label_takes_its_words_for_html(driver):
 
 def test_what_looks_like_html_is_shown_as_it_is(driver):
     assert tip("<s> & \n<b>x") == "<span>&lt;s&gt; &amp; <br>&lt;b&gt;x</span>"
-    assert tip("a & b\nc") == "a & b\nc"
+    assert tip("&lt; b\nc") == "<span>&amp;lt; b<br>c</span>"
+    assert tip("a, b\nc") == "a, b\nc"
     assert item("R&D <b>") == "R&&D <b>"
     assert title("x[*].pth") == "x[*][*].pth"
     w = driver.window

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from PySide6.QtCore import QModelIndex, QPersistentModelIndex, QPoint, QPointF, Qt, Signal
-from PySide6.QtGui import QColor, QPainter, QPen
+from PySide6.QtGui import QColor, QKeyEvent, QPainter, QPen
 from PySide6.QtWidgets import (
     QInputDialog,
     QListWidget,
@@ -70,13 +70,35 @@ class _TreeRows(QStyledItemDelegate):
         super().paint(painter, option, index)
 
 
+class BranchList(QListWidget):
+    """Return and Space go to a branch, F2 names it, Delete closes it."""
+
+    gone_to = Signal(int)
+    renamed = Signal(int)
+    deleted = Signal(int)
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        """What is done with the row that has the keys."""
+        key, item = Qt.Key(event.key()), self.currentItem()
+        told = {
+            Qt.Key.Key_Return: self.gone_to, Qt.Key.Key_Enter: self.gone_to,
+            Qt.Key.Key_Space: self.gone_to, Qt.Key.Key_F2: self.renamed,
+            Qt.Key.Key_Delete: self.deleted,
+        }.get(key)  # fmt: skip
+        if told is not None and item is not None:
+            told.emit(item.data(_ROW))
+        else:
+            super().keyPressEvent(event)
+
+
 class BranchesPanel(Panel):
     """A row a branch; a click returns to it."""
 
     title = "Branches"
     help = (
         "Every text that was written, below the one that it parts from, with the words there and "
-        "the edits that made it. Click one to return to it; right-click to name or close it."
+        "the edits that made it. Click one to return to it; right-click to name or close it; by "
+        "keys, Return, F2 and Delete."
     )
     chosen = Signal(int)
     named = Signal(int, str)
@@ -84,7 +106,7 @@ class BranchesPanel(Panel):
 
     def __init__(self, selection: Selection) -> None:
         super().__init__(selection)
-        self.list = QListWidget()
+        self.list = BranchList()
         self.list.setObjectName("branches")
         self.list.setWordWrap(True)
         self.list.setFocusPolicy(Qt.FocusPolicy.TabFocus)
@@ -95,6 +117,9 @@ class BranchesPanel(Panel):
         layout.setContentsMargins(4, 4, 4, 4)
         layout.addWidget(self.list)
         self.list.itemClicked.connect(lambda item: self.chosen.emit(item.data(_ROW)))
+        self.list.gone_to.connect(self.chosen)
+        self.list.renamed.connect(self._name)
+        self.list.deleted.connect(self.closed)
         self.list.customContextMenuRequested.connect(self._menu)
 
     def set_theme(self, theme: Theme) -> None:

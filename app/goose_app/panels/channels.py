@@ -109,7 +109,7 @@ class ChannelsPanel(Panel):
         config = run.model.config if run.model is not None else None
         self._n_layer = config.n_layer if config is not None else 0
         self._head_size = config.head_size if config is not None else 1
-        self.map.set_grid(self._head_size)
+        self.map.set_grid(0 if self.sort.isChecked() else self._head_size)
         self.plot.set_layers(self._n_layer)
 
     def series_changed(self) -> None:

@@ -17,7 +17,7 @@ from goose_app.selection import Selection
 from goose_app.theme import Theme, gradient
 
 _PARTS = (
-    ("decayed", "decayed", "what the decay left of the memory ahead of the token"),
+    ("decayed", "decayed", "what the decay left of the memory before the token"),
     ("removed", "− removed", "what was erased along the removal key; the strips are its factors"),
     ("written", "+ written", "value times replacement key; the strips are these"),
     ("result", "= memory now", "the sum"),

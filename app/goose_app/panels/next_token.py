@@ -33,7 +33,8 @@ class NextTokenPanel(Panel):
         "instead; the old branch stays. After an edit of the memory: before and after; the mark "
         "in a bar is the other column's. Right-click a token to ask why it is expected."
     )
-    branch = Signal(int)
+    branch = Signal(int)  # a token
+    chosen = Signal(int)  # a row, by keys: each of them counts
     why_wanted = Signal(int)  # of a token
     truth_wanted = Signal()
     KEYS = frozenset(
@@ -140,7 +141,7 @@ class NextTokenPanel(Panel):
             if row == hover:
                 painter.fillRect(rect, QColor(self.theme.line))
             if row < 9 and current:
-                painter.setPen(QColor(self.theme.dim))
+                painter.setPen(QColor(self.theme.text if row == hover else self.theme.dim))
                 painter.drawText(rect.adjusted(2, 0, 0, 0), centre, str(row + 1))
             painter.setPen(QColor(self.theme.text))
             names = self._name_width(rect)
@@ -186,8 +187,7 @@ class NextTokenPanel(Panel):
             self._hover = min(max(self._hover + step, 0), n - 1)
             self.update()
         elif event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter) and 0 <= self._hover < n:
-            assert self.picture is not None
-            self.branch.emit(self.picture.next_tokens[self._hover][0])
+            self.chosen.emit(self._hover)
         else:
             super().keyPressEvent(event)
 

@@ -52,6 +52,8 @@ class TokenView(QAbstractScrollArea):
         self.colouring = SURPRISAL
         self.cursor_position = 0
         self.marked = range(0)  # tokens that are chosen by keys or were searched for
+        self.text_version = 0  # of tokens that were replaced by others
+        self._pointed = False  # the mouse moved here since something was marked
         self._heat_colours: list[QColor] = []
         self._signed_colours: list[QColor] = []
         self.scale = (0.0, 0.0)  # what the ends of the colour map stand for
@@ -87,6 +89,7 @@ class TokenView(QAbstractScrollArea):
         """The tokens from an index on are others; if not now, `catch_up` lays them out."""
         if start < len(self.flow):
             self._version += 1
+            self.text_version += 1
             if self.marked.stop > start:
                 self.marked = range(0)
             self.flow.cut(start)
@@ -242,6 +245,7 @@ class TokenView(QAbstractScrollArea):
 
     def mouseMoveEvent(self, event: QMouseEvent) -> None:
         """Tell which token the mouse is over."""
+        self._pointed = True
         self.hovered.emit(self.index_at(event.position()))
 
     def leaveEvent(self, event: QEvent) -> None:
@@ -259,13 +263,15 @@ class TokenView(QAbstractScrollArea):
             self.menu_wanted.emit(index, at)
 
     def target(self) -> int | None:
-        """The token that keys act on: the one under the mouse, or else the marked one."""
+        """The token that keys act on: the marked one, or that under a mouse that moved since."""
         index = self.hovered_index()
-        return self.marked.start if index is None and self.marked else index
+        if self.marked and (index is None or not self._pointed):
+            return self.marked.start
+        return index
 
     def mark(self, tokens: range) -> None:
         """Mark tokens, and bring them into sight."""
-        self.marked = tokens
+        self.marked, self._pointed = tokens, False
         if tokens:
             self._show_line(self.flow.line(tokens.start))
             self.hovered.emit(tokens.start)
@@ -284,7 +290,9 @@ class TokenView(QAbstractScrollArea):
             self.mark(range(at, at + 1))
 
     def hovered_index(self) -> int | None:
-        """The token under the mouse; None if there is none."""
+        """The token under the mouse; None if there is none, or nobody sees it."""
+        if not self.isVisible():
+            return None
         at = self.viewport().mapFromGlobal(QCursor.pos())
         return self.index_at(QPointF(at)) if self.viewport().rect().contains(at) else None
 

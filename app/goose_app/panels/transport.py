@@ -73,6 +73,7 @@ class TransportPanel(Panel):
             lambda i: self.speed_changed.emit(list(SPEEDS.values())[i])
         )
         self._following = False
+        self.asked = 0  # the number of the last command that sent the cursor somewhere
 
     def add_actions(self, actions: list[QAction]) -> None:
         """Put buttons for actions before the slider."""
@@ -90,7 +91,7 @@ class TransportPanel(Panel):
         """Follow the cursor."""
         self._following = True
         self.slider.setRange(0, picture.recorded)
-        if not self.slider.isSliderDown():
+        if not self.slider.isSliderDown() and picture.serial >= self.asked:
             self.slider.setValue(picture.position)
         self._following = False
         words = f"token {picture.position} / {picture.recorded}"

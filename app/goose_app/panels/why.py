@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from PySide6.QtCore import Qt, Signal
+from PySide6.QtCore import QSize, Qt, Signal
 from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import QComboBox, QGridLayout, QHBoxLayout, QVBoxLayout
 
@@ -144,6 +144,15 @@ class WhyPanel(Panel):
         """Less room, or more."""
         parent = self.parentWidget()
         self._place_heads((self if parent is None else parent).width() < _NARROW)
+        if event.size().width() != event.oldSize().width():
+            self.updateGeometry()  # a wrapped note takes other lines
+
+    def minimumSizeHint(self) -> QSize:
+        """With all lines of what wraps: a place that scrolls asks for nothing else."""
+        layout = self.layout()
+        least = layout.totalMinimumSize()
+        high = layout.totalMinimumHeightForWidth(max(self.width(), least.width()))
+        return QSize(least.width(), max(least.height(), high))
 
     @property
     def explanation(self) -> Explanation | None:

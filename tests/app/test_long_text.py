@@ -60,3 +60,29 @@ def test_a_million_tokens_cost_some_sixty_bytes_each(qtbot):
     view.grab()
     assert time.perf_counter() - begin < 0.2, "a jump is as quick as in a short text"
     assert view.viewport().rect().contains(view.cell_rect(N // 2 - 1).center().toPoint())
+
+
+def test_painting_scrolling_and_jumping_do_not_grow_with_the_run(qtbot):
+    """In turns, and the quickest of many, so that a busy machine has no say."""
+    views, quickest = {}, {300: np.inf, 30_000: np.inf}
+    rng = np.random.default_rng(0)
+    for n in quickest:
+        run, panel = RunView(), TextPanel(Selection())
+        panel.set_run(run)
+        panel.resize(500, 800)
+        qtbot.addWidget(panel)
+        panel.show()
+        ids = rng.integers(0, len(WORDS), n)
+        run.cells.extend(ids.tolist(), [WORDS[i] for i in ids], rng.random(n), b"\1" * n)
+        panel.text_changed(0)
+        panel.set_picture(m.Picture(n, n, None, np.zeros((1, 1, 1, 1), np.float32)))
+        views[n] = panel.view
+        assert panel.view.verticalScrollBar().maximum() > 0
+    for _ in range(60):
+        for n, view in views.items():
+            begin = time.perf_counter()
+            view.redraw()  # every line anew: a short text is all in the cache
+            view.verticalScrollBar().setValue(int(rng.integers(view.verticalScrollBar().maximum())))
+            view.viewport().repaint()
+            quickest[n] = min(quickest[n], time.perf_counter() - begin)
+    assert quickest[30_000] < 1.3 * quickest[300]

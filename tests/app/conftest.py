@@ -49,7 +49,7 @@ class Driver:
         self.window.show()
         qtbot.addWidget(self.window)
 
-    def wait(self, done, timeout=60_000):
+    def wait(self, done, timeout=150_000):
         self.qtbot.waitUntil(done, timeout=timeout)
 
     def began(self):

@@ -13,6 +13,7 @@ from PySide6.QtGui import (
     QPainter,
     QPaintEvent,
     QResizeEvent,
+    QStaticText,
 )
 from PySide6.QtWidgets import QMenu, QPushButton
 
@@ -48,6 +49,7 @@ class NextTokenPanel(Panel):
         self.setAttribute(Qt.WidgetAttribute.WA_OpaquePaintEvent)
         self.setMinimumSize(160, 120)
         self._hover = -1
+        self._digits = [QStaticText(str(row + 1)) for row in range(9)]
         self._short: dict[tuple[str, int], str] = {}
         self.truth = QPushButton("beside a true run", self)
         self.truth.setToolTip("Read the other text from its first other word on, and compare")
@@ -142,7 +144,8 @@ class NextTokenPanel(Panel):
                 painter.fillRect(rect, QColor(self.theme.line))
             if row < 9 and current:
                 painter.setPen(QColor(self.theme.text if row == hover else self.theme.dim))
-                painter.drawText(rect.adjusted(2, 0, 0, 0), centre, str(row + 1))
+                at = QPointF(rect.x() + 2, rect.center().y() - 0.5 * self.fontMetrics().height())
+                painter.drawStaticText(at, self._digits[row])
             painter.setPen(QColor(self.theme.text))
             names = self._name_width(rect)
             box = QRectF(rect.x(), rect.y(), names - 8, rect.height())

@@ -118,6 +118,7 @@ class TokenView(QAbstractScrollArea):
         self._signed_colours = [QColor(*row) for row in gradient(theme.diverging).tolist()]
         self._heat_colours = [QColor(*row) for row in gradient(theme.heat).tolist()]
         self._inks = QColor(theme.text), QColor(theme.given), QColor(theme.future)
+        self._inked: dict[bool, dict[tuple[int, int], QColor]] = {}  # what is read on a colour
         self.redraw()
 
     def cell_rect(self, index: int) -> QRectF:
@@ -207,6 +208,7 @@ class TokenView(QAbstractScrollArea):
             if abs(level - nothing) > _FAINT:
                 painter.fillRect(QRectF(_MARGIN + x, 0, width, height), colours[level])
         text, given, future = self._inks
+        inked = self._inked.setdefault(signed, {})
         pen = None
         for i, (x, width, shown, named, generated) in enumerate(cells, begin):
             if i + 1 == self.cursor_position:
@@ -216,7 +218,10 @@ class TokenView(QAbstractScrollArea):
             quiet = named or not generated
             wanted = future if i >= self.cursor_position else given if quiet else text
             if i - begin < len(heat) and abs(heat[i - begin] - nothing) > _FAINT:
-                wanted = readable(wanted, colours[heat[i - begin]])
+                key = wanted.rgb(), heat[i - begin]
+                if key not in inked:
+                    inked[key] = readable(wanted, colours[key[1]])
+                wanted = inked[key]
             if wanted is not pen:
                 painter.setPen(wanted)
                 pen = wanted

@@ -288,7 +288,7 @@ class Commands(FileCommands):
         self.selection.select(self.selection.layer - 1, self.selection.head)
 
     def layer_down(self) -> None:
-        """Look at the layer behind."""
+        """Look at the next layer."""
         self.selection.select(self.selection.layer + 1, self.selection.head)
 
     def head_left(self) -> None:
@@ -296,7 +296,7 @@ class Commands(FileCommands):
         self.selection.select(self.selection.layer, self.selection.head - 1)
 
     def head_right(self) -> None:
-        """Look at the head behind."""
+        """Look at the next head."""
         self.selection.select(self.selection.layer, self.selection.head + 1)
 
     def begin_tour(self) -> None:

@@ -135,7 +135,6 @@ class EditDialog(QDialog):
         super().__init__(parent)
         self.setWindowTitle("Edit the memory")
         self._selection = selection
-        self._position = 0
         self.kind = QComboBox()
         self.kind.addItems([k.name for k in KINDS])
         self.what = Label()
@@ -207,7 +206,6 @@ class EditDialog(QDialog):
 
     def set_picture(self, picture: m.Picture) -> None:
         """The moment that would be edited."""
-        self._position = picture.position
         self.undo.setEnabled(picture.can_undo)
         self.apply.setEnabled(picture.position > 0)
         self.bars.set_picture(picture)

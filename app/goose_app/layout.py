@@ -77,12 +77,10 @@ class Arrangement:
     ) -> None:
         self._window, self._docks, self._settings = window, docks, settings
         self.perspective, self.small = "", False
-        self._arranged = False  # the docks stand as the perspective has them
+        self._standing = ""  # under which name the docks are remembered as they stand
 
     def show(self, perspective: str) -> None:
         """A perspective as it was left."""
-        self.remember()
-        self._arranged = False
         self.perspective = perspective if perspective in PERSPECTIVES else "watch"
         self.fit()
 
@@ -96,7 +94,7 @@ class Arrangement:
             self._window.restoreState(docks, _VERSION)
             for bar, hidden in messages.items():  # what they say has nothing to do with docks
                 bar.setHidden(hidden)
-        self._arranged = True
+        self._standing = self._key
 
     def reset(self) -> None:
         """Put every dock in its place."""
@@ -104,8 +102,8 @@ class Arrangement:
 
     def remember(self) -> None:
         """Keep how the docks stand, for the next time."""
-        if self.perspective and self._arranged:
-            self._settings[self._key] = bytes(self._window.saveState(_VERSION).data())
+        if self._standing:
+            self._settings[self._standing] = bytes(self._window.saveState(_VERSION).data())
 
     def outgrown(self) -> bool:
         """Whether the window has become small, or is not any more."""

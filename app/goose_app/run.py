@@ -175,10 +175,9 @@ class Run:
                 self._say(m.Loading(share, "reading the prompt"))
             return self._wanted()
 
-        known, here, at = self._series[session.segment], session.segment, session.position
+        here, at = session.segment, session.position
         steps = session.feed(tokens, keep_going) if tokens else [session.step()]
-        if session.segment is not here:  # it went on from the middle of a branch
-            self._chart(known.fork(at))
+        self._follow(here, at)
         self._enter(steps)
         if not self._wanted():
             self._say(m.Told(f"cancelled: the prompt is read up to {session.position}"))
@@ -288,11 +287,10 @@ class Run:
     def _write(self, anew: bool = False) -> None:
         """The next token: the one that is recorded, if there is one and not another is wanted."""
         session = self._need_session()
-        known = self._series[session.segment]
-        new, here = anew or session.position == session.recorded, session.segment
+        here, at = session.segment, session.position
+        new = anew or at == session.recorded
         step = session.step(anew=anew)
-        if session.segment is not here:  # it went on from the middle of a branch
-            self._chart(known.fork(step.position - 1))
+        self._follow(here, at)
         self._enter([step])
         if new:
             wrote = self._wrote.setdefault(session.segment, [])
@@ -339,9 +337,9 @@ class Run:
             self._replay(at + 1)
         else:
             self._replay(at)
-            known = self._series[session.segment]
+            here = session.segment
             step = session.branch(at, command.token)
-            self._chart(known.fork(at))
+            self._follow(here, at)
             self._enter([step])
         self.take()
 
@@ -409,6 +407,11 @@ class Run:
         """The current branch's figures are these."""
         self._series[self._need_session().segment] = series
         self._say(m.Charted(series))
+
+    def _follow(self, here: Segment, at: int) -> None:
+        """If it went on from the middle of a branch, its figures up to there go on as well."""
+        if self._need_session().segment is not here:
+            self._chart(self._series[here].fork(at))
 
     def _show_branch(self, session: gv.Session) -> None:
         """Tell the window all tokens of the current branch."""

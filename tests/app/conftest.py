@@ -58,6 +58,12 @@ class Driver:
     def at(self, position):
         self.wait(lambda: self.window.picture.position == position and not self.window.running)
 
+    def write(self, n):
+        """Let the model write n tokens behind what there is."""
+        stop = self.window.picture.position + n
+        self.window.worker.send(m.Run(n))
+        self.at(stop)
+
     def settle(self):
         """Wait until all that was asked for is on the screen."""
         worker = self.window.worker

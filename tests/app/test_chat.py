@@ -154,9 +154,8 @@ def test_words_are_found_across_tokens():
 
 def test_searching_a_long_run_by_keys(driver, qtbot):
     w = driver.window
-    end = w.picture.position + 600
-    w.worker.send(m.Run(600))
-    driver.at(end)
+    driver.write(600)
+    end = w.picture.position
     view, bar = w.text.view, w.text.find
     qtbot.keyClick(w, Qt.Key.Key_F, Qt.KeyboardModifier.ControlModifier)
     assert bar.words.hasFocus()

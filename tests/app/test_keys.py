@@ -29,10 +29,7 @@ _NO_BUTTONS = (
 @pytest.fixture
 def written(driver):
     """A window behind a prompt and thirty written tokens."""
-    w = driver.window
-    stop = w.picture.position + 30
-    w.worker.send(m.Run(30))
-    driver.at(stop)
+    driver.write(30)
     return driver
 
 

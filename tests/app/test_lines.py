@@ -7,7 +7,6 @@ from PySide6.QtGui import QWheelEvent
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication
 
-from goose_app import messages as m
 from goose_app.token_plot import AFTER, BEFORE, thinned
 
 NONE = Qt.KeyboardModifier.NoModifier
@@ -17,10 +16,7 @@ LEFT = Qt.MouseButton.LeftButton
 @pytest.fixture
 def long(driver):
     """A window on three hundred written tokens."""
-    w = driver.window
-    end = w.picture.position + 300
-    w.worker.send(m.Run(300))
-    driver.at(end)
+    driver.write(300)
     return driver
 
 

@@ -195,8 +195,11 @@ class ChannelsPanel(Panel):
 
     def _select(self, row: int, column: int) -> None:
         """The layer and the head that a channel belongs to."""
-        channel = column if self._order is None else int(self._order[row, column])
-        self.selection.select(row, channel // self._head_size)
+        self.selection.select(row, self._channel(row, column) // self._head_size)
+
+    def _channel(self, row: int, column: int) -> int:
+        """Which channel a cell of the map shows."""
+        return column if self._order is None else int(self._order[row, column])
 
     def _selection_changed(self) -> None:
         self.plot.set_layers(self._n_layer)
@@ -212,7 +215,7 @@ class ChannelsPanel(Panel):
         values = None if self.picture is None else self.picture.observed(self.view.observable)
         if values is None:
             return ""
-        channel = column if self._order is None else int(self._order[row, column])
+        channel = self._channel(row, column)
         head = channel // self._head_size
         value = self.view.meaning(float(values[row, channel]))
         return f"layer {row} · head {head} · channel {channel} · {value}"

@@ -1,7 +1,7 @@
 """Goose Viz: a minimal RWKV-7 runtime whose memory can be watched."""
 
 from goose_viz.config import Config
-from goose_viz.edits import Add, Forget, Mute, Noise, Put, Replace, Scale, Zero
+from goose_viz.edits import Add, Forget, Mute, Noise, Put, Replace, Scale, Steer, Zero
 from goose_viz.errors import CheckpointError, GooseError, StateError, TokenizerError
 from goose_viz.model import Model, embedded_models, load_model
 from goose_viz.observables import OBSERVABLES
@@ -33,6 +33,7 @@ __all__ = [
     "Snapshot",
     "State",
     "StateError",
+    "Steer",
     "Step",
     "TokenizerError",
     "Zero",

@@ -175,16 +175,31 @@ class Add(StateEdit):
 
     def prepare(self, session: Session) -> Numbers:
         """The numbers to add."""
-        numbers = _numbers(self.change, self.scope(session.model.config), session)
-        return numbers * numbers.dtype.type(self.factor)  # type: ignore[no-any-return]
+        return _times(self.change, self.factor, self.scope(session.model.config), session)
 
     def recorded(self) -> Add:
         """Without the change."""
         return replace(self, change=None)
 
 
+class Lasting(StateEdit):
+    """An edit that is made again behind every token, up to a position or for good.
+
+    Attributes
+    ----------
+    until : int or None
+        The position.
+    """
+
+    until: int | None
+
+    def during(self, start: int, stop: int, edit: Edit) -> bool:
+        """Whether it acts behind one of the tokens [start, stop)."""
+        return edit.position < stop and (self.until is None or start < self.until)
+
+
 @dataclass(frozen=True)
-class Mute(StateEdit):
+class Mute(Lasting):
     """Keep the memory empty behind every token, up to a position or for good.
 
     What a token writes is read by that token alone, as in a model without a memory.
@@ -196,9 +211,27 @@ class Mute(StateEdit):
 
     keeps = 0.0
 
-    def during(self, start: int, stop: int, edit: Edit) -> bool:
-        """Whether it acts behind one of the tokens [start, stop)."""
-        return edit.position < stop and (self.until is None or start < self.until)
+
+@dataclass(frozen=True)
+class Steer(Lasting):
+    """Add a change (L, H, N, N), or another memory, times a factor, and again behind every token.
+
+    What was added fades and is corrected as all that is in the memory; steering goes on.
+    """
+
+    change: State | Snapshot | Numbers | None
+    factor: float = 1.0
+    until: int | None = None
+    layer: int | None = None
+    head: int | None = None
+
+    def prepare(self, session: Session) -> Numbers:
+        """The numbers to add, each time."""
+        return _times(self.change, self.factor, self.scope(session.model.config), session)
+
+    def recorded(self) -> Steer:
+        """Without the change."""
+        return replace(self, change=None)
 
 
 @dataclass(frozen=True)
@@ -375,9 +408,17 @@ def _numbers(source: State | Snapshot | Numbers | None, scope: Scope, session: S
     return np.array(array[scope], session.state.wkv.dtype)
 
 
+def _times(
+    source: State | Snapshot | Numbers | None, factor: float, scope: Scope, session: Session
+) -> Numbers:
+    """A memory's numbers in a scope times a factor."""
+    numbers = _numbers(source, scope, session)
+    return numbers * numbers.dtype.type(factor)  # type: ignore[no-any-return]
+
+
 #: By name, as files have them.
 EDITS: dict[str, type[StateEdit]] = {
-    kind.__name__: kind for kind in (Forget, Replace, Zero, Scale, Noise, Put, Add, Mute)
+    kind.__name__: kind for kind in (Forget, Replace, Zero, Scale, Noise, Put, Add, Mute, Steer)
 }
 
 

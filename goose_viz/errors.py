@@ -20,3 +20,7 @@ class TokenizerError(GooseError):
 
 class StateError(GooseError):
     """A state or snapshot file that cannot be read, or does not fit the model."""
+
+
+class Stopped(Exception):
+    """Whoever watches has seen enough."""

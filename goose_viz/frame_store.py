@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from goose_viz.config import Config
-from goose_viz.edits import Mute
+from goose_viz.edits import Lasting, Scope
 from goose_viz.frames import Added
-from goose_viz.history import Path, Segment
+from goose_viz.history import Edit, Path, Segment
 from goose_viz.probe import Frame
 
 _BLOCK = 128  # tokens that are entered together
@@ -242,30 +243,55 @@ def between(
     comes.
     """
     edits = path.edits(stop - 1)
-    inside = [e for e in edits if start < e.position]
-    muted = [(e, e.what) for e in edits if isinstance(e.what, Mute)]
-    if not inside and not muted:
+    lasting = [e for e in edits if isinstance(e.what, Lasting)]
+    if not lasting and not any(start < e.position for e in edits):
         return None, []
-    H, N = config.n_head, config.head_size
-    factors = np.ones((stop - start, config.n_layer, H))
-    added: list[Added] = []
-    for edit in inside:
-        index, scope = edit.position - start, edit.what.scope(config)
-        factors[index][scope] *= edit.what.keeps
-        for earlier in added:
-            if earlier.index == index:
-                earlier.change[scope] *= edit.what.keeps
-        if edit.numbers is not None:
-            change = np.zeros((config.n_layer, H, N, N), edit.numbers.dtype)
-            where = np.zeros((config.n_layer, H), bool)
-            change[scope], where[scope] = edit.numbers, True
-            gone = range(max(edit.what.gone.start - start, 0), max(edit.what.gone.stop - start, 0))
-            added.append(Added(index, change, gone, where))
-    for edit, what in muted:
-        for index in range(max(1, edit.position + 1 - start), stop - start):
-            if what.during(start + index - 1, start + index, edit):
-                factors[index][what.scope(config)] = 0
-    layers = list(rows)
+    H, layers = config.n_head, list(rows)
+    factors, added = np.ones((stop - start, config.n_layer, H)), list[Added]()
+    places, whole = {e.position for e in edits}, dict[int, NDArray[Any]]()
+    for index in range(1, stop - start):
+        at = start + index
+        if not lasting and at not in places:
+            continue
+        made = [e for e in lasting if e.what.during(at - 1, at, e)]  # type: ignore[attr-defined]
+        put: list[Added] = []
+        for edit in (*made, *(e for e in edits if e.position == at)):
+            what, scope = edit.what, edit.what.scope(config)
+            if what.keeps != 1:
+                factors[index][scope] *= what.keeps
+                put = [_scaled(earlier, scope, what.keeps) for earlier in put]
+            if edit.numbers is not None:
+                gone = range(*(max(t - start, 0) for t in (what.gone.start, what.gone.stop)))
+                if id(edit) not in whole:
+                    whole[id(edit)] = _whole(edit, config)
+                put.append(Added(index, whole[id(edit)], gone, _where(scope, config)))
+        added += put
     return factors[:, layers], [
-        Added(a.index, a.change[layers], a.gone, a.where[layers]) for a in added
-    ]
+        Added(a.index, a.change if len(layers) == config.n_layer else a.change[layers], a.gone,
+              a.where[layers]) for a in added
+    ]  # fmt: skip
+
+
+def _scaled(added: Added, scope: Scope, factor: float) -> Added:
+    """What is left of a change that another edit at the same place scales."""
+    change = added.change.copy()  # one that lasts is shared by many places
+    change[scope] *= factor
+    return replace(added, change=change)
+
+
+def _where(scope: Scope, config: Config) -> NDArray[np.bool_]:
+    where = np.zeros((config.n_layer, config.n_head), bool)
+    where[scope] = True
+    return where
+
+
+def _whole(edit: Edit, config: Config) -> NDArray[Any]:
+    """An edit's numbers among zeros, (L, H, N, N); once where it acts on all."""
+    scope, numbers = edit.what.scope(config), edit.numbers
+    assert numbers is not None
+    shape = config.n_layer, config.n_head, config.head_size, config.head_size
+    if numbers.shape == shape:
+        return numbers
+    change = np.zeros(shape, numbers.dtype)
+    change[scope] = numbers
+    return change

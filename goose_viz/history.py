@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from goose_viz.edits import Mute, StateEdit
+from goose_viz.edits import Lasting, StateEdit
 from goose_viz.probe import Frame
 from goose_viz.ranking import TopK
 from goose_viz.state import State
@@ -99,6 +99,13 @@ class Tops:
         self._ids[row, :width], self._probabilities[row, :width] = top
         self._n += 1
 
+    def copy(self) -> Tops:
+        """The same, independent."""
+        twin = Tops()
+        twin._ids, twin._probabilities = self._ids.copy(), self._probabilities.copy()
+        twin._widths, twin._first, twin._n = self._widths.copy(), self._first, self._n
+        return twin
+
     def truncate(self, n: int) -> None:
         """Forget all from the n-th token on."""
         self._n = min(self._n, n)
@@ -171,6 +178,17 @@ class Segment:
         self.generated.append(generated)
         self.probabilities.append(probability)
         self.tops.append(top)
+
+    def copy(self, parent: Segment | None, stop: int) -> Segment:
+        """The same up to a position, where a call ends."""
+        twin = Segment(parent, self.fork, self.edit)
+        twin.tokens, twin.texts = self.tokens[:], self.texts[:]
+        twin.generated, twin.probabilities = self.generated[:], self.probabilities[:]
+        twin.tops = self.tops.copy()
+        twin.checkpoints = dict(self.checkpoints)
+        twin.name, twin.again, twin._wide = self.name, self.again, list(self._wide)
+        twin.truncate(stop)
+        return twin
 
     def end_call(self, start: int) -> None:
         """The tokens from a position on were read in one call."""
@@ -265,12 +283,12 @@ class Path:
         reached = self.segments[: self.depth(stop) + 1]
         return [s.edit for s in reached if s.edit is not None]
 
-    def mutes(self, index: int) -> list[Edit]:
-        """The edits that keep a memory empty behind the token of an index."""
+    def lasting(self, index: int) -> list[Edit]:
+        """The edits that are repeated behind the token of an index."""
         return [
             edit
             for edit in self.edits(index)
-            if isinstance(edit.what, Mute) and (edit.what.until is None or index < edit.what.until)
+            if isinstance(edit.what, Lasting) and edit.what.during(index, index + 1, edit)
         ]
 
     def operations(self, depth: int, start: int, stop: int) -> list[Edit | Feed] | None:
@@ -336,6 +354,14 @@ class History:
             segment = twin
         self.segments.append(Segment(segment, position, edit))
         return self.segments[-1]
+
+    def copy(self, path: Path) -> None:
+        """Hold what another history's path holds, in segments of its own; it is empty before."""
+        self.segments.clear()
+        for depth, segment in enumerate(path.segments):
+            last = depth + 1 == len(path.segments)
+            stop = segment.stop if last else path.segments[depth + 1].fork
+            self.segments.append(segment.copy(self.segments[-1] if depth else None, stop))
 
     def children(self, segment: Segment) -> list[Segment]:
         """The segments that begin in one."""

@@ -27,12 +27,7 @@ def rms(wkv: NDArray[Any]) -> NDArray[Any]:
 
 def stable_rank(wkv: NDArray[Any]) -> NDArray[np.float64]:
     """‖S‖_F² / ‖S‖_2² of each head's matrix, between 1 and N; 0 for zeros, NaN for NaN."""
-    if not np.isfinite(wkv).all():
-        return np.full(wkv.shape[:-2], np.nan)
-    singular = np.linalg.svd(np.asarray(wkv, np.float64), compute_uv=False)
-    top = singular[..., 0] ** 2
-    whole = (singular**2).sum(-1)
-    return np.divide(whole, top, out=np.zeros_like(whole), where=top > 0)  # type: ignore[no-any-return]
+    return ranks(wkv)[0]
 
 
 def effective_rank(wkv: NDArray[Any]) -> NDArray[np.float64]:
@@ -40,10 +35,18 @@ def effective_rank(wkv: NDArray[Any]) -> NDArray[np.float64]:
 
     Roy and Vetterli, "The effective rank" (2007).  NaN where a number of the matrix is none.
     """
-    if not np.isfinite(wkv).all():
-        return np.full(wkv.shape[:-2], np.nan)
-    singular = np.linalg.svd(np.asarray(wkv, np.float64), compute_uv=False)
+    return ranks(wkv)[1]
+
+
+def ranks(wkv: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Stable and effective rank of each head's matrix, from one decomposition."""
+    finite = np.isfinite(wkv).all((-2, -1))
+    safe = np.where(finite[..., None, None], wkv, 0).astype(np.float64)
+    singular = np.linalg.svd(safe, compute_uv=False)
+    top, whole = singular[..., 0] ** 2, (singular**2).sum(-1)
+    stable = np.divide(whole, top, out=np.zeros_like(whole), where=top > 0)
     total = singular.sum(-1, keepdims=True)
     share = np.divide(singular, total, out=np.zeros_like(singular), where=total > 0)
     entropy = -(share * np.log(np.maximum(share, 1e-300))).sum(-1)
-    return np.where(total[..., 0] > 0, np.exp(entropy), 0.0)
+    effective = np.where(total[..., 0] > 0, np.exp(entropy), 0.0)
+    return tuple(np.where(finite, found, np.nan) for found in (stable, effective))  # type: ignore[return-value]

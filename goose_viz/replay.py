@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from goose_viz.errors import Stopped
 from goose_viz.history import Checkpoint, Edit, Feed, History, Path, Segment, thin
 from goose_viz.model import Model
 from goose_viz.probe import Frame, Probe
@@ -19,10 +20,6 @@ KeepGoing = Callable[[], bool]
 
 _INTERVAL = 8  # tokens between kept states at first: replaying a few costs less than keeping all
 _NEAR = 8  # states ahead of where a replay went: whoever went back once goes back again
-
-
-class Stopped(Exception):
-    """Whoever watches has seen enough."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,9 +180,9 @@ class Replay:
         """Repeat an edit."""
         edit.what.do(state.edit().wkv[edit.what.scope(self.model.config)], edit.numbers)
 
-    def mute(self, path: Path, index: int, state: State) -> None:
-        """Behind the token of an index: empty what is muted there."""
-        for edit in path.mutes(index):
+    def edit_behind(self, path: Path, index: int, state: State) -> None:
+        """Behind the token of an index: repeat the edits that last."""
+        for edit in path.lasting(index):
             self.edit(state, edit)
 
     def _feed(
@@ -204,10 +201,10 @@ class Replay:
         report()
         tokens = path.tokens(call.start, call.stop)
         rows = self.model.forward(tokens, state, all_logits, probe, report)
-        self.mute(path, call.stop - 1, state)
+        self.edit_behind(path, call.stop - 1, state)
         return rows
 
-    # -- frames ----------------------------------------------------------------------------------
+    # -- reading again -----------------------------------------------------------------------------
 
     def probed(
         self,
@@ -232,3 +229,51 @@ class Replay:
             for i, frame in enumerate(twin.frames, operation.start):
                 if start <= i < stop:
                     yield i, frame
+
+    def expected(
+        self,
+        path: Path,
+        start: int,
+        stop: int,
+        here: Start | None,
+        keep_going: KeepGoing | None = None,
+    ) -> Iterator[tuple[int, NDArray[Any]]]:
+        """(index, logits behind it) of the tokens [start, stop), by the calls of the first time."""
+        state, begin = self.model.new_state(), path.at(start).call(start).start
+        self.bring(state, path, begin, here=here, keep_going=keep_going)
+        end = path.at(stop - 1).call(stop - 1).stop
+        for operation in path.operations(path.depth(begin), begin, end) or []:
+            if isinstance(operation, Edit):
+                self.edit(state, operation)
+                continue
+            rows = self._feed(path, operation, state, True, None, keep_going)
+            for i, logits in enumerate(rows, operation.start):
+                if start <= i < stop:
+                    yield i, logits
+
+    def moments(
+        self,
+        path: Path,
+        start: int,
+        stop: int,
+        state: State | None = None,
+        keep_going: KeepGoing | None = None,
+    ) -> Iterator[tuple[int, State, NDArray[Any]]]:
+        """(index, state, logits) behind each of the tokens [start, stop), read one by one.
+
+        The state goes on in place; edits that were made behind the token are in it.  Tokens that
+        were read many at once give these numbers up to rounding.
+        """
+        if state is None:
+            state = self.model.new_state()
+            self.bring(state, path, start, keep_going=keep_going)
+        depth = path.depth(start)
+        for i in range(start, stop):
+            call = Feed(i, i + 1)
+            logits = self._feed(path, call, state, False, None, keep_going)
+            while depth < path.depth(i + 1):
+                depth += 1
+                edit = path.segments[depth].edit
+                if edit is not None:
+                    self.edit(state, edit)
+            yield i, state, logits

@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from goose_viz.edits import StateEdit
-from goose_viz.errors import GooseError
+from goose_viz.errors import GooseError, Stopped
 from goose_viz.frames import Frames
 from goose_viz.history import NO_TOP, TOP, Edit, History, Path, Segment
 from goose_viz.model import PORTION, Model
 from goose_viz.past_frames import PastFrames
 from goose_viz.probe import Frame, Probe
 from goose_viz.ranking import Candidates, TopK, pairs, rank
-from goose_viz.replay import KeepGoing, Replay, Start, Stopped
+from goose_viz.replay import KeepGoing, Replay, Start
 from goose_viz.sampling import Counts, Sampler
 from goose_viz.state import State
 from goose_viz.tokenizer import StreamDecoder
@@ -219,16 +219,97 @@ class Session:
             If ``keep_going`` ended it.
         """
         stop = self.position if stop is None else stop
-        if not 0 <= start < stop <= self.recorded:
-            raise GooseError(
-                f"tokens {start} to {stop} are not on this branch; expected a start before a stop, "
-                f"from 0 to {self.recorded}"
-            )
+        self._check_tokens_there(start, stop)
         path, memory = self.path, None
         if initial and (start > 0 or path.edits(0)):
             memory = self.state_at(start).wkv
         cursor = self.position - 1, self.frame, self._here(path)
         return self._past.read(path, start, stop, observables, layers, memory, cursor, keep_going)
+
+    def expected(
+        self,
+        start: int = 0,
+        stop: int | None = None,
+        *,
+        keep_going: KeepGoing | None = None,
+    ) -> Iterator[tuple[int, NDArray[Any]]]:
+        """What was expected behind each of the branch's tokens [start, stop).
+
+        The tokens are read again, in the calls of the first time, so that these are its bits.
+
+        Parameters
+        ----------
+        start, stop : int
+            Indices into the branch's tokens; up to the cursor when ``stop`` is left out.
+        keep_going : callable, optional
+            Asked before every call; False ends it with `Stopped`.
+
+        Yields
+        ------
+        (int, ndarray (V,))
+            Index and logits.
+        """
+        stop = self.position if stop is None else stop
+        self._check_tokens_there(start, stop)
+        return self._replay.expected(self.path, start, stop, self._here(self.path), keep_going)
+
+    def moments(
+        self,
+        start: int = 0,
+        stop: int | None = None,
+        *,
+        state: State | None = None,
+        keep_going: KeepGoing | None = None,
+    ) -> Iterator[tuple[int, State, NDArray[Any]]]:
+        """The memory, and what was expected, behind each of the branch's tokens [start, stop).
+
+        Inside a prompt, which was fed many tokens at once, these are the numbers of feeding token
+        by token, as with `goto`.
+
+        Parameters
+        ----------
+        start, stop : int
+            Indices into the branch's tokens; all when ``stop`` is left out.
+        state : State, optional
+            That ahead of the first of them, if it is known; it goes on in place.
+        keep_going : callable, optional
+            Asked before every token; False ends it with `Stopped`.
+
+        Yields
+        ------
+        (int, State, ndarray (V,))
+            Index; the state, the edits made there included, which goes on in place; the logits.
+        """
+        stop = self.recorded if stop is None else stop
+        self._check_tokens_there(start, stop)
+        return self._replay.moments(self.path, start, stop, state, keep_going)
+
+    def _check_tokens_there(self, start: int, stop: int) -> None:
+        if not 0 <= start < stop <= self.recorded:
+            raise GooseError(
+                f"tokens {start} to {stop} are not on this branch; expected a start before a stop, "
+                f"from 0 to {self.recorded}"
+            )
+
+    def twin(self, branch: int | None = None) -> Session:
+        """An independent session of the same model with the past of a branch, at its end.
+
+        What is done with the one is nothing to the other; nothing is read again but from the
+        nearest state that is kept.
+
+        Parameters
+        ----------
+        branch : int, optional
+            Which of the `branches`; the current one when left out.
+        """
+        path = self.path if branch is None else Path(self._branch(branch))
+        probe = self.probe.twin() if self.probe is not None else None
+        other = Session(
+            self.model, self.sampler, probe, self._replay.budget, self._past.store.budget
+        )
+        other.history.copy(path)
+        other._go(path.stop, other.history.segments[-1])
+        return other
 
     # -- going on --------------------------------------------------------------------------------
 
@@ -277,7 +358,7 @@ class Session:
         while i < len(tokens):
             # the last token by itself: what people ask about is what it is read with
             size = min(PORTION, max(len(tokens) - 1 - i, 1))
-            if self.path.mutes(self.position):  # muting acts token by token
+            if self.path.lasting(self.position):  # what lasts acts token by token
                 size = 1
             portion = tokens[i : i + size]
 
@@ -451,7 +532,8 @@ class Session:
         Parameters
         ----------
         edit : StateEdit
-            `goose_viz.Forget`, `Replace`, `Zero`, `Scale`, `Noise`, `Put`, `Add` or `Mute`.
+            `goose_viz.Forget`, `Replace`, `Zero`, `Scale`, `Noise`, `Put`, `Add`, `Steer` or
+            `Mute`.
         again : int
             So many tokens up to the cursor are read again behind the edit, which is made ahead of
             them: then what is expected next tells what the edit changes.
@@ -600,7 +682,7 @@ class Session:
             )
             segment.append(token, decoder.push(token), generated, probability, top)
         segment.end_call(start)
-        self._replay.mute(self.path, start + len(tokens) - 1, self.state)
+        self._replay.edit_behind(self.path, start + len(tokens) - 1, self.state)
         self.position, self.logits = segment.stop, np.array(rows[-1])
         self._found = found, self.logits
         self._replay.keep(segment, self.position, self.state, self.logits)

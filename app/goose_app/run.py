@@ -22,8 +22,8 @@ from goose_app.cells import Cells
 from goose_app.explain import Explanation, explain
 from goose_app.series import Series
 from goose_viz.analysis.memory import NOW, PAST
+from goose_viz.errors import Stopped
 from goose_viz.history import Segment
-from goose_viz.replay import Stopped
 from goose_viz.templates import apply_template, next_turn
 
 _LOOK_BACK = 0.05  # seconds for reading again, while the model writes, what was not watched

@@ -1,4 +1,4 @@
-"""What a head does to its memory at one token, and what a layer would say."""
+"""What a head does to its memory at one token."""
 
 from __future__ import annotations
 
@@ -8,15 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from goose_viz.ranking import softmax
-
 if TYPE_CHECKING:
-    from goose_viz.model import Model
     from goose_viz.probe import Frame
 
 Array = NDArray[np.float64]
-
-_ROWS = 8192  # of the head's matrix that are widened at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,23 +97,3 @@ def spectrum(frame: Frame, layer: int, head: int) -> Array:
     w, a, kappa = _vectors(frame, layer, head, "decay", "iclr", "removal_key")
     b = kappa * np.sqrt(a)
     return np.asarray(np.linalg.eigvalsh(np.diag(w) - np.outer(b, b)), np.float64)
-
-
-def lens(model: Model, frame: Frame, k: int = 5) -> list[list[tuple[int, float]]]:
-    """What each layer would say: its residual through the last norm and the head.
-
-    Returns
-    -------
-    list of list of (int, float)
-        Per layer of the frame the k likeliest tokens with their probabilities.
-    """
-    c, x = model.config, frame.residual.astype(np.float64)
-    x = x - x.mean(-1, keepdims=True)
-    x = x / np.sqrt((x * x).mean(-1, keepdims=True) + c.layer_norm_eps)
-    x = x * model.numbers("ln_out.weight") + model.numbers("ln_out.bias")
-    out = np.empty((len(x), c.vocab_size))
-    for i in range(0, c.vocab_size, _ROWS):
-        out[:, i : i + _ROWS] = x @ model.numbers("head.weight", slice(i, i + _ROWS)).T
-    out = softmax(out)
-    best = np.argsort(-out, axis=-1, kind="stable")[:, :k]
-    return [[(int(t), float(row[t])) for t in ids] for ids, row in zip(best, out, strict=True)]

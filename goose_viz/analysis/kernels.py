@@ -118,3 +118,66 @@ def carry(decay, iclr, removal, factors, begin, rows):  # type: ignore[no-untype
                             - dot * removal[t, layer, head, i] * iclr[t, layer, head, i]
                         )
     restore(before)
+
+
+@compiled
+def remember(decay, iclr, removal, written, value, factors, part, memory, squares, missed, least):  # type: ignore[no-untyped-def]
+    """Write the tokens into memory (L, H, N, N) in place, S <- factor S G_t + v k~^T, and measure.
+
+    part : (6,), the layers, heads and tokens to do, as bounds.
+    Fills squares (T, L, H) with sums of squares behind each token, missed (T, L, H) with
+    |v_t - S_{t-1} kappa_t|, least (T, L, H) with the least eigenvalue of G_t.
+    """
+    N = decay.shape[3]
+    before = flush_denormals()
+    found, along, b2 = np.empty(N), np.empty(N), np.empty(N)
+    for layer in range(part[0], part[1]):
+        for head in range(part[2], part[3]):
+            S = memory[layer, head]
+            for t in range(part[4], part[5]):
+                factor = factors[t, layer, head] if factors.size > 0 else 1.0
+                miss = 0.0
+                for i in range(N):
+                    dot = 0.0
+                    for j in range(N):
+                        dot += S[i, j] * removal[t, layer, head, j]
+                    found[i] = factor * dot
+                    difference = value[t, layer, head, i] - found[i]
+                    miss += difference * difference
+                low, reach = np.inf, 0.0
+                for j in range(N):
+                    key, rate = removal[t, layer, head, j], iclr[t, layer, head, j]
+                    along[j] = key * rate
+                    b2[j] = key * key * rate
+                    reach += b2[j]
+                    low = min(low, decay[t, layer, head, j])
+                total = 0.0
+                for i in range(N):
+                    for j in range(N):
+                        number = factor * S[i, j] * decay[t, layer, head, j]
+                        number -= found[i] * along[j]
+                        number += value[t, layer, head, i] * written[t, layer, head, j]
+                        S[i, j] = number
+                        total += number * number
+                squares[t, layer, head] = total
+                missed[t, layer, head] = np.sqrt(miss)
+                least[t, layer, head] = _least(decay[t, layer, head], b2, low, reach)
+    restore(before)
+
+
+@compiled
+def _least(decay, b2, low, reach):  # type: ignore[no-untyped-def]
+    """The least eigenvalue of diag(w) - b b^T: below all w, sum b^2 / (w - x) rises through 1."""
+    if reach == 0:
+        return low
+    left, right = low - reach, low
+    for _ in range(60):
+        x = 0.5 * (left + right)
+        total = 0.0
+        for j in range(decay.size):
+            total += b2[j] / (decay[j] - x)
+        if total < 1:
+            left = x
+        else:
+            right = x
+    return 0.5 * (left + right)

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from goose_viz.analysis import kernels
+from goose_viz.analysis.steps import Steps, finish
 from goose_viz.frames import Frames
 from goose_viz.probe import Frame
 
@@ -151,6 +152,29 @@ def attention_map(frames: Sequence[Frame], layer: int, head: int) -> Array:
         *_transitions(frames), written, receptance, _factors(frames), row, head, out
     )
     return out
+
+
+def attention_mean(frames: Sequence[Frame], layer: int | None = None) -> Array:
+    """(T, T): how the heads of a layer, or of all, read the tokens on the average.
+
+    Weights have signs, and a head's scale is its own: of each head's map the magnitudes are taken,
+    each row as shares of its sum, and of these the mean over the heads.
+    """
+    return finish(averaging(frames, layer))
+
+
+def averaging(frames: Sequence[Frame], layer: int | None = None) -> Steps[Array]:
+    """`attention_mean`, a head at a time."""
+    frames = Frames.of(frames)
+    layers = frames.layers if layer is None else (layer,)
+    out, T = np.zeros((len(frames), len(frames))), len(frames)
+    places = [(i, head) for i in layers for head in range(frames.n_head)]
+    for done, (i, head) in enumerate(places, 1):
+        found = np.abs(attention_map(frames, i, head))
+        total = found.sum(-1, keepdims=True)
+        out += np.divide(found, total, out=np.zeros((T, T)), where=total > 0)
+        yield done / len(places)
+    return out / len(places)
 
 
 def _keys_now(frames: Frames, row: int, head: int) -> Array:

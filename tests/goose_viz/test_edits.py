@@ -176,6 +176,7 @@ def test_a_mute_lasts_as_long_as_it_says(models):
 EDITS = (
     gv.Forget(12), gv.Forget(30, 1, 1), gv.Replace(10, 13, [7, 3]), gv.Zero(1), gv.Scale(0.5),
     gv.Noise(0.05, 7), gv.Add(np.full((3, 2, 16, 16), 0.01, np.float32)), gv.Mute(T + 4, head=1),
+    gv.Steer(np.full((3, 2, 16, 16), 0.01, np.float32), 0.5, T + 4, 1),
 )  # fmt: skip
 
 
@@ -363,6 +364,12 @@ def test_frames_around_edits_still_add_up(random_model):
         session.apply(gv.Scale(0.9))
     session.apply(gv.Mute(session.position + 2, layer=0, head=1))
     session.feed([1, 2, 3, 4])
+    session.apply(gv.Steer(np.full((3, 2, 16, 16), 0.02), 2.0, layer=1))
+    session.feed([5, 6])
+    session.apply(gv.Scale(0.5))
+    session.feed([7])
+    session.apply(gv.Mute(session.position + 2, layer=1, head=1))
+    session.feed([8, 9, 1])
     frames = session.frames()
     for layer in range(3):
         for head in range(2):
@@ -543,8 +550,8 @@ def from_the_start(session):
     for o in path.operations(0, 0, session.position):
         if isinstance(o, Feed):
             model.forward(path.tokens(o.start, o.stop), state, all_logits=True, probe=probe)
-            for edit in path.mutes(o.stop - 1):
-                edit.what.do(state.wkv[edit.what.scope(model.config)], None)
+            for edit in path.lasting(o.stop - 1):
+                edit.what.do(state.wkv[edit.what.scope(model.config)], edit.numbers)
         else:
             o.what.do(state.wkv[o.what.scope(model.config)], o.numbers)
     return state, probe.frames
@@ -572,7 +579,8 @@ def test_whatever_is_done_in_whatever_order(small, tmp_path, seed):
         return [
             gv.Forget(token, layer), gv.Zero(layer), gv.Scale(0.5, layer), gv.Noise(0.1, seed),
             gv.Replace(token, min(token + 2, n), some(2)), gv.Mute(n + 3, layer),
-        ][rng.integers(6)]  # fmt: skip
+            gv.Steer(session.state_at(token), 0.01, n + 2, layer),
+        ][rng.integers(7)]  # fmt: skip
 
     def resume():
         nonlocal session

@@ -1,0 +1,51 @@
+"""Directions to steer by: what the memories of some prompts have that others have not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from goose_viz.analysis.steps import Progress, Steps, finish
+from goose_viz.errors import GooseError
+
+if TYPE_CHECKING:
+    from goose_viz.model import Model
+
+
+def mean_memory(
+    model: Model, prompts: Sequence[str | Sequence[int]], progress: Progress | None = None
+) -> NDArray[Any]:
+    """(L, H, N, N): the mean of the memories behind several prompts, each read from the start.
+
+    The difference of two such means is what `goose_viz.Add` and `goose_viz.Steer` take.
+
+    Raises
+    ------
+    GooseError
+        If there is no prompt, or one has no token.
+    """
+    return finish(averaging_memories(model, prompts), progress)
+
+
+def averaging_memories(model: Model, prompts: Sequence[str | Sequence[int]]) -> Steps[NDArray[Any]]:
+    """`mean_memory`, a prompt at a time."""
+    read = [model.tokenizer.encode(p) if isinstance(p, str) else [int(t) for t in p]
+            for p in prompts]  # fmt: skip
+    if not read or not all(read):
+        raise GooseError("a mean memory needs one prompt or more, each of one token or more")
+    return _average(model, read)
+
+
+def _average(model: Model, prompts: list[list[int]]) -> Steps[NDArray[Any]]:
+    start = model.tokenizer.start_token
+    total = np.zeros(model.new_state().wkv.shape)
+    for done, tokens in enumerate(prompts, 1):
+        state = model.new_state()
+        lead = [start] if start is not None and tokens[0] != start else []
+        model.forward([*lead, *tokens], state)
+        total += state.wkv
+        yield done / len(prompts)
+    return (total / len(prompts)).astype(state.wkv.dtype)

@@ -1,5 +1,6 @@
 """Goose Viz: a minimal RWKV-7 runtime whose memory can be watched."""
 
+from goose_viz.conditions import Condition, ConditionError
 from goose_viz.config import Config
 from goose_viz.edits import Add, Forget, Mute, Noise, Put, Replace, Scale, Steer, Zero
 from goose_viz.errors import CheckpointError, GooseError, StateError, TokenizerError
@@ -17,6 +18,8 @@ __all__ = [
     "OBSERVABLES",
     "Add",
     "CheckpointError",
+    "Condition",
+    "ConditionError",
     "Config",
     "Forget",
     "Frame",

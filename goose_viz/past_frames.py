@@ -111,4 +111,7 @@ class PastFrames:
         ):
             yield start, known
         else:
-            yield from self._replay.probed(path, start, stop, probe, here, keep_going)
+            again = self._replay.again(path, start, stop, here, probe=probe, keep_going=keep_going)
+            for i, frame, _ in again:
+                assert frame is not None
+                yield i, frame

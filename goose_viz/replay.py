@@ -206,16 +206,18 @@ class Replay:
 
     # -- reading again -----------------------------------------------------------------------------
 
-    def probed(
+    def again(
         self,
         path: Path,
         start: int,
         stop: int,
-        probe: Probe,
         here: Start | None,
+        *,
+        probe: Probe | None = None,
+        logits: bool = False,
         keep_going: KeepGoing | None = None,
-    ) -> Iterator[tuple[int, Frame]]:
-        """(index, frame) of the tokens [start, stop), by the calls that read them first."""
+    ) -> Iterator[tuple[int, Frame | None, NDArray[Any] | None]]:
+        """(index, frame, logits) of the tokens [start, stop), by the calls that read them first."""
         state, begin = self.model.new_state(), path.at(start).call(start).start
         end = path.at(stop - 1).call(stop - 1).stop
         self.bring(state, path, begin, here=here, keep_going=keep_going)
@@ -224,32 +226,12 @@ class Replay:
             if isinstance(operation, Edit):
                 self.edit(state, operation)
                 continue
-            twin = probe.twin()
-            self._feed(path, operation, state, False, twin, keep_going)
-            for i, frame in enumerate(twin.frames, operation.start):
-                if start <= i < stop:
-                    yield i, frame
-
-    def expected(
-        self,
-        path: Path,
-        start: int,
-        stop: int,
-        here: Start | None,
-        keep_going: KeepGoing | None = None,
-    ) -> Iterator[tuple[int, NDArray[Any]]]:
-        """(index, logits behind it) of the tokens [start, stop), by the calls of the first time."""
-        state, begin = self.model.new_state(), path.at(start).call(start).start
-        self.bring(state, path, begin, here=here, keep_going=keep_going)
-        end = path.at(stop - 1).call(stop - 1).stop
-        for operation in path.operations(path.depth(begin), begin, end) or []:
-            if isinstance(operation, Edit):
-                self.edit(state, operation)
-                continue
-            rows = self._feed(path, operation, state, True, None, keep_going)
-            for i, logits in enumerate(rows, operation.start):
-                if start <= i < stop:
-                    yield i, logits
+            twin = probe.twin() if probe is not None else None
+            rows = self._feed(path, operation, state, logits, twin, keep_going)
+            for i in range(max(start, operation.start), min(stop, operation.stop)):
+                row = i - operation.start
+                frame = twin.frames[row] if twin is not None else None
+                yield i, frame, np.atleast_2d(rows)[row] if logits else None
 
     def moments(
         self,

@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from goose_viz.conditions import Condition
 from goose_viz.edits import StateEdit
 from goose_viz.errors import GooseError, Stopped
-from goose_viz.frames import Frames
 from goose_viz.history import NO_TOP, TOP, Edit, History, Path, Segment
 from goose_viz.model import PORTION, Model
+from goose_viz.past import Past
 from goose_viz.past_frames import PastFrames
 from goose_viz.probe import Frame, Probe
 from goose_viz.ranking import Candidates, TopK, pairs, rank
-from goose_viz.replay import KeepGoing, Replay, Start
+from goose_viz.replay import KeepGoing, Replay
 from goose_viz.sampling import Counts, Sampler
-from goose_viz.state import State
 from goose_viz.tokenizer import StreamDecoder
 
 #: What to say while `prepare` works.
@@ -65,7 +65,7 @@ class Step:
     frame: Frame | None
 
 
-class Session:
+class Session(Past):
     """A model writing, with a way back.
 
     Parameters
@@ -113,7 +113,7 @@ class Session:
         self._past = PastFrames(self._replay, model.config, frames_bytes)
         self._found: tuple[Candidates, NDArray[Any] | None] = Candidates(), None
         self._top: TopK | None = None  # where the history has it no more
-        self._lost = False  # the state is not that of the cursor: reading failed half-way
+        self._lost = False
         self._undone: list[_Place] = []
         self._stand_on(self.history.segments[0])
 
@@ -122,31 +122,6 @@ class Session:
         return f"<Session of {self.model.name} at {self.position} of {self.recorded} tokens>"
 
     # -- what there is ---------------------------------------------------------------------------
-
-    @property
-    def tokens(self) -> list[int]:
-        """The tokens up to the cursor."""
-        return self.path.tokens(0, self.position)
-
-    @property
-    def text(self) -> str:
-        """Their text."""
-        return self.model.tokenizer.decode(self.tokens)
-
-    @property
-    def recorded(self) -> int:
-        """Tokens of the current branch, those behind the cursor included."""
-        return self.path.stop
-
-    @property
-    def branches(self) -> list[Segment]:
-        """The ends that one can return to, by `switch`, in the order in which they were begun."""
-        return self.history.branches(self.segment)
-
-    @property
-    def edits(self) -> list[Edit]:
-        """The edits of the memory up to the cursor, in order."""
-        return self.path.edits(self.position)
 
     def next_tokens(self, k: int = TOP) -> list[tuple[int, float]]:
         """The k likeliest next tokens with the model's probabilities, likeliest first."""
@@ -159,137 +134,6 @@ class Session:
         """What the device found in the logits, if it is in these."""
         found, logits = self._found
         return found if logits is self.logits else None
-
-    def state_at(self, position: int, *, edited: bool = True, branch: int | None = None) -> State:
-        """The state at a position of a branch; the cursor stays where it is.
-
-        Parameters
-        ----------
-        position : int
-        edited : bool
-            Whether with the edits that were made there.
-        branch : int, optional
-            Which of the `branches`; the current one when left out.
-
-        Raises
-        ------
-        GooseError
-            If the branch has no such position.
-        """
-        path = self.path if branch is None else Path(self._branch(branch))
-        self._check_position(position, path)
-        if not edited and position > 0:
-            path = Path(path.at(position - 1))
-        state = self.model.new_state()
-        self._replay.bring(state, path, position, here=self._here(path))
-        return state
-
-    def frames(
-        self,
-        start: int = 0,
-        stop: int | None = None,
-        observables: Iterable[str] | None = None,
-        layers: Sequence[int] | None = None,
-        *,
-        initial: bool = True,
-        keep_going: KeepGoing | None = None,
-    ) -> Frames:
-        """Frames of the branch's tokens [start, stop): stored ones, or made again; exact.
-
-        Parameters
-        ----------
-        start, stop : int
-            Indices into the branch's tokens; up to the cursor when ``stop`` is left out.
-        observables : iterable of str, optional
-            What every frame is to have.  When left out, what `goose_viz.analysis` needs: of the
-            last token more than of the others.
-        layers : sequence of int, optional
-            The layers to have; all when left out.
-        initial : bool
-            Whether with the memory ahead of the first token, which may have to be made again.
-        keep_going : callable, optional
-            Asked before every token that has to be made again; False gives up, and what was made
-            up to there is kept.
-
-        Raises
-        ------
-        GooseError
-            If the branch has no such tokens.
-        Stopped
-            If ``keep_going`` ended it.
-        """
-        stop = self.position if stop is None else stop
-        self._check_tokens_there(start, stop)
-        path, memory = self.path, None
-        if initial and (start > 0 or path.edits(0)):
-            memory = self.state_at(start).wkv
-        cursor = self.position - 1, self.frame, self._here(path)
-        return self._past.read(path, start, stop, observables, layers, memory, cursor, keep_going)
-
-    def expected(
-        self,
-        start: int = 0,
-        stop: int | None = None,
-        *,
-        keep_going: KeepGoing | None = None,
-    ) -> Iterator[tuple[int, NDArray[Any]]]:
-        """What was expected behind each of the branch's tokens [start, stop).
-
-        The tokens are read again, in the calls of the first time, so that these are its bits.
-
-        Parameters
-        ----------
-        start, stop : int
-            Indices into the branch's tokens; up to the cursor when ``stop`` is left out.
-        keep_going : callable, optional
-            Asked before every call; False ends it with `Stopped`.
-
-        Yields
-        ------
-        (int, ndarray (V,))
-            Index and logits.
-        """
-        stop = self.position if stop is None else stop
-        self._check_tokens_there(start, stop)
-        return self._replay.expected(self.path, start, stop, self._here(self.path), keep_going)
-
-    def moments(
-        self,
-        start: int = 0,
-        stop: int | None = None,
-        *,
-        state: State | None = None,
-        keep_going: KeepGoing | None = None,
-    ) -> Iterator[tuple[int, State, NDArray[Any]]]:
-        """The memory, and what was expected, behind each of the branch's tokens [start, stop).
-
-        Inside a prompt, which was fed many tokens at once, these are the numbers of feeding token
-        by token, as with `goto`.
-
-        Parameters
-        ----------
-        start, stop : int
-            Indices into the branch's tokens; all when ``stop`` is left out.
-        state : State, optional
-            That ahead of the first of them, if it is known; it goes on in place.
-        keep_going : callable, optional
-            Asked before every token; False ends it with `Stopped`.
-
-        Yields
-        ------
-        (int, State, ndarray (V,))
-            Index; the state, the edits made there included, which goes on in place; the logits.
-        """
-        stop = self.recorded if stop is None else stop
-        self._check_tokens_there(start, stop)
-        return self._replay.moments(self.path, start, stop, state, keep_going)
-
-    def _check_tokens_there(self, start: int, stop: int) -> None:
-        if not 0 <= start < stop <= self.recorded:
-            raise GooseError(
-                f"tokens {start} to {stop} are not on this branch; expected a start before a stop, "
-                f"from 0 to {self.recorded}"
-            )
 
     def twin(self, branch: int | None = None) -> Session:
         """An independent session of the same model with the past of a branch, at its end.
@@ -411,13 +255,52 @@ class Session:
         self._count(token)
         return step
 
-    def run(self, n_tokens: int) -> Iterator[Step]:
-        """Up to n steps; ends behind a stop token or stop text."""
+    def run(self, n_tokens: int, until: Condition | str | None = None) -> Iterator[Step]:
+        """Up to n steps; ends behind a stop token or stop text, or where a condition holds.
+
+        Parameters
+        ----------
+        n_tokens : int
+        until : Condition or str, optional
+            What it asks for is observed of every token, beside what the session's probe asks.
+
+        Raises
+        ------
+        ConditionError
+            If it cannot be read, or asks for what the model does not have.
+        """
+        condition = None if until is None else self._condition(until)
         for _ in range(n_tokens):
-            step = self.step()
+            with self.observing(condition.observables if condition is not None else ()):
+                before = self.logits
+                step = self.step()
             yield step
-            if self.stopped():
+            if self.stopped() or (condition is not None and self.meets(condition, before)):
                 return
+
+    @contextlib.contextmanager
+    def observing(self, observables: Iterable[str]) -> Iterator[None]:
+        """Have these of the tokens that are read within, beside what the probe asks for."""
+        probe, wanted = self.probe, frozenset(observables)
+        layers = None if probe is None else probe.layers
+        if wanted and (probe is None or layers is not None or not wanted <= probe.observables):
+            self.probe = Probe(wanted | (probe.observables if probe is not None else frozenset()))
+        try:
+            yield
+        finally:
+            self.probe = probe
+
+    def meets(self, condition: Condition, before: NDArray[Any] | None = None) -> bool:
+        """Whether a condition holds of the token before the cursor.
+
+        Its frame has to have been observed; ``before`` is what was expected in its place.
+        """
+        if self.position == 0:
+            return False
+        index = self.position - 1
+        return condition.holds(
+            self._moment(self.path, index, condition.reach, before, self.logits, self.frame)
+        )
 
     def stopped(self) -> bool:
         """Whether the cursor stands behind a stop token or stop text of the sampler."""
@@ -515,12 +398,6 @@ class Session:
         for segment in self.history.segments:  # another may write on where this one ended
             self._replay.forget(segment, segment.stop)
             self._past.store.forget(segment, segment.stop)
-
-    def _branch(self, index: int) -> Segment:
-        branches = self.branches
-        if not 0 <= index < len(branches):
-            raise GooseError(f"there is no branch {index}; there are {len(branches)}")
-        return branches[index]
 
     # -- editing the memory ----------------------------------------------------------------------
 
@@ -627,21 +504,6 @@ class Session:
 
     def _place(self) -> _Place:
         return self.position, self.segment
-
-    def _here(self, path: Path) -> Start | None:
-        """The cursor as a place on a path, if it is on it."""
-        depth, others = self.path.depth(self.position), path.segments
-        on_it = depth < len(others) and others[depth] is self.path.segments[depth]
-        if on_it and depth + 1 < len(others):  # the path leaves the segment before, or not
-            on_it = self.position <= others[depth + 1].fork
-        if self._lost or not on_it:
-            return None
-        return Start(depth, self.position, self.state, self.logits)
-
-    def _check_position(self, position: int, path: Path | None = None) -> None:
-        stop = self.recorded if path is None else path.stop
-        if not 0 <= position <= stop:
-            raise GooseError(f"position {position} is not on this branch; it has 0 to {stop}")
 
     def _stand_on(self, segment: Segment) -> None:
         """The current branch is the one that ends there; the cursor does not move."""

@@ -1,4 +1,4 @@
-"""What a session tells of its past: tokens, states, frames, expectations, where something was so."""
+"""What a session tells of its past: tokens, states, frames, and where something was so."""
 
 from __future__ import annotations
 

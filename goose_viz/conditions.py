@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,7 +45,7 @@ class Moment:
     label : str
         Its text.
     text : str
-        The end of the text up to it, as far back as the condition's ``reach``.
+        The end of the text up to it: that of so many tokens before as the condition's ``reach``.
     added : int
         Characters of that which came with it.
     probability : float
@@ -128,7 +128,7 @@ class Condition:
     wants_logits : bool
         Whether it asks for what is expected next, or was in the token's place.
     reach : int
-        Characters of the text before that it has to see.
+        Tokens before this one whose text it has to see.
 
     Raises
     ------
@@ -211,13 +211,13 @@ class _Reader:
         parts = [self._both()]
         while self._take("or"):
             parts.append(self._both())
-        return parts[0] if len(parts) == 1 else lambda m: any(p(m) for p in parts)
+        return parts[0] if len(parts) == 1 else lambda m: _any(p(m) for p in parts)
 
     def _both(self) -> Value:
         parts = [self._one()]
         while self._take("and"):
             parts.append(self._one())
-        return parts[0] if len(parts) == 1 else lambda m: all(p(m) for p in parts)
+        return parts[0] if len(parts) == 1 else lambda m: _all(p(m) for p in parts)
 
     def _one(self) -> Value:
         self._depth += 1
@@ -226,7 +226,7 @@ class _Reader:
         try:
             if self._take("not"):
                 inner = self._one()
-                return lambda m: not inner(m)
+                return lambda m: None if (so := inner(m)) is None else not so
             if self._kind() == "string":
                 return self._text()
             if self._take("token"):
@@ -256,7 +256,7 @@ class _Reader:
         wanted = self._string()
         if not wanted:
             raise self._fail("there is nothing between the quotes")
-        self.reach = max(self.reach, len(wanted) - 1)
+        self.reach = max(self.reach, len(wanted.encode()))  # a character may take several tokens
 
         def holds(m: Moment) -> bool:
             start = max(0, len(m.text) - m.added - len(wanted) + 1)
@@ -292,7 +292,12 @@ class _Reader:
         if sign is None:
             raise self._fail("a comparison is missing: <, <=, >, >=, == or !=")
         right, compare = self._sum(), _COMPARE[sign]
-        return lambda m: compare(left(m), right(m))
+
+        def holds(m: Moment) -> bool | None:
+            one, two = float(left(m)), float(right(m))
+            return None if one != one or two != two else bool(compare(one, two))
+
+        return holds
 
     # -- numbers -----------------------------------------------------------------------------------
 
@@ -396,6 +401,26 @@ class _Reader:
             return getattr(m.frame, name)[place]
 
         return value, kinds[len(index) :]
+
+
+def _any(parts: Iterable[bool | None]) -> bool | None:
+    """Whether one is so; None if none is, and one is not known."""
+    known = True
+    for part in parts:
+        if part:
+            return True
+        known &= part is not None
+    return False if known else None
+
+
+def _all(parts: Iterable[bool | None]) -> bool | None:
+    """Whether all are so; None if none is not, and one is not known."""
+    known = True
+    for part in parts:
+        if part is False:
+            return False
+        known &= part is not None
+    return True if known else None
 
 
 _AXES = {

@@ -73,12 +73,13 @@ class StateEdit:
 
     def do(self, wkv: Numbers, numbers: Numbers | None) -> None:
         """Change the scope of a memory (layers, heads, N, N) in place: S = keeps S + numbers."""
-        if self.keeps == 0:
-            wkv[...] = 0  # whatever is there
-        elif self.keeps != 1:
-            wkv *= wkv.dtype.type(self.keeps)
-        if numbers is not None:
-            wkv += numbers
+        with np.errstate(over="ignore", invalid="ignore"):  # a memory may be driven to its end
+            if self.keeps == 0:
+                wkv[...] = 0  # whatever is there
+            elif self.keeps != 1:
+                wkv *= wkv.dtype.type(self.keeps)
+            if numbers is not None:
+                wkv += numbers
 
     def recorded(self) -> StateEdit:
         """The edit without arrays: `prepare` has taken from them what is needed."""
@@ -314,8 +315,7 @@ class Replace(StateEdit):
         later = [e for e in session.edits if e.position >= self.stop]
         state = session.state_at(self.start)
         before = np.array(session.state_at(self.stop, edited=False).wkv)
-        for i in range(0, len(ids), PORTION):
-            session.model.forward(ids[i : i + PORTION], state)
+        self._read(session, ids, state)
         change = carried(session, state.wkv - before, self.stop, later)
         for edit in session.edits:  # what was taken from these tokens is not theirs to lose again
             if any(t in self.gone for t in edit.what.gone):
@@ -324,6 +324,18 @@ class Replace(StateEdit):
                 after = session.edits[session.edits.index(edit) + 1 :]
                 change -= carried(session, given, edit.position, after)
         return change[scope]
+
+    def _read(self, session: Session, ids: list[int], state: State) -> None:
+        """Read the other tokens, with the edits that were made again behind each of the span."""
+        config, model = session.model.config, session.model
+        if not any(session.path.lasting(t) for t in range(self.start, self.stop)):
+            for i in range(0, len(ids), PORTION):
+                model.forward(ids[i : i + PORTION], state)
+            return
+        for i, token in enumerate(ids):
+            model.forward([token], state)
+            for edit in session.path.lasting(min(self.start + i, self.stop - 1)):
+                edit.what.do(state.edit().wkv[edit.what.scope(config)], edit.numbers)
 
     def _refuse_overlaps(self, session: Session) -> None:
         for edit in session.edits:

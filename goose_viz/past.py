@@ -238,6 +238,7 @@ class Past:
         stop: int | None = None,
         *,
         state: State | None = None,
+        path: Path | None = None,
         keep_going: KeepGoing | None = None,
     ) -> Iterator[tuple[int, State, NDArray[Any]]]:
         """The memory, and what was expected, behind each of the branch's tokens [start, stop).
@@ -251,6 +252,8 @@ class Past:
             Indices into the branch's tokens; all when ``stop`` is left out.
         state : State, optional
             That ahead of the first of them, if it is known; it goes on in place.
+        path : Path, optional
+            Another branch than the current one: ``session.path`` of an earlier moment.
         keep_going : callable, optional
             Asked before every token; False ends it with `Stopped`.
 
@@ -259,15 +262,17 @@ class Past:
         (int, State, ndarray (V,))
             Index; the state, the edits made there included, which goes on in place; the logits.
         """
-        stop = self.recorded if stop is None else stop
-        self._check_tokens_there(start, stop)
-        return self._replay.moments(self.path, start, stop, state, keep_going)
+        path = self.path if path is None else path
+        stop = path.stop if stop is None else stop
+        self._check_tokens_there(start, stop, path)
+        return self._replay.moments(path, start, stop, state, keep_going)
 
-    def _check_tokens_there(self, start: int, stop: int) -> None:
-        if not 0 <= start < stop <= self.recorded:
+    def _check_tokens_there(self, start: int, stop: int, path: Path | None = None) -> None:
+        recorded = self.recorded if path is None else path.stop
+        if not 0 <= start < stop <= recorded:
             raise GooseError(
                 f"tokens {start} to {stop} are not on this branch; expected a start before a stop, "
-                f"from 0 to {self.recorded}"
+                f"from 0 to {recorded}"
             )
 
     def _branch(self, index: int) -> Segment:

@@ -12,7 +12,7 @@ from goose_viz.analysis.memory import NOW, PAST
 from goose_viz.config import Config
 from goose_viz.frame_store import FrameStore, between
 from goose_viz.frames import Frames
-from goose_viz.history import Path
+from goose_viz.history import Path, Segment
 from goose_viz.probe import Frame, Probe
 from goose_viz.replay import KeepGoing, Replay, Start
 
@@ -30,12 +30,13 @@ class PastFrames:
 
     Attributes
     ----------
-    store : FrameStore
+    store, reads : FrameStore
     """
 
     def __init__(self, replay: Replay, config: Config, budget: int) -> None:
-        self._replay, self._config = replay, config
-        self.store = FrameStore(PAST, budget)
+        self._replay, self._config, self.budget = replay, config, budget
+        self.store = FrameStore(PAST, budget * 5 // 6)
+        self.reads = FrameStore(("receptance",), budget // 6)  # for maps of what every token reads
 
     def read(
         self,
@@ -77,20 +78,45 @@ class PastFrames:
         keep_going: KeepGoing | None,
     ) -> dict[str, NDArray[Any]]:
         """Observable -> (stop - start, layers, …)."""
-        store = self.store
-        if wanted.observables <= store.names:
-            for begin, end in store.missing(path, start, stop):
-                probe = Probe(store.names)
-                for i, frame in self._probed(path, begin, end, probe, cursor, keep_going):
-                    store.put(path.at(i), i, frame)
-            if not store.missing(path, start, stop):  # the bound may not have room for all
-                arrays = store.get(path, start, stop, wanted.observables)
+        stores = [s for s in (self.store, self.reads) if wanted.observables & s.names]
+        if stores and wanted.observables <= frozenset().union(*(s.names for s in stores)):
+            self._fill(stores, path, start, stop, cursor, keep_going)
+            if not any(s.missing(path, start, stop) for s in stores):  # the bound may be too low
+                arrays: dict[str, NDArray[Any]] = {}
+                for store in stores:
+                    arrays |= store.get(path, start, stop, wanted.observables & store.names)
                 if wanted.layers is not None:
                     arrays = {n: a[:, list(wanted.layers)] for n, a in arrays.items()}
                 return arrays
         probed = self._probed(path, start, stop, wanted, cursor, keep_going)
         found = [frame.arrays() for _, frame in probed]
         return {n: np.stack([f[n] for f in found]) for n in wanted.observables}
+
+    def put(self, segment: Segment, index: int, frame: Frame) -> None:
+        """Enter what is stored of a token's frame."""
+        self.store.put(segment, index, frame)
+        self.reads.put(segment, index, frame)
+
+    def forget(self, segment: Segment, position: int) -> None:
+        """The segment's tokens from a position on are no more."""
+        self.store.forget(segment, position)
+        self.reads.forget(segment, position)
+
+    def _fill(
+        self,
+        stores: Sequence[FrameStore],
+        path: Path,
+        start: int,
+        stop: int,
+        cursor: tuple[int, Frame | None, Start | None],
+        keep_going: KeepGoing | None,
+    ) -> None:
+        """Read again what is missing in one of the stores."""
+        gaps = [gap for store in stores for gap in store.missing(path, start, stop)]
+        probe = Probe(frozenset().union(*(s.names for s in stores)))
+        for begin, end in _joined(gaps):
+            for i, frame in self._probed(path, begin, end, probe, cursor, keep_going):
+                self.put(path.at(i), i, frame)
 
     def _probed(
         self,
@@ -115,3 +141,14 @@ class PastFrames:
             for i, frame, _ in again:
                 assert frame is not None
                 yield i, frame
+
+
+def _joined(gaps: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Ranges that together cover the same, none touching another."""
+    out: list[tuple[int, int]] = []
+    for begin, end in sorted(gaps):
+        if out and begin <= out[-1][1]:
+            out[-1] = out[-1][0], max(out[-1][1], end)
+        else:
+            out.append((begin, end))
+    return out

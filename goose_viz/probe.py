@@ -97,6 +97,13 @@ class Probe:
         """Forget all frames."""
         self.frames.clear()
 
+    def part_of(self, frame: Frame) -> Frame:
+        """What it asks for of a frame that has it, of all layers."""
+        layers = frame.layers if self.layers is None else self.layers
+        rows = [frame.layers.index(layer) for layer in layers]
+        arrays = {n: getattr(frame, n)[rows] for n in sorted(self.observables)}
+        return Frame(arrays, layers, frame.token, frame.n_head)
+
     def twin(self) -> Probe:
         """A probe that asks for the same and has no frames yet."""
         return Probe(self.observables, self.layers)

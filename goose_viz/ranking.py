@@ -33,6 +33,15 @@ def _rank(logits, highest, ids, values):  # type: ignore[no-untyped-def]
     return total
 
 
+@regrouped
+def weigh(logits, highest):  # type: ignore[no-untyped-def]
+    """The sum of all e^(logit - highest)."""
+    total = 0.0
+    for i in range(logits.size):
+        total += exp_negative(np.float64(logits[i]) - highest)
+    return total
+
+
 class Candidates:
     """What a device found in a row of logits, so that the host need not look through all.
 
@@ -75,7 +84,8 @@ def rank(
     Returns
     -------
     ((ids, probabilities), float)
-        int32 (k,), float32 (k,), likeliest first; ties in the order of the ids.
+        int32 (k,), float32 (k,), likeliest first; ties in the order of the ids.  NaN, and the
+        first ids, where the logits are not finite.
     """
     k = min(k, logits.size)
     if candidates is not None and candidates.ids is not None and len(candidates.ids) >= k:
@@ -86,6 +96,9 @@ def rank(
     else:
         ids, values = np.zeros(k, np.int32), np.empty(k)
         highest = float(logits.max())
+        if not math.isfinite(highest):  # a memory that broke: nothing is known of any token
+            nothing = np.full(k, np.nan, np.float32)
+            return (np.arange(k, dtype=np.int32), nothing), math.nan
         total = _rank(logits, highest, ids, values)
     probabilities = (np.exp(values - highest) / total).astype(np.float32)
     return (ids, probabilities), math.exp(float(logits[token]) - highest) / total

@@ -148,9 +148,7 @@ class Session(Past):
         """
         path = self.path if branch is None else Path(self._branch(branch))
         probe = self.probe.twin() if self.probe is not None else None
-        other = Session(
-            self.model, self.sampler, probe, self._replay.budget, self._past.store.budget
-        )
+        other = Session(self.model, self.sampler, probe, self._replay.budget, self._past.budget)
         other.history.copy(path)
         other._go(path.stop, other.history.segments[-1])
         return other
@@ -285,10 +283,13 @@ class Session(Past):
         layers = None if probe is None else probe.layers
         if wanted and (probe is None or layers is not None or not wanted <= probe.observables):
             self.probe = Probe(wanted | (probe.observables if probe is not None else frozenset()))
+        mine = self.probe
         try:
             yield
         finally:
             self.probe = probe
+            if mine is not probe and mine is not None and probe is not None:
+                probe.frames.extend(probe.part_of(frame) for frame in mine.frames)
 
     def meets(self, condition: Condition, before: NDArray[Any] | None = None) -> bool:
         """Whether a condition holds of the token before the cursor.
@@ -397,7 +398,7 @@ class Session(Past):
             self.history.remove(target, self.segment)
         for segment in self.history.segments:  # another may write on where this one ended
             self._replay.forget(segment, segment.stop)
-            self._past.store.forget(segment, segment.stop)
+            self._past.forget(segment, segment.stop)
 
     # -- editing the memory ----------------------------------------------------------------------
 
@@ -524,7 +525,7 @@ class Session(Past):
         except BaseException:  # an interrupt or a full memory: undo what is half done
             self.segment.truncate(start)
             self._replay.forget(self.segment, start)
-            self._past.store.forget(self.segment, start)
+            self._past.forget(self.segment, start)
             self._recover(start)
             raise
 
@@ -554,7 +555,7 @@ class Session(Past):
             frames = probe.frames
             self.frame = probe.frames[-1]
             for i, frame in enumerate(probe.frames, start):
-                self._past.store.put(segment, i, frame)
+                self._past.put(segment, i, frame)
         return [self._step_at(start + i + 1, frame) for i, frame in enumerate(frames)]
 
     def _step_here(self) -> Step:

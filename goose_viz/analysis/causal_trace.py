@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 _BYTES = 384 << 20  # that the rows' memories may take at a time
+_ROWS = 512  # at most in a batch: whoever drives this may have other things to do
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,9 +128,9 @@ def _trace(
     spoiled = np.repeat(plain[:, None], draws, 1)
     spoiled[where] += drawn.swapaxes(0, 1)
 
-    clean = _Course(layers, layers.embed(plain[:, None]))
+    clean = yield from _Course.of(layers, layers.embed(plain[:, None]))
     clean_chance = layers.chance(clean.residuals[-1][-1], target)
-    bad = _Course(layers, layers.embed(spoiled))
+    bad = yield from _Course.of(layers, layers.embed(spoiled))
     bad_chance = layers.chance(bad.residuals[-1][-1], target)
 
     each = draws * 4 * c.n_head * c.head_size**2  # bytes a token and layer
@@ -137,13 +138,13 @@ def _trace(
     work = sum(c.n_layer - layer for layer in range(c.n_layer)) * T
     done = 0.0
     for layer in range(c.n_layer):
-        size = max(1, min(T, _BYTES // (each * (c.n_layer - layer)) - 1))
+        size = min(T, _BYTES // (each * (c.n_layer - layer)) - 1, _ROWS // draws - 1)
+        size = max(1, size)
         for begin in range(0, T, size):
             block = range(begin, min(begin + size, T))
-            restoring = _restore(layers, clean, bad, layer, block, T, draws)
             last = clean.embedded[0]
-            for last in restoring:  # noqa: B007
-                done += (c.n_layer - layer) * len(block) / T
+            for last in _restore(layers, clean, bad, layer, block, T, draws):  # noqa: B007
+                done += len(block) / T
                 yield min(done / work, 1.0)
             chances = layers.chance(last, target).reshape(-1, draws)
             out[layer, block.start : block.stop] = (chances - bad_chance).mean(-1)
@@ -163,20 +164,26 @@ class _Course:
         Layer 0's value at each token.
     """
 
-    def __init__(self, layers: Layers, embedded: NDArray[np.float32]) -> None:
+    def __init__(self, embedded: NDArray[np.float32]) -> None:
         self.embedded = embedded
         self.residuals: list[list[NDArray[np.float32]]] = []
         self.first: list[NDArray[np.float32]] = []
-        x: Sequence[NDArray[np.float32]] = list(embedded)
+
+    @classmethod
+    def of(cls, layers: Layers, embedded: NDArray[np.float32]) -> Steps[_Course]:
+        """Run it, token by token of each layer."""
+        course, x = cls(embedded), list(embedded)
         for layer in range(layers.config.n_layer):
             batch, rows = Batch(layers.config, len(embedded[0])), []
             for t, row in enumerate(x):
-                out, first = layers.step(layer, row, self.first[t] if layer else None, batch)
+                out, first = layers.step(layer, row, course.first[t] if layer else None, batch)
                 if not layer:
-                    self.first.append(first)
+                    course.first.append(first)
                 rows.append(out)
-            self.residuals.append(rows)
+                yield 0.0
+            course.residuals.append(rows)
             x = rows
+        return course
 
     def ahead(self, layer: int, t: int) -> NDArray[np.float32]:
         """What a layer is given at a token."""
@@ -192,7 +199,7 @@ def _restore(
     T: int,
     draws: int,
 ) -> Iterator[NDArray[np.float32]]:
-    """Put a layer right at each token of a block, a run for each; yields at every token.
+    """Put a layer right at each token of a block, a run for each; yields for every layer and token.
 
     The last that is yielded is the residual (len(block) draws, D) behind the last token.  The first
     rows of every batch are the spoiled run's, from which the others part.
@@ -216,6 +223,7 @@ def _restore(
             x = np.concatenate([x, np.repeat(clean.residuals[layer][t], draws, 0)])
             assert first is not None
             first, n = np.concatenate([first, first[:draws]]), n + draws
+        yield x[draws:]
         for i, other in enumerate(batches[1:], layer + 1):
             x, _ = layers.step(i, x, first, other.rows(0, n))
-        yield x[draws:]
+            yield x[draws:]

@@ -43,8 +43,14 @@ class Comparison:
     @property
     def relative(self) -> Array:
         """(T, L, H): the distance over the first memory's norm; 0 where that is 0."""
-        out = np.zeros_like(self.state_distance)
-        return np.divide(self.state_distance, self.state_norm, out=out, where=self.state_norm > 0)
+        return self.relative_at(...)
+
+    def relative_at(self, place: Any) -> Array:
+        """The same at an index into (T, L, H)."""
+        distance, norm = self.state_distance[place], self.state_norm[place]
+        out: Array = np.zeros(distance.shape)
+        np.divide(distance, norm, out=out, where=norm > 0)
+        return out
 
     @property
     def moved(self) -> int | None:
@@ -98,15 +104,15 @@ def _compare(a: Session, b: Session, T: int) -> Steps[Comparison]:
     same = _same_until(a, b, T if parted is None else parted)
     shape = T, c.n_layer, c.n_head
     distance, norm, tv = np.zeros(shape), np.zeros(shape), np.zeros(T)
-    others = b.moments(0, T) if same == 0 else None
-    for index, state, logits in a.moments(0, T):
+    others = b.moments(0, T, path=paths[1]) if same == 0 else None
+    for index, state, logits in a.moments(0, T, path=paths[0]):
         norm[index] = _norms(state.wkv)
         if others is not None:
             _, theirs, their_logits = next(others)
             distance[index] = _norms(state.wkv.astype(np.float64) - theirs.wkv)
             tv[index] = 0.5 * float(np.abs(softmax(logits) - softmax(their_logits)).sum())
         elif index + 1 == same < T:
-            others = b.moments(same, T, state=state.copy())
+            others = b.moments(same, T, state=state.copy(), path=paths[1])
         yield (index + 1) / T
     return Comparison(parted, distance, norm, tv)
 

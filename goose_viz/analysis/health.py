@@ -32,6 +32,8 @@ class Health:
 
     Attributes
     ----------
+    start : int
+        Where the first of them stands in the session.
     rms : ndarray (T, L, H)
         Root mean square of the memory behind each token.
     surprise, value : ndarray (T, L, H)
@@ -45,6 +47,7 @@ class Health:
         whatever the sign.
     """
 
+    start: int
     rms: Array
     surprise: Array
     value: Array
@@ -70,7 +73,7 @@ class Health:
             more = f" and {heads - 1} more heads" if heads > 1 else ""
             out.append(
                 f"The memory of layer {layer} head {head}{more} holds NaN or infinite numbers "
-                f"from token {t} on."
+                f"from token {self.start + t} on."
             )
         with np.errstate(invalid="ignore"):
             large = np.argwhere(self.largest > LARGE)
@@ -78,7 +81,7 @@ class Health:
             i, layer, head = large[np.argmax(self.largest[tuple(large.T)])].tolist()
             out.append(
                 f"The memory of layer {layer} head {head} saturates: its largest number is "
-                f"{self.largest[i, layer, head]:.3g} behind token {int(self.at[i])}."
+                f"{self.largest[i, layer, head]:.3g} behind token {self.start + int(self.at[i])}."
             )
         return out
 
@@ -138,4 +141,6 @@ def health(
             factors[stop] = 1
             memory += sum(put)
     value = np.linalg.norm(arrays[4].astype(np.float64), axis=-1)
-    return Health(np.sqrt(squares) / N, missed, value, least, at, stable, effective, largest)
+    return Health(
+        frames.start, np.sqrt(squares) / N, missed, value, least, at, stable, effective, largest
+    )

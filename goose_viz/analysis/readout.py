@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from goose_viz.analysis.steps import Progress, Steps, finish
-from goose_viz.ranking import softmax
+from goose_viz.ranking import softmax, weigh
 
 if TYPE_CHECKING:
     from goose_viz.model import Model
@@ -89,9 +90,20 @@ def decided(model: Model, frame: Frame, token: int) -> Pinned:
 
 def pin(logits: NDArray[Any], token: int) -> Pinned:
     """A token's probability and rank in each row of logits (n, V)."""
-    mine = logits[:, token, None]
-    above = (logits > mine).sum(-1) + (logits[:, :token] == mine).sum(-1)
-    return Pinned(token, softmax(logits)[:, token], above + 1)
+    found = [pin_all(row, (token,))[0] for row in logits]
+    return Pinned(token, np.array([p for p, _ in found]), np.array([r for _, r in found], np.int64))
+
+
+def pin_all(logits: NDArray[Any], tokens: Sequence[int]) -> list[tuple[float, int]]:
+    """Probability and rank of each of some tokens in a row of logits (V,)."""
+    highest = float(logits.max())
+    total = weigh(logits, highest)
+    out = []
+    for token in tokens:
+        mine = logits[token]
+        above = int(np.count_nonzero(logits > mine)) + int(np.count_nonzero(logits[:token] == mine))
+        out.append((float(np.exp(np.float64(mine) - highest)) / total, above + 1))
+    return out
 
 
 def promoted(
@@ -167,6 +179,8 @@ def pinning(session: Session, token: int) -> Steps[Pinned]:
     """`pinned`, a little at a time."""
     _check_token(session.model, token)
     T = session.position
+    if T == 0:
+        return Pinned(token, np.zeros(0), np.zeros(0, np.int64))
     probability, rank = np.zeros(T), np.zeros(T, np.int64)
     for index, logits in session.expected():
         found = pin(logits[None], token)

@@ -75,6 +75,11 @@ def test_how_conditions_are_put_together(session):
     assert where(" position>=.15e2 ") == [15, 16]
     assert where("position / 0 > 1") == list(range(1, 17))
     assert where("probability / 0 < 1") == [], "what is no number is never so"
+    assert where("not rank > 5")[0] > 1, "nor is its contrary, for want of a number"
+    assert 1 not in where("probability != 2")
+    assert 1 not in where("not (rank > 5 and position > 0)")
+    assert where("position == 1 and not (rank > 5 and position > 3)") == [1]
+    assert where("rank > 5 or position == 1")[0] == 1
     assert list(session.find("position > 0", 4, 6)) == [5, 6]
     rank = [p for p in where("rank == 1") if p > 5]
     assert list(session.find("rank == 1", 5)) == rank
@@ -94,6 +99,32 @@ def test_tokens_and_text(demo):
     assert list(session.find(r"'\"'")) == []
     assert [s.position for s in session.run(50, '"blue"')][-1] > ball
     assert "blue" in session.text or session.position == len(labels) + 50
+
+
+def test_text_of_which_a_character_takes_several_tokens(demo):
+    session = gv.Session(demo)
+    text = "A 日本語 word 🙂🙂 end"
+    session.feed(text)
+    for words in ("日本語", "🙂🙂", "語 w"):
+        (at,) = session.find(f'"{words}"')
+        read = demo.tokenizer.decode(session.tokens[:at])
+        assert words in read
+        assert words not in demo.tokenizer.decode(session.tokens[: at - 1])
+
+
+def test_what_a_probe_asked_for_is_not_lost_by_a_condition(small):
+    for layers in (None, (1,)):
+        session = gv.Session(small, gv.Sampler(seed=3), gv.Probe(("decay",), layers))
+        session.feed([5, 6])
+        list(session.run(5, "removed_norm[1,2] > 1e9"))
+        other = gv.Session(small, gv.Sampler(seed=3), gv.Probe(("decay",), layers))
+        other.feed([5, 6])
+        list(other.run(5))
+        assert len(session.probe.frames) == 7
+        for mine, theirs in zip(session.probe.frames, other.probe.frames, strict=True):
+            assert mine.arrays().keys() == {"decay"}
+            assert (mine.layers, mine.token) == (theirs.layers, theirs.token)
+            assert (mine.decay == theirs.decay).all()
 
 
 def test_a_run_stops_there(small):

@@ -353,6 +353,17 @@ def test_a_memory_to_begin_with_can_be_forgotten(random_model):
     close(session.state.wkv, before - given_now, 1e-12)
 
 
+@pytest.mark.parametrize("until", [None, 15])
+def test_replacing_a_word_by_itself_changes_nothing_whatever_lasts(random_model, until):
+    for lasting in (gv.Steer(np.full((3, 2, 16, 16), 0.05), 1.0, until), gv.Mute(until, 1)):
+        session = begin(random_model, TOKENS[:8])
+        session.apply(lasting)
+        session.feed(TOKENS[8:20])
+        before = session.state.wkv.copy()
+        session.apply(gv.Replace(11, 13, session.tokens[11:13]))
+        close(session.state.wkv, before, 1e-10)
+
+
 def test_frames_around_edits_still_add_up(random_model):
     session = begin(random_model, TOKENS[:20])
     for edit in (

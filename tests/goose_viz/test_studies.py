@@ -124,6 +124,22 @@ def test_a_pinned_word_over_the_tokens(pair):
     assert (last == session.logits).all()
 
 
+def test_nothing_is_pinned_before_the_first_token(pair):
+    found = ga.pinned(gv.Session(pair[0].model), 9)
+    assert (len(found.probability), len(found.rank)) == (0, 0)
+
+
+def test_a_memory_that_broke_is_said_and_not_ranked(pair):
+    session = pair[0].twin()
+    session.apply(gv.Scale(1e38), again=0)
+    session.apply(gv.Scale(1e38))
+    with np.errstate(all="ignore"):
+        session.feed([3])
+        assert all(np.isnan(p) for _, p in session.next_tokens(5))
+        found = ga.health(session.frames(24, 25))
+    assert "from token 24 on" in found.warnings()[0]
+
+
 # -- health ------------------------------------------------------------------------------------
 
 
@@ -389,6 +405,24 @@ def test_runs_of_two_models_and_of_edits(pair):
     assert same.moved is None
     assert not same.tv.any()
     assert ga.compare(session, pair[0]).moved == 11
+
+
+def test_a_comparison_is_of_the_moment_when_it_was_asked_for(pair):
+    one = pair[0].twin()
+    one.branch(20, (TOKENS[20] + 1) % 61)
+    one.feed(TOKENS[21:24])
+    other = pair[0].twin()
+    expected = ga.compare(one, other)
+    steps = comparing(one, other)
+    next(steps)
+    other.goto(3)
+    other.feed([1, 2])
+    one.goto(2)
+    one.feed([4])
+    found = finish(steps)
+    assert (found.parted, found.moved) == (20, 20)
+    close(found.state_distance, expected.state_distance, 1e-9)
+    close(found.tv, expected.tv, 1e-9)
 
 
 def test_what_cannot_be_compared(pair, small):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from dataclasses import dataclass
 
 
@@ -53,6 +54,11 @@ ACTIONS = (
            "Go on with the first, second … of what is expected next"),
     Action("diverge", "Run", "Write on differently from here", ("Shift+Space",),
            "Begin another branch at the cursor, with the sampling of now"),
+    Action("set_stop", "Run", "Stop at…", ("Ctrl+B",),
+           "Say where to stop: a text in quotes, a token, a condition like entropy < 0.1"),
+    Action("next_stop", "Run", "Next stop", ("Ctrl+Right",),
+           "Go to the next token where the condition holds"),
+    Action("previous_stop", "Run", "Previous stop", ("Ctrl+Left",), "Go to the one before"),
     Action("restart", "Run", "Begin anew with the prompt", ("Ctrl+R",),
            "Forget this run and feed the prompt again"),
     Action("edit_prompt", "Run", "Edit the prompt", ("Ctrl+L",), "Type into the prompt"),
@@ -68,6 +74,9 @@ ACTIONS = (
     Action("mark_back", "Edit", "Mark the word before", (",",),
            "Choose a word without the mouse: Forget, Replace and Why act on it"),
     Action("mark_on", "Edit", "Mark the next word", (".",), "The other way"),
+    Action("pin", "Edit", "Pin the word", ("P",),
+           "Watch how likely the marked word is over the run and in every layer; again: unpin"),
+    Action("unpin", "Edit", "Unpin all words", (), "Watch no word any more"),
     Action("find", "Edit", "Find in the text", ("Ctrl+F",), "Search; Return for the next place"),
     Action("undo", "Edit", "Undo", ("Ctrl+Z",), "Take the last edit of the memory back"),
     Action("redo", "Edit", "Redo", ("Ctrl+Shift+Z", "Ctrl+Y"), "Make it again"),
@@ -83,26 +92,43 @@ ACTIONS = (
     Action("head_right", "State", "Next head", ("]", "Shift+Right"), "Look at the next head"),
     Action("watch", "View", "Watch", ("F5",), "The memory as it runs: state, decay, rates"),
     Action("why", "View", "Why", ("F6",), "Why the next word: what gave it, and what if not"),
+    Action("look_state", "View", "State", ("F7",),
+           "One head closely: its edit, attention map, spectrum, health"),
+    Action("look_compare", "View", "Compare", ("F8",),
+           "Two branches or runs beside each other: where they part, and how far"),
+    Action("look_study", "View", "Study", ("F9",),
+           "Logit lens, pinned words, sensitivity, causal trace, steering"),
+    Action("save_layout", "View", "Save this layout as…", (),
+           "Keep the docks as they stand now, under a name"),
     Action("why_this", "View", "Why this word", ("W",),
            "Why the marked word, or the one under the mouse: one that was said, or is expected"),
     Action("focus_next_token", "View", "Go to Next token", ("N",),
            "Then ↑ ↓ and Return choose, and 1 to 9 from anywhere"),
     Action("reset_docks", "View", "Reset the layout", (), "Put every dock back in its place"),
     Action("show_tour", "Help", "Tour", (), "Five steps on the demo model, for a first look"),
+    Action("command_palette", "Help", "Commands…", ("Ctrl+Shift+P",),
+           "Find anything that can be done by typing a part of its words"),
+    Action("what_is_this", "Help", "What is this?", ("Shift+F1",),
+           "Say what the panel under the mouse, or with the keys, shows, with its formula"),
     Action("open_menus", "Help", "Menus", ("F10",), "Go to the menus; Alt and a letter open one"),
     Action("show_help", "Help", "Keys and panels", ("F1",), "Show this page"),
 )  # fmt: skip
+
+#: Names of those that are called by a sign.
+NAMES = {
+    "to_start": "To start", "to_end": "To end", "back": "Back", "step": "Step",
+    "run_or_pause": "Run or pause",
+}  # fmt: skip
 
 #: The buttons of the transport, in their order.
 TRANSPORT = ("to_start", "back", "run_or_pause", "step", "to_end")
 
 
-def help_page(panels: list[tuple[str, str]]) -> str:
+def help_page(panels: list[tuple[str, str, str]]) -> str:
     """The help as HTML, from the table and the panels' own sentences."""
-    names = {"to_start": "To start", "to_end": "To end"}
     rows = "".join(
         f"<tr><td><b>{_keys(a)}</b>&nbsp;&nbsp;</td>"
-        f"<td>{names.get(a.name, a.text.strip('|▶◀ …'))}&nbsp;&nbsp;</td><td>{a.tip}</td></tr>"
+        f"<td>{NAMES.get(a.name, a.text.strip('|▶◀ …'))}&nbsp;&nbsp;</td><td>{a.tip}</td></tr>"
         for a in ACTIONS
         if a.keys
     )
@@ -111,7 +137,12 @@ def help_page(panels: list[tuple[str, str]]) -> str:
     rows += "<tr><td><b>Tab</b>&nbsp;&nbsp;</td><td>Next control&nbsp;&nbsp;</td>"
     rows += "<td>Boxes, lists and sliders keep the keys that they need, while they have them</td>"
     rows += "</tr>"
-    sentences = "".join(f"<p><b>{title}.</b> {words}</p>" for title, words in panels)
+    sentences = "".join(
+        f"<p><b>{title}.</b> {html.escape(words)}"
+        + (f"<br><i>{html.escape(formula)}</i>" if formula else "")
+        + "</p>"
+        for title, words, formula in panels
+    )
     return f"<h3>Keys</h3><table>{rows}</table><h3>Panels</h3>{sentences}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from PySide6.QtCore import QEvent, QPointF, QRectF, QSize, Qt, Signal
@@ -97,7 +98,8 @@ class Bars(QWidget):
         start = self._name_width + self._note_width
         middle = start + (self.width() - start - _FIGURE) / 2
         reach = (self.width() - start - _FIGURE) / 2 - 4
-        largest = max((abs(b.value) for b in self.bars), default=0.0) or 1.0
+        finite = (abs(b.value) for b in self.bars if math.isfinite(b.value))
+        largest = max(finite, default=0.0) or 1.0
         for row, bar in enumerate(self.bars):
             rect = self.row_rect(row)
             if row == self._hover and bar.key is not None:
@@ -118,7 +120,7 @@ class Bars(QWidget):
                 left | centre,
                 bar.note,
             )
-            length = bar.value / largest * reach
+            length = bar.value / largest * reach if math.isfinite(bar.value) else 0.0
             colour = QColor(t.diverging[5] if length > 0 else t.diverging[1])
             painter.fillRect(
                 QRectF(min(middle, middle + length), rect.y() + 4, max(abs(length), 1), _ROW - 8),

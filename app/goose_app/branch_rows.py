@@ -69,7 +69,7 @@ def plain_words(what: StateEdit) -> str:
     amount = f" {what.factor:g}" if isinstance(what, gv.Scale) else ""
     if isinstance(what, gv.Noise):
         amount = f" {what.sigma:g} times the RMS"
-    if isinstance(what, gv.Add):
+    if isinstance(what, gv.Add | gv.Steer):
         amount = f" times {what.factor:g}"
     return f"{name}{amount} ({what.where()})"
 
@@ -77,4 +77,5 @@ def plain_words(what: StateEdit) -> str:
 _NAMES: dict[type, str] = {
     gv.Zero: "emptied", gv.Scale: "scaled by", gv.Noise: "noise of", gv.Put: "another memory put",
     gv.Add: "another memory added", gv.Mute: "muted",
+    gv.Steer: "steered by another memory,",
 }  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,15 +52,14 @@ class Levels(NamedTuple):
 
 
 SURPRISAL, NOTHING = "surprisal", "nothing"
+GIVES = "what it gives to the next word"
 HELD, READ = "still held by the head", "read now by the head"
 #: What cells can be coloured by.
 COLOURINGS = {
     SURPRISAL: Colouring("strong: not expected", "bits"),
     "removed by the head": Colouring("strong: much left the head then", "norm", "removed_norm"),
     "written by the head": Colouring("strong: much entered the head then", "norm", "written_norm"),
-    "what it gives to the next word": Colouring(
-        "orange: for it, blue: against it", "logits", None, "by_token"
-    ),
+    GIVES: Colouring("orange: for it, blue: against it", "logits", None, "by_token"),
     HELD: Colouring("strong: most is left", "of its key", None, "retention"),
     READ: Colouring("strong: read most; blue: negative", "weight", None, "attention"),
     NOTHING: Colouring(""),
@@ -77,7 +76,7 @@ def levels(name: str, run: Viewed, selection: Selection, start: int, stop: int) 
     if colouring.explained is not None:
         found = np.full(stop - start, 128)
         if run.picture.why is not None:
-            values = getattr(run.picture.why, colouring.explained)
+            values = _finite(getattr(run.picture.why, colouring.explained))
             high = float(np.abs(values).max(initial=1e-30))
             low = -high
             part = values[start:stop]
@@ -86,7 +85,7 @@ def levels(name: str, run: Viewed, selection: Selection, start: int, stop: int) 
         if run.series is None:
             return None
         begin, rows = run.series.window(colouring.recorded, start, stop)
-        norms = rows[:, selection.layer, selection.head]
+        norms = _finite(rows[:, selection.layer, selection.head])
         largest = float(norms.max(initial=1e-9))  # in sight, rounded up to hold still
         high = 1.5 ** math.ceil(math.log(largest, 1.5))
         found = np.zeros(stop - start, np.int64)
@@ -99,6 +98,11 @@ def levels(name: str, run: Viewed, selection: Selection, start: int, stop: int) 
         return None
     middle = 128 if colouring.explained is not None else 0
     return Levels(middle + ((found - middle) / _STEPS).astype(np.int64) * _STEPS, low, high)
+
+
+def _finite(values: NDArray[Any]) -> NDArray[Any]:
+    """A memory may break: what is no number has no colour."""
+    return np.nan_to_num(values, nan=0, posinf=0, neginf=0)
 
 
 def surprisal(probability: NDArray[np.floating] | float) -> NDArray[np.float64]:

@@ -7,21 +7,29 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import Qt, QTimer
-from PySide6.QtGui import QAction, QGuiApplication
-from PySide6.QtWidgets import QDockWidget
+from PySide6.QtGui import QAction, QCursor, QGuiApplication
+from PySide6.QtWidgets import QApplication, QDockWidget, QInputDialog, QMenu
 
 from goose_app import messages as m
-from goose_app.actions import help_page
+from goose_app.actions import ACTIONS, NAMES, help_page
+from goose_app.dock_title import DockTitle
 from goose_app.edit_dialog import EditDialog
 from goose_app.file_commands import FileCommands
 from goose_app.help_page import HelpPage
+from goose_app.layout import PERSPECTIVES, Arrangement
+from goose_app.numbers import as_table
+from goose_app.palette import Entry, Palette
+from goose_app.panels.lens import LensPanel
 from goose_app.panels.next_token import NextTokenPanel
 from goose_app.panels.panel import Panel
+from goose_app.panels.pinned import MOST, PinnedPanel
 from goose_app.panels.remember import RememberPanel
 from goose_app.panels.text import TextPanel
 from goose_app.panels.transport import TransportPanel
 from goose_app.panels.why import WhyPanel
+from goose_app.plain import item
 from goose_app.python_lines import lines
+from goose_app.questions import Fed
 from goose_app.run_view import RunView
 from goose_app.selection import Selection
 
@@ -55,6 +63,10 @@ class Commands(FileCommands):
     _other_words: str
     _coming: dict[str, int]
     _then: Callable[[], None] | None
+    pinned: PinnedPanel
+    lens: LensPanel
+    arrangement: Arrangement
+    layouts_menu: QMenu
 
     @property
     def picture(self) -> m.Picture:  # type: ignore[override]
@@ -67,6 +79,9 @@ class Commands(FileCommands):
         return self.run.running
 
     def _arrange(self, perspective: str) -> None:
+        raise NotImplementedError
+
+    def _remember_colouring(self) -> None:
         raise NotImplementedError
 
     def quit(self) -> None:
@@ -213,6 +228,135 @@ class Commands(FileCommands):
         """Why the next word."""
         self._arrange("why")
 
+    def look_state(self) -> None:
+        """One head closely."""
+        self._arrange("state")
+
+    def look_compare(self) -> None:
+        """Two runs."""
+        self._arrange("compare")
+
+    def look_study(self) -> None:
+        """Layers, words, and what happens if."""
+        self._arrange("study")
+
+    def save_layout(self) -> None:
+        """Keep the docks as they stand, under a name."""
+        name, sure = QInputDialog.getText(self, "Save this layout", "Its name:")
+        name = " ".join(name.split())
+        if not sure or not name:
+            return
+        if name.lower() in PERSPECTIVES:
+            self.say(f"{name} is the name of a layout that is always there; choose another")
+            return
+        self._remember_colouring()
+        self.arrangement.save(name)
+        self.say(f"saved: View, Own layouts, {name}")
+
+    def fill_layouts(self) -> None:
+        """A person's own layouts, and how to lose one."""
+        self.layouts_menu.clear()
+        for name in self.arrangement.own:
+            self.layouts_menu.addAction(item(name), lambda n=name: self._arrange(n))
+        if self.layouts_menu.isEmpty():
+            self.layouts_menu.addAction("none yet").setEnabled(False)
+            return
+        self.layouts_menu.addSeparator()
+        remove = self.layouts_menu.addMenu("Remove")
+        for name in self.arrangement.own:
+            remove.addAction(item(name), lambda n=name: self.arrangement.remove(n))
+
+    def pin(self) -> None:
+        """Watch the word that keys act on, or the one that is expected under the mouse."""
+        index, token = self._word(), self.next_token.hovered_token()
+        if token is None and index is not None:
+            token = self.run.cells.tokens[index]
+        if token is None:
+            self.say("Mark a word, or put the mouse over one that is expected, to pin it")
+        else:
+            self.pin_token(token)
+
+    def pin_token(self, token: int) -> None:
+        """Watch a word, or not any more."""
+        pinned = [p.token for p in self.picture.pins]
+        if token in pinned:
+            pinned.remove(token)
+        else:
+            pinned = [*pinned, token][-MOST:]
+            if not (self.pinned.isVisible() or self.lens.isVisible()):
+                self._bring(self.pinned)
+        self._ask_for(m.Pin(tuple(pinned)))
+
+    def unpin(self) -> None:
+        """Watch no word."""
+        self._ask_for(m.Pin(()))
+
+    def set_stop(self) -> None:
+        """Put the keyboard where one says where to stop."""
+        self.transport.stop.setFocus()
+        self.transport.stop.selectAll()
+
+    def stop_at(self, words: str) -> None:
+        """Stop where a condition holds."""
+        if self._loaded:
+            self._ask_for(m.StopAt(words))
+            if words:
+                self.text.view.setFocus()
+
+    def next_stop(self) -> None:
+        """Go on to where it holds."""
+        if self._loaded:
+            self.transport.asked = self._ask_for(m.ToStop(1))
+
+    def previous_stop(self) -> None:
+        """Go back to where it holds."""
+        if self._loaded:
+            self.transport.asked = self._ask_for(m.ToStop(-1))
+
+    def command_palette(self) -> None:
+        """Everything that can be done, by its words."""
+        entries = []
+        for entry in ACTIONS:
+            action = self.actions_by_name[entry.name]
+            if action.isEnabled():
+                words = NAMES.get(entry.name, entry.text)
+                keys = entry.keys[0] if entry.keys else ""
+                entries.append(Entry(f"{entry.menu}: {words}", keys, entry.tip, action.trigger))
+        for panel in self.panels:
+            show = lambda p=panel: self._bring(p)  # noqa: E731
+            entries.append(Entry(f"Show: {panel.title}", "", panel.help, show))
+            if type(panel).python is not Panel.python:
+                copy = lambda p=panel: self.copy_panel(p)  # noqa: E731
+                entries.append(Entry(f"Copy as Python: {panel.title}", "", "", copy))
+            if type(panel).numbers is not Panel.numbers:
+                numbers = lambda p=panel: self.copy_numbers(p)  # noqa: E731
+                entries.append(Entry(f"Copy numbers: {panel.title}", "", "", numbers))
+        for name in self.arrangement.own:
+            arrange = lambda n=name: self._arrange(n)  # noqa: E731
+            entries.append(Entry(f"Layout: {name}", "", "One of your own", arrange))
+        Palette(self, entries).show()
+
+    def what_is_this(self) -> None:
+        """The help of the panel under the mouse; else of the one that has the keys."""
+        for at in (QApplication.widgetAt(QCursor.pos()), QApplication.focusWidget()):
+            while at is not None:
+                dock = at if isinstance(at, QDockWidget) else None
+                title = dock.titleBarWidget() if dock is not None else None
+                if isinstance(title, DockTitle):
+                    title.explain()
+                    return
+                at = at.parentWidget()
+        self.show_help()
+
+    def copy_numbers(self, panel: Panel) -> None:
+        """Put what a panel shows into the clipboard, as a table."""
+        numbers = panel.numbers()
+        if not numbers:
+            self.say("there are no numbers to copy yet")
+            return
+        QGuiApplication.clipboard().setText(as_table(numbers))
+        self.say(f"copied {', '.join(numbers)} as a table")
+
     def why_this(self) -> None:
         """Why the word under the mouse: one that was said, or one that is expected."""
         index, token = self._word(), self.next_token.hovered_token()
@@ -314,12 +458,16 @@ class Commands(FileCommands):
 
     def show_help(self) -> None:
         """Keys and panels, on a page."""
-        HelpPage(self, help_page([(p.title, p.help) for p in self.panels])).show()
+        HelpPage(self, help_page([(p.title, p.help, p.formula) for p in self.panels])).show()
 
-    def copy_python(self, ending: str | None) -> None:
+    def copy_panel(self, panel: Panel) -> None:
         """Put the lines into the clipboard that give what a panel shows."""
+        self.copy_python(panel.python(), panel.fed())
+
+    def copy_python(self, ending: str | None, fed: Fed | None = None) -> None:
+        """Put lines into the clipboard that repeat the run and then do something."""
         if ending is None or self.picture.position == 0:
             self.say("there is nothing to copy yet")
             return
-        QGuiApplication.clipboard().setText(lines(self.run, ending))
+        QGuiApplication.clipboard().setText(lines(self.run, ending, fed))
         self.say("copied the lines that give these numbers")

@@ -10,10 +10,11 @@ from PySide6.QtWidgets import QFileDialog, QMainWindow, QMenu, QWidget
 
 from goose_app import messages as m
 from goose_app.message_bar import MessageBar
+from goose_app.numbers import save_numbers
 from goose_app.panels.panel import Panel
 from goose_app.pictures import save_widget
 from goose_app.plain import item
-from goose_app.saving import PICTURES, SNAPSHOTS, ask_where
+from goose_app.saving import NUMBERS, PICTURES, SNAPSHOTS, ask_where
 from goose_app.settings import Settings
 from goose_app.worker import Worker
 from goose_viz.snapshot import is_snapshot
@@ -101,6 +102,20 @@ class FileCommands(QMainWindow):
             return
         try:
             save_widget(widget, path)
+        except (OSError, ValueError) as error:
+            self.message_bar.say(str(error))
+        else:
+            self.message_bar.worked()
+            self.say(f"saved {path}")
+
+    def _save_numbers(self, panel: Panel) -> None:
+        """Ask where to, and save what a panel shows as numbers."""
+        start = self._in_folder(f"{panel.title.lower().replace(' ', '-')}.csv")
+        path = ask_where(self, "Save numbers", start, NUMBERS)
+        if path is None:
+            return
+        try:
+            save_numbers(panel.numbers(), path)
         except (OSError, ValueError) as error:
             self.message_bar.say(str(error))
         else:

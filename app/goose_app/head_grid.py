@@ -10,19 +10,27 @@ from PySide6.QtWidgets import QSizePolicy, QToolTip, QWidget
 
 from goose_app.bars import signed
 from goose_app.contrast import readable
-from goose_app.theme import DARK, Theme, gradient
+from goose_app.theme import DARK, Table, Theme, gradient, sequential
 
 _LEFT, _TOP = 30, 20
 _FIGURES = 4000  # laid out at most
 
 
 class HeadGrid(QWidget):
-    """A cell a head; a click selects it."""
+    """A cell a head; a click selects it.
+
+    Parameters
+    ----------
+    colours : str
+        A sequential map for values without a sign, from the least to the largest; zero in the
+        middle of the theme's own when left out.
+    """
 
     cell_clicked = Signal(int, int)  # layer, head
 
-    def __init__(self) -> None:
+    def __init__(self, colours: str = "") -> None:
         super().__init__()
+        self._map = colours
         self._figures: dict[str, tuple[QStaticText, QSizeF]] = {}
         self.values: NDArray[np.floating] = np.zeros((0, 0))
         self._marked = (-1, -1)
@@ -35,9 +43,30 @@ class HeadGrid(QWidget):
     def set_theme(self, theme: Theme) -> None:
         """Other colours."""
         self.theme = theme
-        self._colours = [QColor(*row) for row in gradient(theme.diverging).tolist()]
+        self._colours = [QColor(*row) for row in self._table(theme).tolist()]
         self._pens = [readable(QColor(theme.text), colour) for colour in self._colours]
         self.update()
+
+    def _table(self, theme: Theme) -> Table:
+        return sequential(self._map) if self._map else gradient(theme.diverging)
+
+    def words(self, value: float) -> str:
+        """A figure as it stands in a cell."""
+        if not self._map:
+            return signed(value)
+        if 0 < abs(value) < 0.0005:
+            return "<0.001"
+        return (f"{value:.0f}" if abs(value) >= 100 else f"{value:.3f}"[:5]).replace("-", "−")
+
+    def _places(self) -> list[list[int]]:
+        """Of each value, in the map."""
+        finite = np.nan_to_num(self.values, posinf=0, neginf=0)
+        if self._map:
+            low, high = float(finite.min()), float(finite.max())
+            scaled = (finite - low) / ((high - low) or 1.0)
+        else:
+            scaled = 0.5 + 0.5 * finite / (float(np.abs(finite).max()) or 1.0)
+        return np.clip(np.rint(255 * scaled), 0, 255).astype(int).tolist()  # type: ignore[no-any-return]
 
     def set_values(self, values: NDArray[np.floating]) -> None:
         """(L, H)."""
@@ -73,7 +102,6 @@ class HeadGrid(QWidget):
         t, (L, H) = self.theme, self.values.shape
         if L == 0 or H == 0:
             return
-        top = float(np.abs(self.values).max()) or 1.0
         centre, metrics = Qt.AlignmentFlag.AlignCenter, painter.fontMetrics()
         cell = self.cell_rect(0, 0)
         wide, high = cell.width(), cell.height()
@@ -83,14 +111,13 @@ class HeadGrid(QWidget):
             painter.drawText(QRectF(0, _TOP + i * high, _LEFT - 4, high), centre, str(i))
         for h in range(0, H, max(1, int(np.ceil(24 / max(wide, 1))))):
             painter.drawText(QRectF(_LEFT + h * wide, 0, wide, _TOP), centre, str(h))
-        places = np.clip(np.rint(127.5 + 127.5 * self.values / top), 0, 255).astype(int).tolist()
-        for i, row in enumerate(places):
+        for i, row in enumerate(self._places()):
             y = _TOP + i * high
             for h, place in enumerate(row):
                 x = _LEFT + h * wide
                 painter.fillRect(QRectF(x + 1, y + 1, wide - 2, high - 2), self._colours[place])
                 if fits:
-                    figure, size = self._figure(signed(float(self.values[i, h])))
+                    figure, size = self._figure(self.words(float(self.values[i, h])))
                     painter.setPen(self._pens[place])
                     at = QPointF(x + (wide - size.width()) / 2, y + (high - size.height()) / 2)
                     painter.drawStaticText(at, figure)
@@ -116,7 +143,7 @@ class HeadGrid(QWidget):
             at = self.mapFromGlobal(event.globalPos())  # type: ignore[attr-defined]
             cell = self.cell_at(QPointF(at))
             if cell is not None:
-                words = f"layer {cell[0]} head {cell[1]}: {signed(float(self.values[cell]))}"
+                words = f"layer {cell[0]} head {cell[1]}: {self.words(float(self.values[cell]))}"
                 QToolTip.showText(event.globalPos(), words)  # type: ignore[attr-defined]
             return True
         return super().event(event)

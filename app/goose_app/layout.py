@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 
-from PySide6.QtCore import Qt
+from PySide6.QtCore import Qt, QTimer
 from PySide6.QtWidgets import QDockWidget, QMainWindow, QToolBar
 
 from goose_app.settings import Settings
 
-#: The height of a dock in a column, by its title; several titles are tabs of one place.
-Column = tuple[int, tuple[tuple[tuple[str, ...], int], ...]]
+Tabs = tuple[str, ...]  # titles of docks behind each other
+
+#: A width, and what stands above each other in it, each with a height: docks behind each other, or
+#: beside each other.
+Column = tuple[int, tuple[tuple[Tabs | tuple[Tabs, ...], int], ...]]
 
 
 @dataclass(frozen=True)
@@ -22,8 +25,13 @@ class Perspective:
 
     def titles(self) -> set[str]:
         """The docks that it shows."""
-        shown = {t for _, places in self.columns for titles, _ in places for t in titles}
-        return shown | {"Transport"}
+        groups = [g for _, places in self.columns for titles, _ in places for g in beside(titles)]
+        return {t for group in groups for t in group} | {"Transport"}
+
+
+def beside(titles: Tabs | tuple[Tabs, ...]) -> tuple[Tabs, ...]:
+    """What stands beside each other in a place of a column."""
+    return titles if isinstance(titles[0], tuple) else (titles,)  # type: ignore[return-value]
 
 
 #: Widths and heights in pixels of a window of 1600 × 1000.
@@ -37,6 +45,23 @@ PERSPECTIVES = {
         (470, ((("Text",), 430), (("Remember",), 210), (("Branches",), 210))),
         (1090, ((("Why",), 330), (("Next token",), 220), (("The edit of this token",), 280))),
     )),
+    "state": Perspective((
+        (400, ((("Text",), 500), (("Spectrum",), 290))),
+        (1200, (
+            (("The edit of this token",), 320),
+            ((("Attention map",), ("Health",), ("State",)), 470),
+        )),
+    )),
+    "compare": Perspective((
+        (500, ((("Text",), 480), (("Next token",), 320))),
+        (600, ((("Compare",), 460), (("State difference",), 380))),
+        (500, ((("Other text",), 480), (("Other next token",), 320))),
+    )),
+    "study": Perspective((
+        (450, ((("Text",), 480), (("Next token",), 320))),
+        (600, ((("Logit lens",), 440), (("Pinned words",), 330))),
+        (550, ((("Sensitivity", "Causal trace"), 400), (("Steer",), 400))),
+    )),
 }  # fmt: skip
 
 #: The same for a small window, of 800 × 600: what stood in a column is behind each other.
@@ -49,9 +74,23 @@ SMALL = {
         (300, ((("Text", "Remember", "Branches"), 340), (("Next token",), 170))),
         (500, ((("Why", "The edit of this token"), 510),)),
     )),
+    "state": Perspective((
+        (300, ((("Text",), 340), (("Spectrum",), 170))),
+        (500, ((("Attention map", "Health", "State", "The edit of this token"), 510),)),
+    )),
+    "compare": Perspective((
+        (300, ((("Text", "Other text"), 340), (("Next token", "Other next token"), 170))),
+        (500, ((("Compare", "State difference"), 510),)),
+    )),
+    "study": Perspective((
+        (300, ((("Text",), 340), (("Next token",), 170))),
+        (500, (
+            (("Logit lens", "Pinned words", "Sensitivity", "Causal trace", "Steer"), 510),
+        )),
+    )),
 }  # fmt: skip
 _WIDE, _HIGH = 1150, 660  # pixels from which a window is not small
-_VERSION = 4  # of what is remembered of the docks
+_VERSION = 5  # of what is remembered of the docks
 
 
 class Arrangement:
@@ -67,7 +106,7 @@ class Arrangement:
     Attributes
     ----------
     perspective : str
-        One of `PERSPECTIVES`; empty before the first.
+        One of `PERSPECTIVES`, or a person's own; empty before the first.
     small : bool
         Whether the window is.
     """
@@ -81,8 +120,31 @@ class Arrangement:
 
     def show(self, perspective: str) -> None:
         """A perspective as it was left."""
-        self.perspective = perspective if perspective in PERSPECTIVES else "watch"
+        known = perspective in PERSPECTIVES or perspective in self.own
+        self.perspective = perspective if known else "watch"
         self.fit()
+
+    @property
+    def own(self) -> list[str]:
+        """The names of a person's own perspectives."""
+        return self._settings["own perspectives"]  # type: ignore[no-any-return]
+
+    def save(self, name: str) -> None:
+        """The docks as they stand now are a perspective of that name."""
+        if name not in self.own:
+            self._settings["own perspectives"] = [*self.own, name]
+        self.perspective = name
+        self._standing = self._key
+        self.remember()
+
+    def remove(self, name: str) -> None:
+        """Forget one of a person's own."""
+        self._settings["own perspectives"] = [n for n in self.own if n != name]
+        for small in ("", " small"):
+            self._settings[f"docks {name}{small}"] = b""
+        if name == self.perspective:
+            self._standing = ""
+            self.show("watch")
 
     def fit(self) -> None:
         """The perspective as it was left in a window of this size."""
@@ -96,9 +158,15 @@ class Arrangement:
                 bar.setHidden(hidden)
         self._standing = self._key
 
+    def _settle(self) -> None:
+        """The transport is as low as it can be."""
+        self._window.resizeDocks([self._docks["Transport"]], [1], Qt.Orientation.Vertical)
+
     def reset(self) -> None:
         """Put every dock in its place."""
-        place(self._window, self._docks, (SMALL if self.small else PERSPECTIVES)[self.perspective])
+        table = SMALL if self.small else PERSPECTIVES
+        place(self._window, self._docks, table.get(self.perspective, table["watch"]))
+        QTimer.singleShot(0, self._window, self._settle)  # once the docks know their sizes
 
     def remember(self) -> None:
         """Keep how the docks stand, for the next time."""
@@ -127,22 +195,36 @@ def place(window: QMainWindow, docks: dict[str, QDockWidget], perspective: Persp
         window.removeDockWidget(dock)
     horizontal, vertical = Qt.Orientation.Horizontal, Qt.Orientation.Vertical
     columns = perspective.columns
-    heads = [docks[places[0][0][0]] for _, places in columns]
+    heads = [docks[beside(places[0][0])[0][0]] for _, places in columns]
     window.addDockWidget(Qt.DockWidgetArea.LeftDockWidgetArea, heads[0])
     for left, right in pairwise(heads):
         window.splitDockWidget(left, right, horizontal)
     for _, places in columns:
         for (above, _), (below, _) in pairwise(places):
-            window.splitDockWidget(docks[above[0]], docks[below[0]], vertical)
+            first, second = beside(above)[0][0], beside(below)[0][0]
+            window.splitDockWidget(docks[first], docks[second], vertical)
+        for titles, _ in places:
+            for one, other in pairwise(beside(titles)):
+                window.splitDockWidget(docks[one[0]], docks[other[0]], horizontal)
         for titles, _ in places:  # only now: beside a tab nothing can be put below
-            for other in titles[1:]:
-                window.tabifyDockWidget(docks[titles[0]], docks[other])
+            for group in beside(titles):
+                for other in group[1:]:
+                    window.tabifyDockWidget(docks[group[0]], docks[other])
     window.addDockWidget(Qt.DockWidgetArea.BottomDockWidgetArea, docks["Transport"])
     for title in perspective.titles():
         docks[title].show()
+    corner = docks[beside(columns[-1][1][-1][0])[-1][0]]
+    for title, dock in docks.items():
+        if title not in perspective.titles():  # where it comes if somebody wants it
+            window.tabifyDockWidget(corner, dock)
+            dock.hide()
     window.resizeDocks(heads, [width for width, _ in columns], horizontal)
-    for _, places in columns:
-        stack = [docks[titles[0]] for titles, _ in places]
+    for width, places in columns:
+        stack = [docks[beside(titles)[0][0]] for titles, _ in places]
         window.resizeDocks(stack, [height for _, height in places], vertical)
         for titles, _ in places:
-            docks[titles[0]].raise_()
+            row = [docks[group[0]] for group in beside(titles)]
+            if len(row) > 1:
+                window.resizeDocks(row, [width // len(row)] * len(row), horizontal)
+            for dock in row:
+                dock.raise_()

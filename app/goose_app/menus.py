@@ -44,6 +44,9 @@ def make_actions(window: Window) -> dict[str, QAction]:
         if entry.name == "open_embedded":
             window.recent_menu = menus["File"].addMenu("Open recent")
             window.recent_menu.aboutToShow.connect(window._fill_recent)
+        elif entry.name == "save_layout":
+            window.layouts_menu = menus["View"].addMenu("Own layouts")
+            window.layouts_menu.aboutToShow.connect(window.fill_layouts)
         elif entry.name == "save_picture":
             panel_menu = menus["File"].addMenu("Save picture of a panel")
             for panel in window.panels:
@@ -52,7 +55,7 @@ def make_actions(window: Window) -> dict[str, QAction]:
     python_menu = menus["Edit"].addMenu("Copy as Python")
     for panel in window.panels:
         if type(panel).python is not Panel.python:
-            python_menu.addAction(panel.title, lambda p=panel: window.copy_python(p.python()))
+            python_menu.addAction(panel.title, lambda p=panel: window.copy_panel(p))
     _make_theme_menu(window, menus["View"])
     menus["View"].addSeparator()
     for dock in window.docks.values():

@@ -14,11 +14,14 @@ from numpy.typing import NDArray
 from goose_app.cells import Cells
 from goose_app.explain import Explain, Explanation
 from goose_app.model_facts import ModelFacts
+from goose_app.ponder import Answer, Progress
+from goose_app.questions import Memory, Question
 from goose_app.series import Series
 from goose_viz import Frame, Sampler
 from goose_viz.edits import StateEdit
 
-Source = Path | int  # a memory: of a snapshot's file, or of a branch's end, by its row
+#: A memory: of a snapshot's file, of a branch's end, by its row, or the mean of some prompts'.
+Source = Memory
 
 # -- to the worker -----------------------------------------------------------------------------
 
@@ -176,6 +179,56 @@ class Watch:
 
 
 @dataclass(frozen=True)
+class Ask:
+    """Answer these at every place of the cursor from now on, as time allows."""
+
+    questions: tuple[Question, ...]
+
+
+@dataclass(frozen=True)
+class Study:
+    """Work something out for the place of the cursor now, however long it takes."""
+
+    question: Question
+
+
+@dataclass(frozen=True)
+class Abandon:
+    """Give a study up; all of them when left out."""
+
+    question: Question | None = None
+
+
+@dataclass(frozen=True)
+class Pin:
+    """Watch how likely these words are, at every token; no others from now on."""
+
+    tokens: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class StopAt:
+    """Stop writing where a condition holds; empty words for nowhere."""
+
+    words: str
+
+
+@dataclass(frozen=True)
+class ToStop:
+    """Go to the next place where it holds, or the one before."""
+
+    by: int
+
+
+@dataclass(frozen=True)
+class Twin:
+    """Have the past of a branch of another run, by its row; of the current one when left out."""
+
+    run: int
+    row: int | None = None
+
+
+@dataclass(frozen=True)
 class Share:
     """Another run of the model that a run has open."""
 
@@ -229,7 +282,7 @@ Move = Step | Back | Goto  # of many in a row, only where they lead matters
 Command = (
     Load | Share | Restart | Say | Run | Pause | RunOrPause | Move | Choose | Diverge | Branch
     | Switch | Resample | Export | Resume | Apply | ReadTruly | Undo | Redo | Watch | Explain
-    | GoToBranch | NameBranch | CloseBranch
+    | GoToBranch | NameBranch | CloseBranch | Ask | Study | Abandon | Pin | StopAt | ToStop | Twin
 )  # fmt: skip
 
 # -- to the window -----------------------------------------------------------------------------
@@ -301,9 +354,10 @@ class Branches:
 
 @dataclass(frozen=True)
 class Running:
-    """Whether the worker writes."""
+    """Whether the worker writes; the number of the last command that it had then."""
 
     running: bool
+    serial: int = 0
 
 
 @dataclass(frozen=True)
@@ -327,7 +381,18 @@ class Sampled:
     sampler: Sampler
 
 
-Event = Loading | Loaded | Began | Charted | Cells | Branches | Running | Sampled | Told | Failed
+@dataclass(frozen=True)
+class Stops:
+    """Where the condition for stopping holds on the current branch, as far as is known."""
+
+    words: str
+    positions: list[int]
+
+
+Event = (
+    Loading | Loaded | Began | Charted | Cells | Branches | Running | Sampled | Told | Failed
+    | Stops | Answer | Progress
+)  # fmt: skip
 Said = tuple[int, Event]  # which run it is about, and what
 
 
@@ -387,6 +452,35 @@ class Comparison:
     askable: bool = False
 
 
+@dataclass(frozen=True)
+class Came:
+    """The token that follows the cursor: its probability, and its rank among all."""
+
+    token: int
+    label: str
+    probability: float
+    rank: int
+
+
+@dataclass(frozen=True, eq=False)
+class PinnedWord:
+    """A word that is watched.
+
+    Attributes
+    ----------
+    token, label : int, str
+    start : int
+        The first token that is told of; while the model writes, only the last are.
+    rows : ndarray (n, 2)
+        Its probability and rank behind each token from there on; NaN: not known yet.
+    """
+
+    token: int
+    label: str
+    start: int
+    rows: NDArray[np.float64]
+
+
 @dataclass(frozen=True, eq=False)
 class Picture:
     """The model at the cursor; only the newest matters.
@@ -417,6 +511,9 @@ class Picture:
         How many were made before.
     serial : int
         The number of the last command that it answers.
+    came : Came or None
+        The token that follows, if one does.
+    pins : tuple of PinnedWord
     """
 
     position: int
@@ -435,6 +532,8 @@ class Picture:
     edits: tuple[Made, ...] = ()
     number: int = 0
     serial: int = 0
+    came: Came | None = None
+    pins: tuple[PinnedWord, ...] = ()
 
     def observed(self, name: str) -> NDArray[Any] | None:
         """An observable of the last token; None if there is none, or nobody asked for it."""

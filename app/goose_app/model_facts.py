@@ -26,6 +26,8 @@ class ModelFacts:
         Where it was read from.
     asked : str or None
         What `goose_viz.load_model` was given.
+    asked_tokenizer : str or None
+        Which tokenizer, if one was named.
     notes : tuple of str
         What was not as it should be in its files.
     n_parameters, nbytes, state_bytes : int
@@ -39,6 +41,7 @@ class ModelFacts:
     tokenizer: str
     source: Path
     asked: str | None
+    asked_tokenizer: str | None
     file_format: str
     device: str
     device_words: str
@@ -64,11 +67,11 @@ class ModelFacts:
         )
 
     @classmethod
-    def of(cls, model: Model, asked: str | None) -> ModelFacts:
+    def of(cls, model: Model, asked: str | None, tokenizer: str | None = None) -> ModelFacts:
         """The facts of a model that was opened as it was asked for."""
         return cls(
             model.name, model.config, model.tokenizer.label, model.tokenizer.name, model.source,
-            asked, FORMATS[model.config.source_format], model.device, model.device_words,
+            asked, tokenizer, FORMATS[model.config.source_format], model.device, model.device_words,
             model.dtype, tuple(model.notes), model.n_parameters, model.nbytes,
             model.new_state().nbytes, model.tokenizer.end_token,
         )  # fmt: skip

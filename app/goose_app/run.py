@@ -20,16 +20,19 @@ from goose_app.before_after import Edited, compare, filled
 from goose_app.branch_rows import branch_rows
 from goose_app.cells import Cells
 from goose_app.explain import Explanation, explain
+from goose_app.inquiries import Inquiries
 from goose_app.series import Series
 from goose_viz.analysis.memory import NOW, PAST
+from goose_viz.analysis.readout import pin_all
 from goose_viz.errors import Stopped
-from goose_viz.history import Segment
+from goose_viz.history import Path, Segment
 from goose_viz.templates import apply_template, next_turn
 
 _LOOK_BACK = 0.05  # seconds for reading again, while the model writes, what was not watched
 _PAUSE = 30  # times the time that an explanation takes until the next, while the model writes
 _NEXT = 12
 _TAIL = 16  # tokens of which the end of a turn can be read
+_SEEN = 2048  # tokens of pinned words that are told of while the model writes
 _SLOW_TOKEN = 0.05  # seconds a token from which the window does not wait for its end
 
 
@@ -56,15 +59,18 @@ class Host(Protocol):
     def next_move(self) -> m.Move | None:
         """Take the next thing to be done, if that is to move the cursor."""
 
+    def run_of(self, run: int) -> Run:
+        """Another run."""
 
-class Run:
+
+class Run(Inquiries):
     """A session and what the window is told of it.
 
     Parameters
     ----------
     model : Model
-    asked : str or None
-        What it was opened from.
+    asked, tokenizer : str or None
+        What it was opened from, and which tokenizer was named.
     watch : Watch
         What is observed.
     host : Host
@@ -83,10 +89,11 @@ class Run:
         self,
         model: gv.Model,
         asked: str | None,
+        tokenizer: str | None,
         watch: m.Watch,
         host: Host,
     ) -> None:
-        self.model, self.asked = model, asked
+        self.model, self.asked, self.tokenizer = model, asked, tokenizer
         self.session: gv.Session | None = None
         self.running = False
         self.picture: m.Picture | None = None
@@ -107,6 +114,7 @@ class Run:
         self._until: int | None = None
         self._seconds = 0.0
         self._rate = 0.0
+        self._begin_inquiries()
 
     def obey(self, command: m.Command) -> None:
         """Do what a person asked for."""
@@ -162,6 +170,7 @@ class Run:
 
     def _begin(self, session: gv.Session) -> None:
         self.session, self._explained, self._edited = session, None, None
+        self.ponder.forget()
         self._forget_series(session)
         series = self._series[session.segment] = Series(self.model.config, self._watch.recorded)
         self._say(m.Began(series, session.sampler))
@@ -181,6 +190,24 @@ class Run:
         self._enter(steps)
         if not self._wanted():
             self._say(m.Told(f"cancelled: the prompt is read up to {session.position}"))
+
+    def _become(self, command: m.Twin) -> None:
+        """Have the past of another run's branch, or of all that it read up to its cursor."""
+        other = self._host.run_of(command.run)
+        theirs = other._need_session()
+        twin = theirs.twin(command.row)
+        former = theirs.path if command.row is None else Path(theirs.branches[command.row])
+        self.set_running(False)
+        self._begin(twin)
+        session = self._need_session()
+        for mine, segment in zip(session.path.segments, former.segments, strict=True):
+            if segment in other._sources:
+                self._sources[mine] = other._sources[segment]
+        session.probe = self._new_probe()
+        self._show_branch(session)
+        series = self._series[session.segment]
+        series.first = series.n = session.position
+        self.take()
 
     def _resume(self, command: m.Resume) -> None:
         snapshot = gv.load_snapshot(command.path)
@@ -222,7 +249,7 @@ class Run:
         if running != self.running:
             self.running = running
             self._rate = 0.0
-            self._say(m.Running(running))
+            self._say(m.Running(running, self._host.serial))
 
     def advance(self) -> None:
         """One token on."""
@@ -231,16 +258,21 @@ class Run:
             session.probe = self._new_probe()
             if self._explanation_due():
                 self._remember_head(session)
-        self._write()
+        stop = self._write()
         now = time.perf_counter()
         elapsed, self._seconds = max(now - self._seconds, 1e-9), now
         smoothing = min(1.0, 2 * elapsed)  # over half a second or so, whatever the speed
         self._rate += smoothing * (1 / elapsed - self._rate) if self._rate else 1 / elapsed
-        if session.stopped() or (self._until is not None and session.position >= self._until):
+        if stop or session.stopped() or self._reached(session.position):
             self.set_running(False)
             self.take()
         elif self.picture is None and elapsed > _SLOW_TOKEN:
             self.take()
+        if self.running:
+            self.go_on()
+
+    def _reached(self, position: int) -> bool:
+        return self._until is not None and position >= self._until
 
     def _remember_head(self, session: gv.Session) -> None:
         """The selected head's memory ahead of a token, for what the token does to it."""
@@ -284,10 +316,13 @@ class Run:
             self._remember_head(session)
         self._write(anew)
 
-    def _write(self, anew: bool = False) -> None:
-        """The next token: the one that is recorded, if there is one and not another is wanted."""
+    def _write(self, anew: bool = False) -> bool:
+        """The next token: the one that is recorded, if there is one and not another is wanted.
+
+        Whether the condition for stopping holds of it.
+        """
         session = self._need_session()
-        here, at = session.segment, session.position
+        here, at, before = session.segment, session.position, session.logits
         new = anew or at == session.recorded
         step = session.step(anew=anew)
         self._follow(here, at)
@@ -296,6 +331,14 @@ class Run:
             wrote = self._wrote.setdefault(session.segment, [])
             if not wrote or wrote[-1][1] != session.sampler:
                 wrote.append((step.position - 1, session.sampler))
+        if session.logits is not None and self.pins.tokens:
+            self.pins.put(session.path.at(at), at, session.logits)
+        stop = self.stops.put(session, before)
+        if stop and self.running and self.stops.condition is not None:
+            self._say(m.Told(f"stopped at token {session.position}: {self.stops.condition.words}"))
+        if stop:
+            self.tell_stops()
+        return stop
 
     def _diverge(self, _command: m.Diverge) -> None:
         session = self._need_session()
@@ -402,6 +445,8 @@ class Run:
         there = session.history.segments
         self._series = {s: v for s, v in self._series.items() if s in there}
         self._wrote = {s: v for s, v in self._wrote.items() if s in there}
+        self.pins.forget(there)
+        self.stops.forget(there)
 
     def _chart(self, series: Series) -> None:
         """The current branch's figures are these."""
@@ -444,15 +489,6 @@ class Run:
             self._edited = Edited(*place, command.words, edit, before)
         self.take()
 
-    def _memory(self, source: m.Source | None) -> Any:
-        """The memory of a snapshot's file, or of a branch's end."""
-        session = self._need_session()
-        if source is None:
-            return None
-        if isinstance(source, int):
-            return session.state_at(session.branches[source].stop, branch=source)
-        return gv.load_snapshot(source)
-
     def _read_truly(self, _command: m.ReadTruly) -> None:
         """Read the text that a replacement stands for, to see what is expected then."""
         session, edited = self._need_session(), self._edited
@@ -490,7 +526,7 @@ class Run:
 
         An explanation needs some of every token, and twice as much of the one that it is of.
         """
-        names = self._watch.recorded | self._watch.shown
+        names = self._watch.recorded | self._watch.shown | self.observed
         if self._explain.on:
             names |= frozenset(NOW if self._explanation_due() else PAST)
         return gv.Probe(names)
@@ -499,11 +535,34 @@ class Run:
         return not self.running or time.perf_counter() >= self._explain_after
 
     def _start_explaining(self, command: m.Explain) -> None:
-        self._explain = command
+        self._explain, self._explained_at = command, None
         if self.session is not None:
             self.session.probe = self._new_probe()
             if not self.running:
                 self.take()
+
+    @property
+    def pondering(self) -> bool:
+        """Whether something is to be worked out while nobody waits: it may have been cut short."""
+        return self._unexplained() or super().pondering
+
+    def go_on(self) -> None:
+        """A piece of that; why the next word comes first."""
+        session = self.session
+        if self._unexplained() and session is not None:
+            try:
+                self.take()
+            except Exception:
+                self._explained_at = session.segment, session.position  # once is enough
+                raise
+        else:
+            super().go_on()
+
+    def _unexplained(self) -> bool:
+        session = self.session
+        if session is None or self.running or not self._explain.on or session.position == 0:
+            return False
+        return self._explained_at != (session.segment, session.position)
 
     def _enter(self, steps: Sequence[gv.Step]) -> None:
         """Tell the window of tokens that it does not know, and keep their figures."""
@@ -535,16 +594,39 @@ class Run:
             self._rate if self.running else 0.0, branches.index(session.segment), len(branches),
             bool(session.edits), session.can_redo, self._comparison(session), self._explained,
             stale=self._explained_at != (session.segment, session.position),
-            edits=self._made(session), number=next(self._numbers), serial=self._host.serial,
+            edits=self.made(session), number=next(self._numbers), serial=self._host.serial,
+            came=self._came(session), pins=self._pins(session),
         )  # fmt: skip
         self.picture = picture
         self._list_branches(session, branches)
+        if not self.running:
+            self.tell_stops()
         frame = picture.frame
         ready = not self.running or (frame is not None and frame.arrays().keys() >= set(NOW))
         if self._explain.on and ready:
             self._explain_now(session, picture)
 
-    def _made(self, session: gv.Session) -> tuple[m.Made, ...]:
+    def _came(self, session: gv.Session) -> m.Came | None:
+        """The token that follows the cursor, if one does: how it was expected."""
+        at, logits = session.position, session.logits
+        if at == session.recorded or logits is None:
+            return None
+        (token,) = session.path.tokens(at, at + 1)
+        ((probability, rank),) = pin_all(logits, (token,))
+        return m.Came(token, self.model.tokenizer.label(token), probability, rank)
+
+    def _pins(self, session: gv.Session) -> tuple[m.PinnedWord, ...]:
+        if not self.pins.tokens:
+            return ()
+        start = max(0, session.position - _SEEN) if self.running else 0
+        rows = self.pins.of(session.path, start, session.recorded)
+        label = self.model.tokenizer.label
+        return tuple(
+            m.PinnedWord(token, label(token), start, found)
+            for token, found in zip(self.pins.tokens, rows, strict=True)
+        )
+
+    def made(self, session: gv.Session) -> tuple[m.Made, ...]:
         """The edits up to the cursor; those of a snapshot have lost what they were made from."""
         reached = session.path.segments[: session.path.depth(session.position) + 1]
         return tuple(
@@ -607,7 +689,9 @@ class Run:
         m.Branch: _branch,
         m.Switch: _switch, m.GoToBranch: _go_to_branch, m.NameBranch: _name_branch,
         m.CloseBranch: _close_branch, m.Apply: _apply, m.ReadTruly: _read_truly, m.Undo: _undo,
-        m.Redo: _redo, m.Watch: _look_at, m.Explain: _start_explaining,
+        m.Redo: _redo, m.Watch: _look_at, m.Explain: _start_explaining, m.Ask: Inquiries._ask,
+        m.Study: Inquiries._study, m.Abandon: Inquiries._abandon, m.Pin: Inquiries._pin,
+        m.StopAt: Inquiries._stop_at, m.ToStop: Inquiries._to_stop, m.Twin: _become,
     }  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from goose_app.plain import tip
 Kinds = dict[str, str]
 
 SNAPSHOTS: Kinds = {"Snapshot (*.safetensors)": ".safetensors", "NumPy (*.npz)": ".npz"}
+NUMBERS: Kinds = {"Table (*.csv)": ".csv", "NumPy (*.npz)": ".npz"}
 PICTURES: Kinds = {"PNG (*.png)": ".png", "SVG (*.svg)": ".svg"}
 
 

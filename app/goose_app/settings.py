@@ -10,21 +10,18 @@ from PySide6.QtCore import QSettings
 DEFAULTS: dict[str, Any] = {
     "geometry": b"",
     "perspective": "watch",
-    "docks watch": b"",
-    "docks why": b"",
-    "docks watch small": b"",
-    "docks why small": b"",
+    "own perspectives": [],
     "recent": [],
     "toured": False,
     "theme": "system",
     "stop at end": False,
-    "colouring watch": 0,
-    "colouring why": 3,
     "temperature": 1.0,
     "top_p": 0.85,
     "seed": 1,
     "folder": "",
 }
+#: The same by a key's first word, for one of each perspective.
+_EACH: dict[str, Any] = {"docks": b"", "colouring": 0}
 _RECENT = 8
 
 
@@ -37,7 +34,7 @@ class Settings:
         )
 
     def __getitem__(self, key: str) -> Any:
-        default = DEFAULTS[key]
+        default = _default(key)
         value = self._store.value(key, default)
         if isinstance(default, bytes):
             return bytes(value.data()) if hasattr(value, "data") else bytes(value or b"")
@@ -51,10 +48,15 @@ class Settings:
             return default  # a file from another version
 
     def __setitem__(self, key: str, value: Any) -> None:
-        assert key in DEFAULTS, key
+        _default(key)  # there is such a thing
         self._store.setValue(key, value)
 
     def remember_model(self, path: str) -> None:
         """Put a path first among the recent ones."""
         others = [p for p in self["recent"] if p != path]
         self["recent"] = [path, *others][:_RECENT]
+
+
+def _default(key: str) -> Any:
+    """What is there at first."""
+    return DEFAULTS[key] if key in DEFAULTS else _EACH[key.split(" ")[0]]

@@ -42,11 +42,14 @@ class TokenMenu:
         word = item(f"“{visible(self._label(index))}”")
         menu.addAction("Go to this token", lambda: w.goto(index + 1))
         menu.addAction("Why this word", lambda: w.why_of(w.run.cells.tokens[index], index))
+        menu.addAction(f"Pin {word}", lambda: w.pin_token(w.run.cells.tokens[index]))
         if index + 1 < self._position():
             forget = menu.addMenu(f"Forget {word}")
             for words, layer, head in self._scopes(index):
                 forget.addAction(words, lambda la=layer, h=head: self.forget(index, la, h))
             menu.addAction(f"Replace {word} by …", lambda: self.replace(index))
+            spoil = lambda: self._spoil(index)  # noqa: E731
+            menu.addAction(f"Spoil {word} in a causal trace", spoil)
             menu.addSeparator()
             menu.addAction("Copy as Python", lambda: self._copy(index, self._scopes(index)[0][1:]))
         return menu
@@ -107,6 +110,11 @@ class TokenMenu:
             "the memory can be forgotten or replaced"
         )
         return False
+
+    def _spoil(self, index: int) -> None:
+        """Have a causal trace begin with this word, and show where."""
+        self._window.trace.spoil(range(index, index + 1))
+        self._window._bring(self._window.trace)
 
     def _copy(self, index: int, head: Head) -> None:
         """The lines that forget it as the menu would."""

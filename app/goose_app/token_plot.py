@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,14 @@ from PySide6.QtGui import QColor, QPainter, QPaintEvent, QPen
 from PySide6.QtWidgets import QSizePolicy, QVBoxLayout, QWidget
 
 from goose_app.lines import Lines
-from goose_app.theme import DARK, Theme, layer_colours
+from goose_app.theme import DARK, Theme
 
 BEFORE, AFTER = 192, 24  #: tokens that are shown around the cursor at first
 _FEWEST, _MOST = 8, 16_384  # tokens that can be shown
 _ZOOM = 1.25  # a notch of the wheel
+#: A sample of some lines, and what they are.
+Sample = tuple[list[QPen], str]
+
 _POINTS = 600  # a line of more tokens is drawn by its lowest and highest values
 
 
@@ -57,22 +61,37 @@ class _Axis(pg.AxisItem):
         return [f"+{v:.0f}" if v > 0 else f"{abs(v):.0f}" for v in values]
 
 
+class _Side(pg.AxisItem):
+    """Values, in words if there are any for them."""
+
+    words: Callable[[float], str] | None = None
+
+    def tickStrings(self, values: list[float], scale: float, spacing: float) -> list[str]:
+        """The words, or plain numbers."""
+        if self.words is None:
+            return super().tickStrings(values, scale, spacing)  # type: ignore[no-any-return]
+        return [self.words(v) for v in values]
+
+
 class TokenPlot(QWidget):
-    """A line per layer over tokens, the cursor at 0.
+    """Lines over tokens, the cursor at 0.
 
     Parameters
     ----------
     words : str
         What the lines are.
+    whole : bool
+        Show all tokens at first, up to a bound, instead of the last ones.
     """
 
     goto = Signal(int)  # position
     hovered = Signal(object)  # index of the token under the mouse, or None
     moved = Signal()  # other tokens are to be shown
 
-    def __init__(self, words: str) -> None:
+    def __init__(self, words: str, whole: bool = False) -> None:
         super().__init__()
         self.theme: Theme = DARK
+        self._whole = self._fits = whole  # as long as nobody looks at a part
         self.span = (-float(BEFORE), float(AFTER))  # what is shown, from the cursor
         self._position = self._recorded = 0
         # where the cursor was before the last click, and what was in sight
@@ -82,7 +101,8 @@ class TokenPlot(QWidget):
         self.legend = Legend()
         self.box = _Box(self)
         self.plot = pg.PlotWidget(
-            viewBox=self.box, axisItems={"bottom": _Axis(orientation="bottom")}
+            viewBox=self.box,
+            axisItems={"bottom": _Axis(orientation="bottom"), "left": _Side(orientation="left")},
         )
         self.plot.setMinimumHeight(90)
         self.plot.hideButtons()
@@ -118,25 +138,37 @@ class TokenPlot(QWidget):
         self._cursor.setPen(pg.mkPen(theme.dim, width=1))
         self._mark.setPen(pg.mkPen(theme.accent, width=1))
 
-    def set_layers(self, n_layer: int) -> None:
-        """A line for each of them, then three for the chosen one."""
-        colours = layer_colours(self.theme, n_layer)
-        dotted = QPen(QColor(self.theme.dim), 1, Qt.PenStyle.DotLine)
-        chosen = QPen(QColor(self.theme.accent), 2)
-        self._lines.set_pens([*(QPen(c, 1) for c in colours), dotted, dotted, chosen])
-        self.legend.set_pens(colours, dotted, chosen, self.theme)
+    def set_pens(self, pens: list[QPen], samples: list[Sample]) -> None:
+        """A pen a line, later ones on top; and what the legend says of them."""
+        self._lines.set_pens(pens)
+        self.legend.set_samples(samples, self.theme)
+
+    def set_words(self, words: str, ticks: Callable[[float], str] | None = None) -> None:
+        """What the lines are, and how a value is written beside the axis."""
+        if words != self._words:
+            self._words = words
+            axis = self.plot.getAxis("left")
+            axis.words = ticks
+            axis.picture = None  # what it drew before
+            self.plot.setLabel("left", words, color=self.theme.dim)
 
     def tokens(self, position: int, recorded: int) -> tuple[int, int]:
         """The tokens [start, stop) that are in sight when the cursor stands at a position."""
         self._position, self._recorded = position, recorded
+        if self._fits:
+            self.span = self._all()
         low, high = self.span = self._clamped(*self.span)
         return max(0, position + int(low) - 1), min(recorded, position + int(high) + 1)
 
     def set_lines(self, first: int, rows: NDArray[np.floating]) -> None:
         """Values (T, lines) of the tokens from an index on."""
+        self.set_points(np.arange(first, first + len(rows)), rows)
+
+    def set_points(self, indices: NDArray[np.integer], rows: NDArray[np.floating]) -> None:
+        """Values (n, lines) of some tokens, in order."""
         if self._ranged != self.span:
             self.set_range(*self._reach)
-        x = np.arange(first, first + len(rows), dtype=np.float64) + 1 - self._position
+        x = indices.astype(np.float64) + 1 - self._position
         x, rows = thinned(x, rows, _POINTS)
         self._lines.set_data(x, list(rows.T))
 
@@ -183,13 +215,19 @@ class TokenPlot(QWidget):
             (self._position, self.span), self._came_from = self._came_from, None
             self.goto.emit(self._position)
         usual = (-float(BEFORE), float(AFTER))
-        if self.span != usual:
-            self._show(*usual)
-        else:
-            low = -min(self._position, _MOST - AFTER)
-            self._show(low, max(AFTER, min(self._recorded - self._position, _MOST + low)))
+        everything = self.span == (usual if not self._whole else self._all())
+        self._show(*((usual if self._whole else self._all()) if everything else
+                     (self._all() if self._whole else usual)))  # fmt: skip
+        self._fits = self._whole and not everything
+
+    def _all(self) -> tuple[float, float]:
+        """All tokens, as many as can be shown."""
+        low = -min(self._position, _MOST - AFTER)
+        least = 1 if self._whole else AFTER
+        return float(low), float(max(least, min(self._recorded - self._position, _MOST + low)))
 
     def _show(self, low: float, high: float) -> None:
+        self._fits = False
         self.span = self._clamped(low, high)
         self.moved.emit()
 
@@ -239,7 +277,7 @@ class Legend(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        self._samples: list[tuple[list[QPen], str]] = []
+        self._samples: list[Sample] = []
         self._ink = QColor()
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.setFixedHeight(self.fontMetrics().height() + 2)
@@ -248,13 +286,9 @@ class Legend(QWidget):
         """What it says."""
         return ", ".join(words for _, words in self._samples)
 
-    def set_pens(self, layers: list[QColor], band: QPen, chosen: QPen, theme: Theme) -> None:
-        """Other colours."""
-        shades = [QPen(c, 2) for c in (layers[:: max(1, len(layers) // 4)] if layers else [])]
-        self._samples = [
-            ([chosen], "chosen layer"), ([band], "10–90 % of its channels"),
-            (shades, "layers, first to last"),
-        ]  # fmt: skip
+    def set_samples(self, samples: list[Sample], theme: Theme) -> None:
+        """Other lines, or other colours."""
+        self._samples = samples
         self._ink = QColor(theme.dim)
         self.update()
 

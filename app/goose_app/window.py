@@ -25,7 +25,10 @@ from PySide6.QtWidgets import (
 
 from goose_app import messages as m
 from goose_app.cells import Cells
+from goose_app.colouring import COLOURINGS, GIVES
 from goose_app.commands import SOON, Commands
+from goose_app.companion import Companion
+from goose_app.dock_title import DockTitle
 from goose_app.edit_dialog import EditDialog
 from goose_app.garbage import Garbage
 from goose_app.heatmap import Heatmap
@@ -34,19 +37,34 @@ from goose_app.layout import Arrangement
 from goose_app.menus import make_actions
 from goose_app.message_bar import MessageBar
 from goose_app.model_facts import ModelFacts
+from goose_app.panels.attention import AttentionPanel
 from goose_app.panels.branches import BranchesPanel
 from goose_app.panels.channels import DECAY, ICLR, ChannelsPanel
+from goose_app.panels.compare import (
+    ComparePanel,
+    DifferencePanel,
+    OtherNextTokenPanel,
+    OtherTextPanel,
+)
 from goose_app.panels.edit import EditPanel
 from goose_app.panels.heads import HeadsPanel
+from goose_app.panels.health import HealthPanel
+from goose_app.panels.lens import LensPanel
 from goose_app.panels.model import ModelPanel
 from goose_app.panels.next_token import NextTokenPanel
 from goose_app.panels.panel import Panel
+from goose_app.panels.pinned import PinnedPanel
 from goose_app.panels.remember import RememberPanel
+from goose_app.panels.sensitivity import SensitivityPanel
+from goose_app.panels.spectrum import SpectrumPanel
 from goose_app.panels.state import StatePanel
+from goose_app.panels.steer import SteerPanel
 from goose_app.panels.text import TextPanel
+from goose_app.panels.trace import TracePanel
 from goose_app.panels.transport import TransportPanel
 from goose_app.panels.why import WhyPanel
 from goose_app.plain import Label, tip, title
+from goose_app.ponder import Answer, Progress
 from goose_app.readout import Readout
 from goose_app.room import fitting, scrolling
 from goose_app.run_view import RunView
@@ -111,7 +129,7 @@ class Window(Commands):
         self.repaint_cpu_ms: deque[float] = deque(maxlen=4096)
         self.run = RunView()
         self.runs = {self.run.ident: self.run}
-        self._asked_for: tuple[m.Watch, m.Explain] | None = None
+        self._asked_for: tuple[m.Watch, m.Explain, m.Ask] | None = None
         self._wanted_theme = self.settings["theme"] if theme is None else theme
         self._then: Callable[[], None] | None = None  # to do when the model is open
         self._coming = {"undo": 0, "redo": 0}  # commands that make it possible: their numbers
@@ -139,10 +157,24 @@ class Window(Commands):
         self.remember = RememberPanel(self.selection)
         self.branches = BranchesPanel(self.selection)
         self.transport = TransportPanel(self.selection)
+        self.attention = AttentionPanel(self.selection)
+        self.health = HealthPanel(self.selection)
+        self.spectrum = SpectrumPanel(self.selection)
+        self.lens = LensPanel(self.selection)
+        self.pinned = PinnedPanel(self.selection)
+        self.sensitivity = SensitivityPanel(self.selection)
+        self.trace = TracePanel(self.selection)
+        self.steer = SteerPanel(self.selection)
+        self.compare = ComparePanel(self.selection)
+        self.difference = DifferencePanel(self.selection)
+        self.other_text = OtherTextPanel(self.selection)
+        self.other_next = OtherNextTokenPanel(self.selection)
         self.panels: list[Panel] = [
             self.text, self.next_token, self.state, self.heads, self.decay, self.iclr,
             self.model_panel, self.why_panel, self.edit, self.remember, self.branches,
-            self.transport,
+            self.attention, self.health, self.spectrum, self.lens, self.pinned, self.sensitivity,
+            self.trace, self.steer, self.compare, self.difference, self.other_text,
+            self.other_next, self.transport,
         ]  # fmt: skip
         self.docks = {panel.title: self._dock(panel) for panel in self.panels}
         self.actions_by_name = make_actions(self)
@@ -167,6 +199,7 @@ class Window(Commands):
         self.actions_by_name["stop_at_end"].setChecked(self.settings["stop at end"])
         self.token_menu = TokenMenu(self)
         self.edit_dialog = EditDialog(self, self.selection)
+        self.companion = Companion(self)
         self._connect()
         if not (self.settings["geometry"] and self.restoreGeometry(self.settings["geometry"])):
             self.resize(fitting(_SIZE, self.screen().availableSize()))
@@ -190,6 +223,8 @@ class Window(Commands):
         dock.setWidget(panel if panel is self.transport else scrolling(panel))
         if panel is self.transport:
             dock.setTitleBarWidget(QWidget())  # a row of buttons needs no title
+        else:
+            dock.setTitleBarWidget(DockTitle(dock, panel))
         dock.installEventFilter(self)
         dock.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
         dock.customContextMenuRequested.connect(lambda at: self._dock_menu(dock, panel, at))
@@ -210,8 +245,14 @@ class Window(Commands):
             return
         self._remember_colouring()
         self.arrangement.show(perspective)
-        self.text.colouring.setCurrentIndex(self.settings[f"colouring {self.perspective}"])
+        self.text.colouring.setCurrentIndex(self._colouring())
         self.text.view.setFocus()  # or whatever comes next gets the keys of what is hidden now
+
+    def _colouring(self) -> int:
+        """What the text was coloured by when one was here last."""
+        chosen = self.settings[f"colouring {self.perspective}"]
+        first = list(COLOURINGS).index(GIVES) if self.perspective == "why" else 0
+        return chosen - 1 if chosen else first
 
     def _ask(self) -> None:
         """Tell the worker what is looked at, if that is something else than before."""
@@ -223,11 +264,15 @@ class Window(Commands):
         explain = self.why_panel.question(
             any(panel.asks for panel in seen), any(panel.asks_edit for panel in seen)
         )
-        before, self._asked_for = self._asked_for, (watch, explain)
+        asked = dict.fromkeys(q for p in seen if p.run is self.run for q in p.questions())
+        ask = m.Ask(tuple(asked))
+        before, self._asked_for = self._asked_for, (watch, explain, ask)
         if before is None or before[0] != watch:
             self.worker.send(watch, self.run.ident)
         if before is None or before[1] != explain:
             self.worker.send(explain, self.run.ident)
+        if before is None or before[2] != ask:
+            self.worker.send(ask, self.run.ident)
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         """A small window has its own arrangement of the docks."""
@@ -241,7 +286,7 @@ class Window(Commands):
 
     def _remember_colouring(self) -> None:
         if self.perspective:
-            self.settings[f"colouring {self.perspective}"] = self.text.colouring.currentIndex()
+            self.settings[f"colouring {self.perspective}"] = 1 + self.text.colouring.currentIndex()
 
     def choose_theme(self, name: str) -> None:
         """Dark, light, or as the system; remembered."""
@@ -262,19 +307,42 @@ class Window(Commands):
             view.menu_wanted.connect(self.token_menu.show)
         for view in (self.text.view, self.remember.view):
             view.hovered.connect(self.why_panel.hover)
-        for panel in (self.remember, self.decay, self.iclr):
+        for panel in (
+            self.remember, self.decay, self.iclr, self.attention, self.health, self.pinned,
+            self.compare, self.other_text,
+        ):  # fmt: skip
             panel.goto.connect(self.goto)
+        for panel in (self.next_token, self.lens):
+            panel.pinned.connect(self.pin_token)
+        self.lens.why_wanted.connect(self.why_of)
+        self.pinned.unpinned.connect(self.unpin)
+        self.text.view.marked_changed.connect(lambda: self.trace.spoil(self.text.view.marked))
+        self.other_next.branch.connect(self.companion.take)
+        self.other_next.chosen.connect(self.companion.choose)
+        self.other_next.pinned.connect(self.pin_token)
+        self.compare.branch_chosen.connect(self.companion.branch)
+        self.compare.other_wanted.connect(self.companion.ask)
+        self.transport.stop_wanted.connect(self.stop_at)
         self.edit_dialog.applied.connect(self.apply)
         self.edit_dialog.undone.connect(self.undo)
         for each in self.panels:
-            each.set_run(self.run)
+            if each not in (self.other_text, self.other_next):
+                each.set_run(self.run)
             each.seen.connect(self._ask)
+            each.wants.connect(lambda command, p=each: self.obey(p, command))
         self.selection.listen(self._ask)
         self.branches.chosen.connect(lambda row: self.worker.send(m.GoToBranch(row)))
         self.branches.named.connect(lambda row, name: self.worker.send(m.NameBranch(row, name)))
         self.branches.closed.connect(lambda row: self.worker.send(m.CloseBranch(row)))
         self.transport.goto.connect(self.goto)
         self.transport.speed_changed.connect(lambda delay: setattr(self.worker, "delay", delay))
+
+    def obey(self, panel: Panel, command: m.Command) -> None:
+        """Do what a panel asks for, with its run."""
+        if isinstance(command, m.Apply):
+            self.apply(command)
+        elif isinstance(panel.run, RunView):
+            self.worker.send(command, panel.run.ident)
 
     # -- the clock ---------------------------------------------------------------------------------
 
@@ -323,15 +391,9 @@ class Window(Commands):
                 coming = self._coming[name] > picture.serial
                 self.actions_by_name[name].setEnabled(can or coming)
             self._show_running()
-
-    def add_run(self) -> RunView:
-        """Another run of the model that is open; panels show it once they are told to."""
-        run = RunView(max(self.runs) + 1)
-        self.runs[run.ident] = run
-        if self._asked_for is not None:
-            self.worker.send(self._asked_for[0], run.ident)
-        self.worker.send(m.Share(self.run.ident), run.ident)
-        return run
+            self.companion.follow()
+        else:
+            self.companion.shown()
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
         """A dock's title says what the dock is for; its content keeps the mouse for itself."""
@@ -393,8 +455,10 @@ class Window(Commands):
                 run.cells.replace(event)
                 for panel in panels:
                     panel.text_changed(event.start)
+                if run is self.companion.run:
+                    self.compare.text_changed(event.start)
                 self._garbage.grew(len(event))
-            case m.Running(running):
+            case m.Running(running, _):
                 run.running = running
             case m.Began(series, _):
                 run.series = series
@@ -415,6 +479,12 @@ class Window(Commands):
                 run.open(model)
                 for panel in panels:
                     panel.set_run(run)
+            case Answer():
+                for panel in panels:
+                    panel.answered(event)
+            case Progress():
+                for panel in panels:
+                    panel.progressed(event)
             case m.Told(words):
                 self.say(words)
                 self.message_bar.worked()
@@ -426,12 +496,18 @@ class Window(Commands):
                 self.message_bar.say(words)
         if run is self.run:
             self._handle_own(event)
+        elif isinstance(event, m.Running) and not event.running:
+            self.companion.stopped(event.serial)
 
     def _handle_own(self, event: m.Event) -> None:
         match event:
             case m.Branches(rows):
                 self.branches.set_rows(rows)
                 self.edit_dialog.set_branches(rows)
+                self.steer.set_branches(rows)
+                self.compare.set_rows(rows)
+            case m.Stops(words, positions):
+                self.transport.show_stops(positions, words)
             case m.Running():
                 self._show_running()
             case m.Began(_, sampler) | m.Sampled(sampler):
@@ -446,6 +522,9 @@ class Window(Commands):
     def _opened(self, model: ModelFacts) -> None:
         """A model is there: begin with the prompt."""
         self._loaded = True
+        self.companion.model_changed()
+        if self.transport.stop.text():
+            self.stop_at(self.transport.stop.text())
         self.selection.resize(model.config)
         self.setWindowTitle(title(f"{model.name} — Goose Viz"))
         self.summary.setText(f"{model.name} · {model.config.shape} · {model.device} {model.dtype}")
@@ -496,8 +575,11 @@ class Window(Commands):
         menu = QMenu(self)
         menu.addAction("Save picture…", lambda: self._save_panel(panel))
         menu.addAction("Copy picture", lambda: QGuiApplication.clipboard().setPixmap(panel.grab()))
+        if panel.numbers():
+            menu.addAction("Copy numbers", lambda: self.copy_numbers(panel))
+            menu.addAction("Save numbers…", lambda: self._save_numbers(panel))
         if panel.python() is not None:
-            menu.addAction("Copy as Python", lambda: self.copy_python(panel.python()))
+            menu.addAction("Copy as Python", lambda: self.copy_panel(panel))
         menu.popup(dock.mapToGlobal(at))  # type: ignore[arg-type]
 
     def _follow_system(self) -> None:

@@ -19,7 +19,8 @@ from goose_app.run import Cancelled, Run
 from goose_viz.faults import report_fault
 from goose_viz.session import PREPARING, prepare
 
-_LONG = (m.Load, m.Restart, m.Say, m.Resume, m.Run)  # what a cancel that came later takes back
+#: What a cancel that came later takes back.
+_LONG = (m.Load, m.Restart, m.Say, m.Resume, m.Run, m.Study)
 Queued = tuple[int, int, m.Command]  # its number, which run it is for, and what to do
 _LONGEST_PAINT = 0.25  # seconds after which the model goes on, painted or not
 
@@ -47,6 +48,8 @@ class Worker:
         self._runs: dict[int, Run] = {}
         self._watches: dict[int, m.Watch] = {}  # what runs that have no model yet are to observe
         self._explains: dict[int, m.Explain] = {}
+        self._asks: dict[int, m.Ask] = {}
+        self._unopened: set[int] = set()  # runs beside the first whose model did not come
         self._free = threading.Event()  # not set while the window paints
         self._free.set()
         self.idle = False  # waiting between two tokens, as `hold` asked, with fresh pictures
@@ -71,6 +74,7 @@ class Worker:
         self._cancelled = self._serial
         for ident in [*self._runs] or [0]:
             self.send(m.Pause(), ident)
+            self.send(m.Abandon(), ident)
 
     def take_picture(self, run: int = 0) -> m.Picture | None:
         """The newest picture of a run, once."""
@@ -123,6 +127,8 @@ class Worker:
             for ident, run in self._runs.items():
                 if run.running:
                     self._guard(ident, run.advance)
+                elif run.pondering:
+                    self._guard(ident, run.go_on, stops=False)
 
     def _let_paint(self) -> None:
         """Wait while the window paints what runs are at."""
@@ -136,10 +142,11 @@ class Worker:
     def _next_command(self) -> Queued | None:
         if self._ahead:
             return self._ahead.popleft()
-        if not self.writing:
+        writing = self.writing
+        if not writing and not any(run.pondering for run in self._runs.values()):
             return self._commands.get()
         try:
-            if self.delay:
+            if self.delay and writing:
                 return self._commands.get(timeout=self.delay)
             return self._commands.get_nowait()
         except queue.Empty:
@@ -163,6 +170,11 @@ class Worker:
             self.say(ident, m.Told("cancelled"))
             return
         run = self._runs.get(ident)
+        opens = isinstance(command, m.Load | m.Share)
+        if ident and opens:
+            self._unopened.add(ident)  # until it is
+        elif ident in self._unopened:
+            return  # what was to be done with it
         match command:
             case m.Load():
                 self._guard(ident, lambda: self._load(ident, command))
@@ -172,9 +184,11 @@ class Worker:
                 self._watches[ident] = command
             case m.Explain():
                 self._explains[ident] = command
+            case m.Ask():
+                self._asks[ident] = command
             case _ if run is None and not isinstance(command, m.Pause | m.Restart):
                 self.say(ident, m.Failed("no model is open yet; open one from the File menu"))
-        if run is not None and not isinstance(command, m.Load | m.Share):
+        if run is not None and not opens:
             self._guard(ident, lambda: run.obey(command), stops=False)
 
     def _guard(self, ident: int, work: Callable[[], None], stops: bool = True) -> None:
@@ -216,6 +230,13 @@ class Worker:
         """Whether something else waits to be done."""
         return bool(self._ahead) or not self._commands.empty()
 
+    def run_of(self, ident: int) -> Run:
+        """A run."""
+        run = self._runs.get(ident)
+        if run is None or ident in self._unopened:
+            raise gv.GooseError("that run could not be begun; begin another to compare with")
+        return run
+
     # -- models ------------------------------------------------------------------------------------
 
     def _load(self, ident: int, command: m.Load) -> None:
@@ -233,27 +254,30 @@ class Worker:
         )  # fmt: skip
         progress(1.0, PREPARING)
         prepare(model)
-        self._open(ident, model, command.source)
+        self._open(ident, model, command.source, command.tokenizer)
         if model.notes:
             self.say(ident, m.Told("; ".join(model.notes)))
 
-    def _open(self, ident: int, model: gv.Model, asked: str | None) -> None:
+    def _open(self, ident: int, model: gv.Model, asked: str | None, tokenizer: str | None) -> None:
         """A run of a model, in place of what the run was before."""
         run = Run(
-            model, asked, self._watches.get(ident, m.Watch(frozenset(), frozenset())),
+            model, asked, tokenizer, self._watches.get(ident, m.Watch(frozenset(), frozenset())),
             _Seat(self, ident),
         )  # fmt: skip
         if ident in self._explains:
             run.obey(self._explains[ident])
+        if ident in self._asks:
+            run.obey(self._asks[ident])
         self._runs[ident] = run
-        self.say(ident, m.Loaded(ModelFacts.of(model, asked)))
+        self._unopened.discard(ident)
+        self.say(ident, m.Loaded(ModelFacts.of(model, asked, tokenizer)))
 
     def _share(self, ident: int, other: int) -> None:
         """Another run of the model that one has."""
         owner = self._runs.get(other)
         if owner is None:
             raise gv.GooseError("no model is open yet; open one from the File menu")
-        self._open(ident, owner.model, owner.asked)
+        self._open(ident, owner.model, owner.asked, owner.tokenizer)
 
 
 class _Seat:
@@ -261,7 +285,7 @@ class _Seat:
 
     def __init__(self, worker: Worker, ident: int) -> None:
         self._worker, self._ident = worker, ident
-        self.wanted, self.busy = worker.wanted, worker.busy
+        self.wanted, self.busy, self.run_of = worker.wanted, worker.busy, worker.run_of
 
     @property
     def serial(self) -> int:

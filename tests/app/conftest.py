@@ -67,9 +67,16 @@ class Driver:
     def settle(self):
         """Wait until all that was asked for is on the screen."""
         worker = self.window.worker
-        last = worker._serial
-        self.wait(lambda: worker.obeyed >= last and not worker.said and not self.window.running)
-        self.wait(lambda: all(run.picture is None for run in worker._runs.values()))
+
+        def settled():
+            runs = worker._runs.values()
+            busy = any(r.running or r.pondering or r.picture is not None for r in runs)
+            return worker.answered and not worker.said and not busy and not self.window.running
+
+        for _ in range(2):  # what came may have asked for more
+            self.wait(settled)
+            self.qtbot.wait(5)
+        self.wait(settled)
 
     @property
     def text(self):

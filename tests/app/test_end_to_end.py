@@ -370,3 +370,45 @@ def test_the_first_window_on_a_small_screen(tmp_path):
         assert int(shape["WIDTH"]) > 1200, "what there is, is used"
     finally:
         s.close()
+
+
+def test_perspectives_commands_and_stops_by_real_keys(screen):
+    """F7 to F9, the palette, a pinned word, and a run that ends where it was told to."""
+    s = screen
+    s.open()
+    s.key("ctrl+l")
+    s.do("type", "--delay", "20", TOM)
+    s.key("ctrl+Return")
+    time.sleep(0.7)
+    looks = []
+    for key in ("F7", "F8", "F9"):
+        s.key(key)
+        time.sleep(1.2)
+        looks.append(grab(s))
+    whole = slice(None)
+    assert changed(looks[0], looks[1], whole) > 0.05
+    assert changed(looks[1], looks[2], whole) > 0.05
+    s.key(*["comma"] * 13, "p")  # the earlier “ball”
+    time.sleep(1.0)
+    pinned = grab(s)
+    assert changed(looks[2], pinned, whole) > 0.003
+    s.key("ctrl+shift+p")
+    palette = s.wait(lambda: s.find("Commands"), "the palette")[0]
+    s.do("windowfocus", "--sync", palette)  # there is no window manager here
+    s.do("type", "--delay", "20", "next head")
+    s.key("Return")
+    s.wait(lambda: not s.find("Commands"), "the palette to close")
+    s.do("windowfocus", "--sync", s.window)
+    s.key("ctrl+b")
+    s.do("type", "--delay", "20", 'token == " day"')
+    s.key("Return", "space")
+    time.sleep(2.0)
+    stopped = s.export("stopped.npz")
+    day = gv.load_model().tokenizer.encode(" day")
+    assert stopped.tokens[-1:] == day
+    assert day[0] not in stopped.tokens[:-1]
+    s.key("Home", "ctrl+Right")
+    time.sleep(0.5)
+    there = s.export("there.npz")
+    assert there.position == stopped.position
+    assert (there.state.wkv == stopped.state.wkv).all()

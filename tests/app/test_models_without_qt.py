@@ -170,7 +170,7 @@ def test_the_action_table():
     keys = [k for a in ACTIONS for k in a.keys]
     assert len(set(keys)) == len(keys)
     assert set(TRANSPORT) <= set(names)
-    page = help_page([("Decay", "What stays.")])
+    page = help_page([("Decay", "What stays.", "w < 1")])
     for action in ACTIONS:
         if action.keys:
             assert action.keys[0] in page

@@ -46,6 +46,7 @@ def test_nothing_lies_over_anything_and_all_can_be_reached(driver, qtbot, size, 
     w.resize(*size)
     small = size[0] < 1150 or size[1] < 660
     qtbot.waitUntil(lambda: w.arrangement.small == small)
+    driver.settle()
     qtbot.wait(100)
     assert (w.width(), w.height()) == size
     shown = (SMALL if small else PERSPECTIVES)[perspective].titles()

@@ -12,7 +12,6 @@ from PySide6.QtWidgets import QFileDialog
 import goose_viz as gv
 from goose_app import messages as m
 from goose_app.help_page import HelpPage
-from goose_app.panels.text import TextPanel
 from goose_app.pictures import save_widget
 
 from .conftest import PROMPT
@@ -559,34 +558,3 @@ def test_a_link_is_remembered_as_a_link(driver, tmp_path):
     assert w.settings["folder"] == str(snapshot)
     assert w.windowTitle().startswith("goose")
     assert "Transformers" in w.model_panel.values["file"].text()
-
-
-def test_the_window_holds_two_runs(driver):
-    """A second run of the same model, with a text of its own in panels of its own."""
-    w = driver.window
-    text, state = driver.text, w.picture.wkv
-    other = w.add_run()
-    panel = TextPanel(w.selection)
-    w.panels.append(panel)
-    driver.qtbot.addWidget(panel)
-    panel.resize(400, 300)
-    panel.show()
-    driver.wait(lambda: other.model is not None)
-    panel.set_run(other)
-    w.worker.send(m.Restart("Tom had a red ball.", gv.Sampler(seed=2)), other.ident)
-    w.worker.send(m.Run(40), other.ident)
-    driver.wait(lambda: other.picture.position == 47 and not other.running)
-    assert driver.text == text
-    assert w.picture.wkv is state
-    assert "".join(other.cells.texts).startswith("Tom had a red ball.")
-    assert len(panel.view.flow) == len(other.cells) == 47
-    assert panel.picture is other.picture
-    assert w.text.picture is w.picture
-    w.worker.send(m.Run(3))
-    driver.wait(lambda: w.picture.position == len(w.run.cells) and w.picture.wkv is not state)
-    driver.wait(lambda: not w.running)
-    assert other.picture.position == 47
-    session = gv.Session(gv.load_model(), gv.Sampler(seed=2))
-    session.feed("Tom had a red ball.")
-    list(session.run(40))
-    assert other.cells.tokens.tolist() == session.tokens

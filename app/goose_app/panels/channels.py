@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from PySide6.QtCore import QRectF, Qt, Signal
+from PySide6.QtGui import QColor, QPen
 from PySide6.QtWidgets import QCheckBox, QHBoxLayout, QSplitter, QVBoxLayout
 
 from goose_app.heatmap import Heatmap, to_indices
@@ -17,7 +18,7 @@ from goose_app.readout import Readout
 from goose_app.run_view import Viewed
 from goose_app.selection import Selection
 from goose_app.series import HIGH, LOW, MEAN
-from goose_app.theme import Theme, sequential
+from goose_app.theme import Theme, layer_colours, sequential
 from goose_app.token_plot import TokenPlot
 from goose_viz.metrics import half_life
 
@@ -38,6 +39,8 @@ class Channels:
         What the lines are, short enough to stand beside them.
     meaning : callable float -> str
         A value in words.
+    turn : int
+        Which of every five pictures it shows while the model writes.
     """
 
     observable: str
@@ -48,17 +51,17 @@ class Channels:
     colours: str
     short: str
     meaning: Callable[[float], str]
+    turn: int
 
 
 class ChannelsPanel(Panel):
     """One (L, D) observable: heatmap above, a line per layer below."""
 
-    phase = (1, 2)
     goto = Signal(int)
 
     def __init__(self, selection: Selection, view: Channels) -> None:
         self.title, self.help = view.title, view.help
-        self.recorded = frozenset((view.observable,))
+        self.recorded, self.phase = frozenset((view.observable,)), (view.turn, 5)
         super().__init__(selection)
         self.view = view
         self.map = Heatmap("channel", "layer", self._describe)
@@ -98,7 +101,7 @@ class ChannelsPanel(Panel):
         v = self.view
         self.map.set_colours(sequential(v.colours), f"{v.low:g}", f"{v.high:g}")
         self.plot.set_theme(theme)
-        self.plot.set_layers(self._n_layer)
+        self._set_pens()
         self.refresh()
 
     def set_run(self, run: Viewed) -> None:
@@ -110,7 +113,7 @@ class ChannelsPanel(Panel):
         self._n_layer = config.n_layer if config is not None else 0
         self._head_size = config.head_size if config is not None else 1
         self.map.set_grid(0 if self.sort.isChecked() else self._head_size)
-        self.plot.set_layers(self._n_layer)
+        self._set_pens()
 
     def series_changed(self) -> None:
         """Another text: the scale begins anew."""
@@ -202,8 +205,20 @@ class ChannelsPanel(Panel):
         return column if self._order is None else int(self._order[row, column])
 
     def _selection_changed(self) -> None:
-        self.plot.set_layers(self._n_layer)
+        self._set_pens()
         super()._selection_changed()
+
+    def _set_pens(self) -> None:
+        """A line for each layer, then three for the chosen one."""
+        colours = layer_colours(self.theme, self._n_layer)
+        dotted = QPen(QColor(self.theme.dim), 1, Qt.PenStyle.DotLine)
+        chosen = QPen(QColor(self.theme.accent), 2)
+        shades = [QPen(c, 2) for c in colours[:: max(1, len(colours) // 4)]]
+        self.plot.set_pens(
+            [*(QPen(c, 1) for c in colours), dotted, dotted, chosen],
+            [([chosen], "chosen layer"), ([dotted], "10–90 % of its channels"),
+             (shades, "layers, first to last")],
+        )  # fmt: skip
 
     def _resort(self, on: bool) -> None:
         self._order = None  # the next picture makes it
@@ -232,12 +247,12 @@ DECAY = Channels(
     "Decay",
     "How much of each key channel survives a token: 1 keeps everything, 0.545 is the fastest "
     "fading there is. Thick line: the chosen layer; dotted: its 10 and 90 % quantiles.",
-    0.545, 1.0, "viridis", "mean decay", _decay,
+    0.545, 1.0, "viridis", "mean decay", _decay, 2,
 )  # fmt: skip
 ICLR = Channels(
     "iclr",
     "In-context learning rate",
     "How strongly a token corrects what the memory holds under its key: 0 leaves it, 1 puts "
     "it right at once. Thick line: the chosen layer; dotted: its 10 and 90 % quantiles.",
-    0.0, 1.0, "inferno", "mean rate", "{:.4f}".format,
+    0.0, 1.0, "inferno", "mean rate", "{:.4f}".format, 3,
 )  # fmt: skip

@@ -26,7 +26,7 @@ class HeadsPanel(Panel):
     """Layers downwards, heads to the right; a click chooses."""
 
     title = "All heads"
-    phase = (0, 2)
+    phase = (1, 5)
     help = "Every head's memory, each on a scale of its own. Click one to look at it closely."
 
     def __init__(self, selection: Selection) -> None:

@@ -22,6 +22,7 @@ from goose_app.panels.panel import Panel
 from goose_app.selection import Selection
 
 _LABEL, _TITLE, _LOWEST = 110, 22.0, 17.0  # pixels
+_CAME = 18  # pixels for what came
 _COLUMN, _FIGURE = 168, 56  # the least width of a column; of a probability
 
 
@@ -31,12 +32,15 @@ class NextTokenPanel(Panel):
     title = "Next token"
     help = (
         "What the model expects next, before sampling. Click a token to go on with it "
-        "instead; the old branch stays. After an edit of the memory: before and after; the mark "
+        "instead; the old branch stays. Where text follows, the token that came is marked, with "
+        "its rank among all. After an edit of the memory: before and after; the mark "
         "in a bar is the other column's. Right-click a token to ask why it is expected."
     )
+    phase = (4, 5)
     branch = Signal(int)  # a token
     chosen = Signal(int)  # a row, by keys: each of them counts
     why_wanted = Signal(int)  # of a token
+    pinned = Signal(int)  # a token
     truth_wanted = Signal()
     KEYS = frozenset(
         (Qt.Key.Key_Up, Qt.Key.Key_Down, Qt.Key.Key_Return, Qt.Key.Key_Enter, Qt.Key.Key_Menu)
@@ -51,6 +55,7 @@ class NextTokenPanel(Panel):
         self._hover = -1
         self._digits = [QStaticText(str(row + 1)) for row in range(9)]
         self._short: dict[tuple[str, int], str] = {}
+        self.marks: dict[int, float] = {}  # what another run expects of them
         self.truth = QPushButton("beside a true run", self)
         self.truth.setToolTip("Read the other text from its first other word on, and compare")
         self.truth.setFocusPolicy(Qt.FocusPolicy.TabFocus)
@@ -89,7 +94,7 @@ class NextTokenPanel(Panel):
 
     def _row_height(self, top: float) -> float:
         """Rows share the height, but none is too low to be read: then the last are not seen."""
-        return min(28.0, max(_LOWEST, (self.height() - 12 - top) / 12))
+        return min(28.0, max(_LOWEST, (self.height() - 12 - top - _CAME) / 12))
 
     def paintEvent(self, event: QPaintEvent) -> None:
         """Labels, bars, probabilities; behind an edit, those before it beside them."""
@@ -102,7 +107,8 @@ class NextTokenPanel(Panel):
             return
         compared = self.comparison
         if compared is None:
-            self._draw_rows(painter, tokens, 0, {}, self._hover)
+            self._draw_rows(painter, tokens, 0, self.marks, self._hover)
+            self._draw_came(painter)
             return
         painter.setPen(QColor(self.theme.dim))
         titles = ["before", compared.words]
@@ -119,6 +125,20 @@ class NextTokenPanel(Panel):
         self._draw_rows(painter, tokens, 1, compared.were, self._hover)
         if compared.truth is not None:
             self._draw_rows(painter, compared.truth, 2, compared.are, -1)
+        self._draw_came(painter)
+
+    def _draw_came(self, painter: QPainter) -> None:
+        """The token that follows in the text, with its rank among all."""
+        came = self.picture.came if self.picture is not None else None
+        if came is None:
+            return
+        box = QRectF(8, self.height() - _CAME, self.width() - 16, _CAME)
+        words = f"then came “{visible(came.label)}”: {percent(came.probability)}, rank {came.rank}"
+        painter.setPen(QColor(self.theme.accent))
+        short = painter.fontMetrics().elidedText(
+            words, Qt.TextElideMode.ElideRight, int(box.width())
+        )
+        painter.drawText(box, Qt.AlignmentFlag.AlignVCenter, short)
 
     @property
     def comparison(self) -> Comparison | None:
@@ -135,13 +155,17 @@ class NextTokenPanel(Panel):
     ) -> None:
         """A column of bars; a mark in each where it is in the other column."""
         current = tokens is (self.picture.next_tokens if self.picture is not None else None)
+        came = self.picture.came if self.picture is not None else None
         right, centre = Qt.AlignmentFlag.AlignRight, Qt.AlignmentFlag.AlignVCenter
         for row, (token, label, p) in enumerate(tokens):
             rect = self.row_rect(row, column)
-            if rect.bottom() > self.height():
+            if rect.bottom() > self.height() - (_CAME if came is not None else 0):
                 break
             if row == hover:
                 painter.fillRect(rect, QColor(self.theme.line))
+            if current and came is not None and token == came.token:
+                painter.fillRect(QRectF(rect.x() - 5, rect.y() + 2, 3, rect.height() - 4),
+                                 QColor(self.theme.accent))  # fmt: skip
             if row < 9 and current:
                 painter.setPen(QColor(self.theme.text if row == hover else self.theme.dim))
                 at = QPointF(rect.x() + 2, rect.center().y() - 0.5 * self.fontMetrics().height())
@@ -151,15 +175,21 @@ class NextTokenPanel(Panel):
             box = QRectF(rect.x(), rect.y(), names - 8, rect.height())
             painter.drawText(box, right | centre, self._shortened(label, names))
             room = rect.width() - names - _FIGURE
-            bar = QRectF(rect.x() + names, rect.y() + 3, max(1.0, p * room), rect.height() - 6)
+            bar = QRectF(
+                rect.x() + names,
+                rect.y() + 3,
+                max(1.0, p * room if p == p else 0.0),
+                rect.height() - 6,
+            )
             painter.fillRect(bar, QColor(self.theme.diverging[1]))
+            mark = bar.x()
             if token in others:
-                at = bar.x() + others[token] * room
+                mark = bar.x() + _known(others[token]) * room
                 painter.fillRect(
-                    QRectF(at, bar.y() - 1, 2, bar.height() + 2), QColor(self.theme.accent)
+                    QRectF(mark, bar.y() - 1, 2, bar.height() + 2), QColor(self.theme.accent)
                 )
             painter.setPen(QColor(self.theme.text if row == hover else self.theme.dim))
-            beside = max(bar.right(), bar.x() + others.get(token, 0) * room + 2)
+            beside = max(bar.right(), mark + 2)
             painter.drawText(
                 QRectF(beside + 6, rect.y(), _FIGURE, rect.height()), centre, percent(p)
             )
@@ -231,6 +261,7 @@ class NextTokenPanel(Panel):
         menu = QMenu(self)
         menu.addAction("Why this word", lambda: self.why_wanted.emit(token))
         menu.addAction("Go on with it", lambda: self.branch.emit(token))
+        menu.addAction("Pin this word", lambda: self.pinned.emit(token))
         return menu
 
     def hovered_token(self) -> int | None:
@@ -255,8 +286,15 @@ class NextTokenPanel(Panel):
         return None if row < 0 or self.picture is None else self.picture.next_tokens[row][0]
 
 
+def _known(p: float) -> float:
+    """A probability that can be drawn: a memory that broke has none."""
+    return p if p == p else 0.0
+
+
 def percent(p: float) -> str:
     """A probability; what is there is never nothing."""
+    if p != p:
+        return "?"  # of a memory that broke
     return "<0.1 %" if 0 < p < 0.0005 else f"{100 * p:.1f} %"
 
 

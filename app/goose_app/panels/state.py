@@ -20,7 +20,7 @@ class StatePanel(Panel):
     """The selected head's state with diverging colours around zero."""
 
     title = "State"
-    phase = (0, 2)
+    phase = (0, 5)
     help = (
         "The memory of one head. Each token fades its columns, erases along one key and writes a "
         "value under another. Blue is negative, orange positive."

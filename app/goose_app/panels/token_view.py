@@ -43,6 +43,7 @@ class TokenView(QAbstractScrollArea):
     clicked = Signal(int)  # position behind the clicked token
     menu_wanted = Signal(object, object)  # index of a token, global position
     hovered = Signal(object)  # index of the token under the mouse, or None
+    marked_changed = Signal()
     scaled = Signal()  # the ends of the colour map stand for something else
 
     def __init__(self, selection: Selection) -> None:
@@ -277,6 +278,7 @@ class TokenView(QAbstractScrollArea):
     def mark(self, tokens: range) -> None:
         """Mark tokens, and bring them into sight."""
         self.marked, self._pointed = tokens, False
+        self.marked_changed.emit()
         if tokens:
             self._show_line(self.flow.line(tokens.start))
             self.hovered.emit(tokens.start)

@@ -19,11 +19,16 @@ from PySide6.QtWidgets import QWidget
 
 from goose_app import messages as m
 from goose_app.application import make_application
+from goose_app.palette import Palette
 from goose_app.pictures import save_widget
 from goose_app.window import Window
 
 PROMPT = "Once upon a time, there was a little girl named Lily."
 TOM = "Tom had a red ball. Sue had a blue cup. Tom played with his red"
+STORY = (
+    "Lily had a yellow cat. Tom had a big brown dog. They lived in a small house near the sea. "
+    "One day it rained, so they stayed inside and drew pictures. Tom drew his"
+)
 BALL = 5  # the token that the pictures speak of
 HEAD = 5, 3  # where most of it is
 
@@ -54,6 +59,13 @@ class Shown:
     def explained(self) -> bool:
         return self.window.picture.why is not None and not self.window.picture.stale
 
+    def answered(self) -> bool:
+        """Whether all that was asked is on the screen."""
+        worker = self.window.worker
+        runs = list(worker._runs.values())
+        busy = any(r.running or r.pondering or r.picture is not None for r in runs)
+        return worker.answered and not worker.said and not busy
+
     def save(self, name: str) -> None:
         self.part(name, self.window)
 
@@ -75,6 +87,9 @@ def main() -> None:
         shown.window.close()
     chat_picture(folder)
     why_pictures(folder)
+    state_pictures(folder)
+    study_pictures(folder)
+    compare_pictures(folder)
 
 
 def chat_picture(folder: Path) -> None:
@@ -153,6 +168,92 @@ def why_pictures(folder: Path) -> None:
         shown.wait(lambda: True)
     shown.wait(lambda: w.picture.comparison is not None and shown.explained())
     shown.save("tour.png")
+    w.close()
+
+
+def state_pictures(folder: Path) -> None:
+    """One head closely, and which earlier words it remembers."""
+    shown = Shown(folder, TOM, "state")
+    w = shown.window
+    w.selection.select(*HEAD)
+    w.worker.send(m.Run(60))
+    shown.wait(lambda: w.picture.position == 78 and not w.running)
+    shown.wait(lambda: shown.explained() and shown.answered())
+    shown.save("state.png")
+    for name, title in (
+        ("attention-map", "Attention map"), ("health", "Health"), ("spectrum", "Spectrum")
+    ):  # fmt: skip
+        shown.part(f"{name}.png", w.docks[title])
+    card = w.docks["Health"].titleBarWidget().explain()  # type: ignore[attr-defined]
+    shown.part("help-card.png", card)
+    card.close()
+    w.close()
+    shown = Shown(folder, STORY, "state")
+    w = shown.window
+    w.selection.select(*HEAD)
+    w._bring(w.remember)
+    shown.wait(lambda: shown.explained() and shown.answered())
+    shown.part("remember-story.png", w.docks["Remember"])
+    shown.part("attention-story.png", w.docks["Attention map"])
+    w.close()
+
+
+def study_pictures(folder: Path) -> None:
+    """Layers, words, and what happens if."""
+    shown = Shown(folder, TOM, "study")
+    w = shown.window
+    w.selection.select(*HEAD)
+    w.worker.send(m.Run(60))
+    shown.wait(lambda: w.picture.position == 78 and not w.running)
+    w.goto(18)
+    shown.wait(lambda: w.picture.position == 18)
+    for token, label, _ in w.picture.next_tokens[:3]:
+        if label in (" ball", " cup"):
+            w.pin_token(token)
+            shown.wait(shown.answered)
+    w.sensitivity.begin_or_cancel()
+    w.trace.spoil(range(BALL, BALL + 1))
+    w.trace.begin_or_cancel()
+    w.steer.plus.field.setText("Sue had a blue cup. | She likes her cup.")
+    w.steer.factor.setValue(80)
+    w.steer.ask_anew()
+    shown.wait(shown.answered)
+    shown.save("study.png")
+    for name, title in (
+        ("lens", "Logit lens"), ("pinned", "Pinned words"), ("sensitivity", "Sensitivity"),
+        ("steer", "Steer"), ("next-token", "Next token"),
+    ):  # fmt: skip
+        shown.part(f"{name}.png", w.docks[title])
+    w._bring(w.trace)
+    shown.wait(shown.answered)
+    shown.part("causal-trace.png", w.docks["Causal trace"])
+    w.transport.stop.setText("entropy < 1.5")
+    w.stop_at("entropy < 1.5")
+    shown.wait(shown.answered)
+    shown.part("stops.png", w.docks["Transport"])
+    w.command_palette()
+    palette = w.findChild(Palette)
+    palette.field.setText("head")
+    shown.wait(lambda: True)
+    shown.part("commands.png", palette)
+    palette.close()
+    w.close()
+
+
+def compare_pictures(folder: Path) -> None:
+    """Where two runs part."""
+    shown = Shown(folder, TOM, "compare")
+    w = shown.window
+    w.selection.select(*HEAD)
+    w.worker.send(m.Run(24))
+    shown.wait(lambda: w.picture.position == 42 and not w.running)
+    load, sampler = None, w.text.sampler()
+    w.companion.begin(load, TOM.replace("blue cup", "blue car"), sampler, 24)
+    shown.wait(lambda: w.compare.found is not None and shown.answered())
+    w.goto(18)
+    shown.wait(shown.answered)
+    shown.save("compare.png")
+    shown.part("compare-lines.png", w.docks["Compare"])
     w.close()
 
 

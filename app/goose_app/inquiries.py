@@ -14,12 +14,15 @@ from goose_app.pins import Pins
 from goose_app.ponder import Answer, Place, Ponder, Progress
 from goose_app.questions import Context, Question
 from goose_app.stops import Stops
+from goose_viz.analysis.readout import pin_all
 from goose_viz.analysis.steering import mean_memory
 from goose_viz.analysis.steps import Steps
 from goose_viz.edits import memory_of
 
 if TYPE_CHECKING:
     from goose_app.run import Host
+
+_SEEN = 2048  # tokens of pinned words that are told of while the model writes
 
 
 @dataclass(frozen=True)
@@ -191,6 +194,26 @@ class Inquiries:
             self._told_stops = told
             self._host.say(m.Stops(*told))
 
+    def _came(self, session: gv.Session) -> m.Came | None:
+        """The token that follows the cursor, if one does: how it was expected."""
+        at, logits = session.position, session.logits
+        if at == session.recorded or logits is None:
+            return None
+        (token,) = session.path.tokens(at, at + 1)
+        ((probability, rank),) = pin_all(logits, (token,))
+        return m.Came(token, self.model.tokenizer.label(token), probability, rank)
+
+    def _pins(self, session: gv.Session) -> tuple[m.PinnedWord, ...]:
+        if not self.pins.tokens:
+            return ()
+        start = max(0, session.position - _SEEN) if self.running else 0
+        rows = self.pins.of(session.path, start, session.recorded)
+        label = self.model.tokenizer.label
+        return tuple(
+            m.PinnedWord(token, label(token), start, found)
+            for token, found in zip(self.pins.tokens, rows, strict=True)
+        )
+
     def _memory(self, source: m.Source | None) -> Any:
         """The memory of a snapshot's file, or of a branch's end."""
         session = self._need_session()
@@ -210,6 +233,7 @@ class _Sight:
 
     def __init__(self, run: Inquiries) -> None:
         self._run = run
+        self.means: dict[tuple[str, ...], NDArray[Any]] = {}
 
     @property
     def session(self) -> gv.Session:

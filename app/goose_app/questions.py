@@ -19,7 +19,7 @@ from goose_viz import analysis as ga
 from goose_viz.analysis.causal_trace import tracing
 from goose_viz.analysis.comparison import comparing
 from goose_viz.analysis.memory import NOW, PAST, averaging
-from goose_viz.analysis.readout import layer_logits, likeliest, pin
+from goose_viz.analysis.readout import likeliest, pin, promoting, reading_layers
 from goose_viz.analysis.sensitivity import sensing
 from goose_viz.analysis.steering import averaging_memories
 from goose_viz.analysis.steps import Steps
@@ -31,6 +31,7 @@ LINES = 2048  #: tokens up to the cursor that lines of health go back
 _RANKS = 32  # places along such lines where ranks are taken
 _WORDS = 5
 _BARS = 12
+_MEANS = 8  # mean memories of prompts that are remembered, while a slider moves
 
 
 class Context(Protocol):
@@ -39,6 +40,10 @@ class Context(Protocol):
     @property
     def session(self) -> gv.Session:
         """The run's."""
+
+    @property
+    def means(self) -> dict[tuple[str, ...], NDArray[Any]]:
+        """Mean memories of prompts that are known already."""
 
     def keep_going(self) -> bool:
         """Whether nothing more urgent waits."""
@@ -245,11 +250,10 @@ class LensAsked(Question):
         place = session.position - 1, session.position, NOW
         (frame,) = session.frames(*place, initial=False, keep_going=at.keep_going)
         yield 0.0
-        logits = layer_logits(model, frame)
+        logits = yield from reading_layers(model, frame)
         layers = [_words(session, row) for row in likeliest(logits, _WORDS)]
         pinned = [(model.tokenizer.label(t), pin(logits, t)) for t in self.tokens]
-        yield 0.7
-        up, down = ga.promoted(model, frame, self.layer, self.head, _WORDS)
+        up, down = yield from promoting(model, frame, self.layer, self.head, _WORDS)
         return LensFound(
             layers, pinned, self.layer, self.head, _words(session, up), _words(session, down)
         )
@@ -276,7 +280,12 @@ class Direction:
 
     def _one(self, memory: Memory, at: Context) -> Steps[NDArray[Any]]:
         if isinstance(memory, tuple):
-            return (yield from averaging_memories(at.session.model, memory))
+            if memory not in at.means:
+                found = yield from averaging_memories(at.session.model, memory)
+                if len(at.means) >= _MEANS:
+                    at.means.clear()
+                at.means[memory] = found
+            return at.means[memory]
         return memory_of(at.memory(memory))
 
 

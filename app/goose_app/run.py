@@ -11,28 +11,19 @@ from dataclasses import replace
 from itertools import count
 from typing import Any, ClassVar, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 import goose_viz as gv
 from goose_app import messages as m
 from goose_app.before_after import Edited, compare, filled
 from goose_app.branch_rows import branch_rows
 from goose_app.cells import Cells
-from goose_app.explain import Explanation, explain
-from goose_app.inquiries import Inquiries
+from goose_app.explaining import PAUSE, Explaining
 from goose_app.series import Series
 from goose_viz.analysis.memory import NOW, PAST
-from goose_viz.analysis.readout import pin_all
-from goose_viz.errors import Stopped
 from goose_viz.history import Path, Segment
 from goose_viz.templates import apply_template, next_turn
 
-_LOOK_BACK = 0.05  # seconds for reading again, while the model writes, what was not watched
-_PAUSE = 30  # times the time that an explanation takes until the next, while the model writes
 _NEXT = 12
 _TAIL = 16  # tokens of which the end of a turn can be read
-_SEEN = 2048  # tokens of pinned words that are told of while the model writes
 _SLOW_TOKEN = 0.05  # seconds a token from which the window does not wait for its end
 
 
@@ -63,7 +54,7 @@ class Host(Protocol):
         """Another run."""
 
 
-class Run(Inquiries):
+class Run(Explaining):
     """A session and what the window is told of it.
 
     Parameters
@@ -101,12 +92,7 @@ class Run(Inquiries):
         self._say, self._wanted = host.say, host.wanted
         self._series: dict[Segment, Series] = {}
         self._wrote: dict[Segment, list[tuple[int, gv.Sampler]]] = {}  # what chose, from where on
-        self._explain = m.Explain(False)
-        self._explained: Explanation | None = None
-        self._explained_at: tuple[Segment, int] | None = None
-        self._before: tuple[tuple[Segment, int, int, int], NDArray[Any]] | None = None
-        self._explaining = 0.0  # seconds that the last explanation took
-        self._explain_after = 0.0  # on the clock: an explanation must not hold up the writing
+        self._begin_explaining()
         self._listed: list[tuple[Segment, str, bool, int]] = []
         self._edited: Edited | None = None
         self._sources: dict[Segment, tuple[m.Source | None, m.Source | None]] = {}
@@ -230,7 +216,7 @@ class Run(Inquiries):
         self._until = None if command.tokens is None else session.position + command.tokens
         self.set_running(True)
         self._seconds = time.perf_counter()
-        self._explain_after = self._seconds + _PAUSE * self._explaining  # this place is explained
+        self._explain_after = self._seconds + PAUSE * self._explaining  # this place is explained
         if command.tokens == 0:
             self._pause(m.Pause())
 
@@ -273,19 +259,6 @@ class Run(Inquiries):
 
     def _reached(self, position: int) -> bool:
         return self._until is not None and position >= self._until
-
-    def _remember_head(self, session: gv.Session) -> None:
-        """The selected head's memory ahead of a token, for what the token does to it."""
-        layer, head = self._explain.layer, self._explain.head
-        place = session.segment, session.position + 1
-        self._before = (*place, layer, head), np.array(session.state.wkv[layer, head])
-
-    def _head_before(self, session: gv.Session) -> NDArray[Any]:
-        """The selected head's memory ahead of the cursor's token."""
-        place = session.segment, session.position, self._explain.layer, self._explain.head
-        if self._before is not None and self._before[0] == place:
-            return self._before[1]
-        return np.array(session.state_at(session.position - 1).wkv[place[2], place[3]])
 
     def _move(self, command: m.Move) -> None:
         """Where this and all further moves that wait lead, up to a token that is to be written."""
@@ -531,39 +504,6 @@ class Run(Inquiries):
             names |= frozenset(NOW if self._explanation_due() else PAST)
         return gv.Probe(names)
 
-    def _explanation_due(self) -> bool:
-        return not self.running or time.perf_counter() >= self._explain_after
-
-    def _start_explaining(self, command: m.Explain) -> None:
-        self._explain, self._explained_at = command, None
-        if self.session is not None:
-            self.session.probe = self._new_probe()
-            if not self.running:
-                self.take()
-
-    @property
-    def pondering(self) -> bool:
-        """Whether something is to be worked out while nobody waits: it may have been cut short."""
-        return self._unexplained() or super().pondering
-
-    def go_on(self) -> None:
-        """A piece of that; why the next word comes first."""
-        session = self.session
-        if self._unexplained() and session is not None:
-            try:
-                self.take()
-            except Exception:
-                self._explained_at = session.segment, session.position  # once is enough
-                raise
-        else:
-            super().go_on()
-
-    def _unexplained(self) -> bool:
-        session = self.session
-        if session is None or self.running or not self._explain.on or session.position == 0:
-            return False
-        return self._explained_at != (session.segment, session.position)
-
     def _enter(self, steps: Sequence[gv.Step]) -> None:
         """Tell the window of tokens that it does not know, and keep their figures."""
         session = self._need_session()
@@ -606,26 +546,6 @@ class Run(Inquiries):
         if self._explain.on and ready:
             self._explain_now(session, picture)
 
-    def _came(self, session: gv.Session) -> m.Came | None:
-        """The token that follows the cursor, if one does: how it was expected."""
-        at, logits = session.position, session.logits
-        if at == session.recorded or logits is None:
-            return None
-        (token,) = session.path.tokens(at, at + 1)
-        ((probability, rank),) = pin_all(logits, (token,))
-        return m.Came(token, self.model.tokenizer.label(token), probability, rank)
-
-    def _pins(self, session: gv.Session) -> tuple[m.PinnedWord, ...]:
-        if not self.pins.tokens:
-            return ()
-        start = max(0, session.position - _SEEN) if self.running else 0
-        rows = self.pins.of(session.path, start, session.recorded)
-        label = self.model.tokenizer.label
-        return tuple(
-            m.PinnedWord(token, label(token), start, found)
-            for token, found in zip(self.pins.tokens, rows, strict=True)
-        )
-
     def made(self, session: gv.Session) -> tuple[m.Made, ...]:
         """The edits up to the cursor; those of a snapshot have lost what they were made from."""
         reached = session.path.segments[: session.path.depth(session.position) + 1]
@@ -644,25 +564,6 @@ class Run(Inquiries):
             names = self._watch.recorded | self._watch.shown
             return session.frames(at - 1, at, names, initial=False)[0]
         return frame
-
-    def _explain_now(self, session: gv.Session, picture: m.Picture) -> None:
-        """Work out where the next word comes from, unless something else is to be done first."""
-        began, e = time.perf_counter(), self._explain
-
-        def keep_going() -> bool:
-            patient = not self.running or time.perf_counter() < began + _LOOK_BACK
-            return patient and self._wanted() and not self._host.busy()
-
-        try:
-            before = self._head_before(session) if e.edit and session.position else None
-            self._explained = explain(session, e, before, keep_going)
-            self._explained_at = session.segment, session.position
-            self.picture = replace(picture, why=self._explained, stale=False)
-        except Stopped:
-            pass  # what was read again is there the next time
-        now = time.perf_counter()
-        self._explaining = now - began
-        self._explain_after = now + _PAUSE * self._explaining
 
     def _list_branches(self, session: gv.Session, branches: list[Segment]) -> None:
         """Tell the window of the branches, if there are others or they are called otherwise."""
@@ -689,9 +590,10 @@ class Run(Inquiries):
         m.Branch: _branch,
         m.Switch: _switch, m.GoToBranch: _go_to_branch, m.NameBranch: _name_branch,
         m.CloseBranch: _close_branch, m.Apply: _apply, m.ReadTruly: _read_truly, m.Undo: _undo,
-        m.Redo: _redo, m.Watch: _look_at, m.Explain: _start_explaining, m.Ask: Inquiries._ask,
-        m.Study: Inquiries._study, m.Abandon: Inquiries._abandon, m.Pin: Inquiries._pin,
-        m.StopAt: Inquiries._stop_at, m.ToStop: Inquiries._to_stop, m.Twin: _become,
+        m.Redo: _redo, m.Watch: _look_at, m.Twin: _become,
+        m.Explain: Explaining._start_explaining, m.Ask: Explaining._ask,
+        m.Study: Explaining._study, m.Abandon: Explaining._abandon, m.Pin: Explaining._pin,
+        m.StopAt: Explaining._stop_at, m.ToStop: Explaining._to_stop,
     }  # fmt: skip
 
 

@@ -40,18 +40,14 @@ from goose_app.model_facts import ModelFacts
 from goose_app.panels.attention import AttentionPanel
 from goose_app.panels.branches import BranchesPanel
 from goose_app.panels.channels import DECAY, ICLR, ChannelsPanel
-from goose_app.panels.compare import (
-    ComparePanel,
-    DifferencePanel,
-    OtherNextTokenPanel,
-    OtherTextPanel,
-)
+from goose_app.panels.compare import ComparePanel
 from goose_app.panels.edit import EditPanel
 from goose_app.panels.heads import HeadsPanel
 from goose_app.panels.health import HealthPanel
 from goose_app.panels.lens import LensPanel
 from goose_app.panels.model import ModelPanel
 from goose_app.panels.next_token import NextTokenPanel
+from goose_app.panels.other import DifferencePanel, OtherNextTokenPanel, OtherTextPanel
 from goose_app.panels.panel import Panel
 from goose_app.panels.pinned import PinnedPanel
 from goose_app.panels.remember import RememberPanel

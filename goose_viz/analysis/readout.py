@@ -39,12 +39,13 @@ class Pinned:
     rank: NDArray[np.int64]
 
 
-def _through_the_head(model: Model, x: Array) -> Array:
+def _through_the_head(model: Model, x: Array) -> Steps[Array]:
     """(n, D) of the last norm -> (n, V)."""
     V = model.config.vocab_size
     out = np.empty((len(x), V))
     for i in range(0, V, _ROWS):
         out[:, i : i + _ROWS] = x @ model.numbers("head.weight", slice(i, i + _ROWS)).T
+        yield min(i + _ROWS, V) / V
     return out
 
 
@@ -57,11 +58,16 @@ def layer_logits(model: Model, frame: Frame) -> Array:
     frame : Frame
         With ``residual``; its layers are the first axis.
     """
+    return finish(reading_layers(model, frame))
+
+
+def reading_layers(model: Model, frame: Frame) -> Steps[Array]:
+    """`layer_logits`, a part of the vocabulary at a time."""
     c, x = model.config, frame.residual.astype(np.float64)
     x = x - x.mean(-1, keepdims=True)
     x = x / np.sqrt((x * x).mean(-1, keepdims=True) + c.layer_norm_eps)
     x = x * model.numbers("ln_out.weight") + model.numbers("ln_out.bias")
-    return _through_the_head(model, x)
+    return (yield from _through_the_head(model, x))
 
 
 def lens(model: Model, frame: Frame, k: int = 5) -> list[list[tuple[int, float]]]:
@@ -128,7 +134,18 @@ def promoted(
     (list of (int, float), list of (int, float))
         The k tokens that gain most, and the k that lose most, with their logits.
     """
-    gain = _through_the_head(model, _given_by(model, frame, layer, head)[None])[0]
+    return finish(promoting(model, frame, layer, head, k))
+
+
+Pairs = list[tuple[int, float]]
+
+
+def promoting(
+    model: Model, frame: Frame, layer: int, head: int, k: int = 5
+) -> Steps[tuple[Pairs, Pairs]]:
+    """`promoted`, a part of the vocabulary at a time."""
+    given = _given_by(model, frame, layer, head)
+    gain = (yield from _through_the_head(model, given[None]))[0]
     gain -= gain.mean()
     order = np.argsort(-gain, kind="stable")
     pairs = [(int(t), float(gain[t])) for t in order]

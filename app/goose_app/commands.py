@@ -30,7 +30,7 @@ from goose_app.panels.why import WhyPanel
 from goose_app.plain import item
 from goose_app.python_lines import lines
 from goose_app.questions import Fed
-from goose_app.run_view import RunView
+from goose_app.run_view import RunView, Viewed
 from goose_app.selection import Selection
 
 if TYPE_CHECKING:
@@ -462,12 +462,15 @@ class Commands(FileCommands):
 
     def copy_panel(self, panel: Panel) -> None:
         """Put the lines into the clipboard that give what a panel shows."""
-        self.copy_python(panel.python(), panel.fed())
+        self.copy_python(panel.python(), panel.fed(), panel.run)
 
-    def copy_python(self, ending: str | None, fed: Fed | None = None) -> None:
-        """Put lines into the clipboard that repeat the run and then do something."""
-        if ending is None or self.picture.position == 0:
+    def copy_python(
+        self, ending: str | None, fed: Fed | None = None, run: Viewed | None = None
+    ) -> None:
+        """Put lines into the clipboard that repeat a run and then do something."""
+        run = self.run if run is None else run
+        if ending is None or run.picture.position == 0:
             self.say("there is nothing to copy yet")
             return
-        QGuiApplication.clipboard().setText(lines(self.run, ending, fed))
+        QGuiApplication.clipboard().setText(lines(run, ending, fed))
         self.say("copied the lines that give these numbers")

@@ -49,6 +49,15 @@ def feeds_of(run: Viewed, name: str) -> list[str]:
     return _feeds(run.cells, run.picture.edits, run.picture.position, name)
 
 
+def beside(mine: ModelFacts, other: Viewed) -> list[str]:
+    """Lines that make another run beside the first: ``other``."""
+    if other.model is None:
+        return []
+    same = load_code(other.model) == load_code(mine)
+    model = "model" if same else load_code(other.model)
+    return [f"other = gv.Session({model})", *feeds_of(other, "other")]
+
+
 def _feeds(cells: Cells | Fed, edits: Sequence[Made], position: int, name: str) -> list[str]:
     out: list[str] = []
     at = 0

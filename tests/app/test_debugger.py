@@ -63,7 +63,7 @@ def close(found, expected, tolerance=1e-4):
 
 
 def run_python(panel, window, capsys):
-    window.copy_python(panel.python())
+    window.copy_panel(panel)
     names = {}
     exec(compile(QGuiApplication.clipboard().text(), panel.title, "exec"), names)
     return names, capsys.readouterr().out
@@ -854,3 +854,23 @@ def test_menus_of_words_in_the_lens(tom):
     assert [p.token for p in w.picture.pins] == [word[0]]
     event = QContextMenuEvent(QContextMenuEvent.Reason.Mouse, QPoint(-5, -5), QPoint(0, 0))
     w.lens.rows.contextMenuEvent(event)  # beside all words: no menu
+
+
+def test_every_panel_of_a_run_gives_its_python(tom, capsys):
+    w = tom.window
+    press(tom, Key.Key_F8)
+    w.branch(w.picture.next_tokens[1][0])
+    tom.settle()
+    w.companion.begin(None, TOM, gv.Sampler(seed=4), 2)
+    tom.settle()
+    w.steer.plus.field.setText("Once.")
+    w.pin_token(w.picture.next_tokens[0][0])
+    tom.settle()
+    without = [p.title for p in w.panels if p is not w.transport and p.python() is None]
+    assert without == ["Why"], "it asks nothing here"
+    names, out = run_python(w.other_text, w, capsys)
+    assert names["session"].tokens == w.companion.run.cells.tokens[:19].tolist()
+    _, out = run_python(w.other_next, w, capsys)
+    assert str(w.companion.run.picture.next_tokens[0][0]) in out
+    _, out = run_python(w.model_panel, w, capsys)
+    assert "stories-7M" in out

@@ -16,7 +16,7 @@ from goose_app.panels.next_token import visible
 from goose_app.panels.study import StudyPanel
 from goose_app.plain import Label
 from goose_app.ponder import Answer
-from goose_app.python_lines import feeds_of, load_code
+from goose_app.python_lines import beside
 from goose_app.questions import CompareAsked, CompareFound, Fed, Question
 from goose_app.run_view import RunView
 from goose_app.selection import Selection
@@ -197,12 +197,10 @@ class ComparePanel(StudyPanel):
 
     def python(self) -> str | None:
         """The same up to the cursors, with the other run fed anew."""
-        other, mine = self.other, self.run.model
-        if other is None or other.model is None or mine is None:
+        mine = self.run.model
+        lines = [] if self.other is None or mine is None else beside(mine, self.other)
+        if not lines:
             return None
-        same = load_code(other.model) == load_code(mine)
-        model = "model" if same else load_code(other.model)
-        lines = [f"other = gv.Session({model})", *feeds_of(other, "other")]
         lines += ["comparison = ga.compare(session, other)",
                   "print(comparison.parted, comparison.tv)"]  # fmt: skip
         return "\n".join(lines) + "\n"

@@ -66,3 +66,7 @@ class ModelPanel(Panel):
             )
         else:
             self.values["speed"].setText("paused")
+
+    def python(self) -> str | None:
+        """The model."""
+        return "print(model, model.config, model.n_parameters)\n"

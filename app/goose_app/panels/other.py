@@ -17,7 +17,7 @@ from goose_app.panels.next_token import NextTokenPanel
 from goose_app.panels.panel import Panel
 from goose_app.panels.state import round_up
 from goose_app.panels.token_view import TokenView
-from goose_app.python_lines import feeds_of, load_code
+from goose_app.python_lines import beside
 from goose_app.readout import Readout
 from goose_app.run_view import RunView, Viewed
 from goose_app.selection import Selection
@@ -65,6 +65,10 @@ class OtherTextPanel(Panel):
         """Move the cursor."""
         self.view.set_cursor(picture.position)
 
+    def python(self) -> str | None:
+        """The text."""
+        return "print(session.text)\n" if self.run.model is not None else None
+
 
 class OtherNextTokenPanel(NextTokenPanel):
     """What the other run expects."""
@@ -82,7 +86,9 @@ class OtherNextTokenPanel(NextTokenPanel):
         menu.addAction("Pin this word", lambda: self.pinned.emit(token))
         return menu
 
-    python = Panel.python  # see Compare
+    def python(self) -> str | None:
+        """What it expects."""
+        return super().python() if self.run.model is not None else None
 
 
 class DifferencePanel(Panel):
@@ -147,13 +153,10 @@ class DifferencePanel(Panel):
 
     def python(self) -> str | None:
         """The difference."""
-        other, s = self.other, self.selection
-        if other is None or other.model is None:
+        s, mine = self.selection, self.run.model
+        lines = [] if self.other is None or mine is None else beside(mine, self.other)
+        if not lines:
             return None
-        mine = self.run.model
-        same = mine is not None and load_code(other.model) == load_code(mine)
-        model = "model" if same else load_code(other.model)
-        lines = [f"other = gv.Session({model})", *feeds_of(other, "other")]
         place = f"wkv[{s.layer}, {s.head}]"
         lines.append(f"print(session.state.{place} - other.state.{place})")
         return "\n".join(lines) + "\n"

@@ -155,6 +155,10 @@ class TextPanel(Panel):
         """Move the cursor."""
         self.view.set_cursor(picture.position)
 
+    def python(self) -> str | None:
+        """The text up to the cursor."""
+        return "print(session.text)\n"
+
     @property
     def asks(self) -> bool:  # type: ignore[override]
         """Whether the colours tell of an explanation."""

@@ -357,7 +357,7 @@ class Running:
     """Whether the worker writes; the number of the last command that it had then."""
 
     running: bool
-    serial: int = 0
+    serial: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from random_files import safetensors_file
 from goose_app import messages as m
 from goose_app.application import make_application
 from goose_app.cells import Cells
-from goose_app.layout import PERSPECTIVES
+from goose_app.perspectives import PERSPECTIVES
 from goose_app.window import Window
 from goose_viz.cli import DEFAULT_PROMPT
 

@@ -61,10 +61,7 @@ class Shown:
 
     def answered(self) -> bool:
         """Whether all that was asked is on the screen."""
-        worker = self.window.worker
-        runs = list(worker._runs.values())
-        busy = any(r.running or r.pondering or r.picture is not None for r in runs)
-        return worker.answered and not worker.said and not busy
+        return self.window.worker.at_rest
 
     def save(self, name: str) -> None:
         self.part(name, self.window)

@@ -12,6 +12,7 @@ import sys
 from itertools import product
 from pathlib import Path
 
+from goose_app.perspectives import PERSPECTIVES
 from goose_app.tour import TOM
 
 # width × height as Qt counts them, and physical pixels for each of those
@@ -19,7 +20,8 @@ SCREENS = (
     ("800x600", 1), ("1280x800", 1), ("1366x768", 1), ("1600x1000", 1), ("2560x1440", 1),
     ("1280x800", 2),
 )  # fmt: skip
-TEXTS = {"watch": ("Once upon a time, there was a little girl named Lily.", 90), "why": (TOM, 0)}
+LILY = "Once upon a time, there was a little girl named Lily."
+TEXTS = {p: (LILY, 90) if p == "watch" else (TOM, 0) for p in PERSPECTIVES}
 
 
 def main() -> None:

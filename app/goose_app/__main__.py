@@ -10,6 +10,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from goose_app.display import missing_library, why_no_screen
+from goose_app.perspectives import PERSPECTIVES
 
 _PICTURE = Path("goose-viz.png")
 _SERVER_TOKENS = 120
@@ -66,8 +67,9 @@ def _window(words: list[str]) -> int:
     parser.add_argument("--theme", choices=("system", "dark", "light"),
                         help="the one chosen in the View menu when left out")  # fmt: skip
     parser.add_argument(
-        "--perspective", choices=("watch", "why"),
-        help="watch: the memory as it runs; why: what gave the next word",
+        "--perspective", choices=tuple(PERSPECTIVES),
+        help="watch: the memory as it runs; why: what gave the next word; state: one head; "
+        "compare: two runs; study: layers, words and what if",
     )  # fmt: skip
     parser.add_argument("--screenshot", type=Path, metavar="OUT.png",
                         help="render the window without a display, save it and exit")  # fmt: skip

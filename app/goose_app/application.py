@@ -82,13 +82,20 @@ def take_picture(
 
         run_once = _RunOnce(window, n_tokens)
 
+        def finish_at_rest() -> None:
+            """Once the last picture, and what panels ask of it, are on the screen."""
+            if window.worker.at_rest:
+                QTimer.singleShot(200, lambda: finish(None))
+            else:
+                QTimer.singleShot(20, finish_at_rest)
+
         def watch(event: m.Event) -> None:
             run_once(event)
             match event:
                 case m.Failed(words):
                     finish(words)
                 case m.Running(False):
-                    QTimer.singleShot(200, lambda: finish(None))  # the last picture comes first
+                    finish_at_rest()
 
         window.on_event = watch
         QTimer.singleShot(_TIMEOUT, lambda: finish("no picture after ten minutes; giving up"))

@@ -16,7 +16,7 @@ from goose_app.dock_title import DockTitle
 from goose_app.edit_dialog import EditDialog
 from goose_app.file_commands import FileCommands
 from goose_app.help_page import HelpPage
-from goose_app.layout import PERSPECTIVES, Arrangement
+from goose_app.layout import Arrangement
 from goose_app.numbers import as_table
 from goose_app.palette import Entry, Palette
 from goose_app.panels.lens import LensPanel
@@ -27,6 +27,7 @@ from goose_app.panels.remember import RememberPanel
 from goose_app.panels.text import TextPanel
 from goose_app.panels.transport import TransportPanel
 from goose_app.panels.why import WhyPanel
+from goose_app.perspectives import PERSPECTIVES
 from goose_app.plain import item
 from goose_app.python_lines import lines
 from goose_app.questions import Fed

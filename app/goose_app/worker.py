@@ -90,6 +90,12 @@ class Worker:
         return self.obeyed >= self._serial
 
     @property
+    def at_rest(self) -> bool:
+        """Whether all is done, said and shown, and nothing is being worked out."""
+        busy = any(r.running or r.pondering or r.picture is not None for r in self._runs.values())
+        return self.answered and not self.said and not busy
+
+    @property
     def writing(self) -> bool:
         """Whether a run writes, and `idle` will come."""
         return any(run.running for run in list(self._runs.values()))

@@ -69,9 +69,7 @@ class Driver:
         worker = self.window.worker
 
         def settled():
-            runs = worker._runs.values()
-            busy = any(r.running or r.pondering or r.picture is not None for r in runs)
-            return worker.answered and not worker.said and not busy and not self.window.running
+            return worker.at_rest and not self.window.running
 
         for _ in range(2):  # what came may have asked for more
             self.wait(settled)

@@ -31,6 +31,21 @@ def test_screenshot(tmp_path):
     assert (picture.width(), picture.height()) == (1600, 1000)
 
 
+@pytest.mark.parametrize("perspective", ["state", "compare", "study"])
+def test_a_picture_of_a_perspective_is_made_when_all_is_answered(tmp_path, perspective):
+    from PySide6.QtGui import QImage
+
+    out = tmp_path / "shot.png"
+    words = ["--prompt", "Tom had a red ball.", "--perspective", perspective]
+    done = goose("--screenshot", str(out), "--run", "3", *words)
+    assert (done.returncode, done.stderr) == (0, "")
+    picture = QImage(str(out))
+    if perspective == "state":  # the attention map is there: its colours are many
+        places = ((x, y) for x in range(440, 740, 7) for y in range(460, 750, 7))
+        inks = {picture.pixelColor(x, y).rgb() for x, y in places}
+        assert len(inks) > 10
+
+
 def test_without_a_display_it_writes_text_and_a_picture(tmp_path):
     done = goose("--run", "12", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

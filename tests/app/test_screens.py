@@ -16,7 +16,7 @@ from PySide6.QtWidgets import (
 
 from goose_app import messages as m
 from goose_app.heatmap import _apart
-from goose_app.layout import PERSPECTIVES, SMALL
+from goose_app.perspectives import PERSPECTIVES, SMALL
 from goose_app.readout import Readout
 from goose_app.room import fitting
 from goose_app.tour import STEPS

@@ -15,8 +15,8 @@ TopK = tuple[NDArray[np.int32], NDArray[np.float32]]
 
 
 @regrouped
-def _rank(logits, highest, ids, values):  # type: ignore[no-untyped-def]
-    """Fill ids and values (k,) with the highest logits; the sum of all e^(logit - highest)."""
+def _rank(logits, ids, values):  # type: ignore[no-untyped-def]
+    """Fill ids and values (k,) with the highest logits."""
     k = ids.size
     values[:] = -np.inf
     for i in range(logits.size):
@@ -27,19 +27,26 @@ def _rank(logits, highest, ids, values):  # type: ignore[no-untyped-def]
                 values[j], ids[j] = values[j - 1], ids[j - 1]
                 j -= 1
             values[j], ids[j] = z, i
-    total = 0.0
-    for i in range(logits.size):
-        total += exp_negative(np.float64(logits[i]) - highest)
-    return total
 
 
 @regrouped
-def weigh(logits, highest):  # type: ignore[no-untyped-def]
+def _sum(logits, highest):  # type: ignore[no-untyped-def]
     """The sum of all e^(logit - highest)."""
     total = 0.0
     for i in range(logits.size):
         total += exp_negative(np.float64(logits[i]) - highest)
     return total
+
+
+def weigh(logits: NDArray[np.floating]) -> tuple[float, float]:
+    """The highest of a row of logits and the sum of all e^(logit - highest).
+
+    Both NaN where they are not finite, as behind a memory that broke.
+    """
+    highest = float(logits.max())
+    if not math.isfinite(highest):
+        return math.nan, math.nan
+    return highest, float(_sum(logits, highest))
 
 
 class Candidates:
@@ -95,11 +102,11 @@ def rank(
         ids, values = candidates.ids[best], found[best].astype(np.float64)
     else:
         ids, values = np.zeros(k, np.int32), np.empty(k)
-        highest = float(logits.max())
-        if not math.isfinite(highest):  # a memory that broke: nothing is known of any token
+        highest, total = weigh(logits)
+        if math.isnan(total):  # nothing is known of any token
             nothing = np.full(k, np.nan, np.float32)
             return (np.arange(k, dtype=np.int32), nothing), math.nan
-        total = _rank(logits, highest, ids, values)
+        _rank(logits, ids, values)
     probabilities = (np.exp(values - highest) / total).astype(np.float32)
     return (ids, probabilities), math.exp(float(logits[token]) - highest) / total
 

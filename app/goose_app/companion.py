@@ -118,18 +118,13 @@ class Companion:
             self._writes = 0
             self.compare()
 
-    def shown(self) -> None:
-        """It has another picture."""
-        self.follow()
-
     def follow(self) -> None:
         """Put its cursor where the window's is."""
         w, run = self._window, self.run
-        if run is None or run.running or w.running or not len(run.cells):
-            self._mark()
-            return
         self._mark()
-        self._window.difference.refresh()
+        if run is None or run.running or w.running or not len(run.cells):
+            return
+        w.difference.refresh()
         target = min(w.picture.position, len(run.cells))
         visible = any(panel.isVisible() for panel in self.views)  # type: ignore[attr-defined]
         if visible and target not in (self._asked, run.picture.position):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from PySide6.QtCore import Qt, Signal
@@ -13,7 +12,6 @@ from PySide6.QtWidgets import (
     QComboBox,
     QDialog,
     QDoubleSpinBox,
-    QFileDialog,
     QFormLayout,
     QHBoxLayout,
     QPushButton,
@@ -25,6 +23,7 @@ from PySide6.QtWidgets import (
 
 import goose_viz as gv
 from goose_app import messages as m
+from goose_app.memory_box import MemoryBox
 from goose_app.panels.next_token import NextTokenPanel
 from goose_app.plain import Label
 from goose_app.selection import Selection
@@ -68,61 +67,6 @@ KINDS = (
     Kind("Mute", "Empty after every token: each word is read once and leaves nothing.",
          ("tokens",), lambda v, la, h: gv.Mute(v["until"], la, h), "muted"),
 )  # fmt: skip
-
-_FILE = "a snapshot…"
-
-
-class MemoryBox(QComboBox):
-    """Whose memory: a branch's end, or a snapshot's that is asked for when it is chosen."""
-
-    opened = Signal(object)  # the path of a snapshot
-
-    def __init__(self, none: str | None) -> None:
-        super().__init__()
-        self._none, self._files = none, list[Path]()
-        self.activated.connect(self._chosen)
-        self.offer([])
-
-    def offer(self, branches: list[str]) -> None:
-        """The branches there are, by their words."""
-        before = self.currentData()
-        self.clear()
-        if self._none is not None:
-            self.addItem(self._none, None)
-        for row, words in enumerate(branches):
-            self.addItem(f"the end of “{words}”", row)
-        for path in self._files:
-            self.addItem(path.name, path)
-        self.addItem(_FILE, _FILE)
-        self._choose(before)
-
-    def source(self) -> m.Source | None:
-        """What is chosen; None for nothing."""
-        chosen = self.currentData()
-        return None if chosen == _FILE else chosen
-
-    def add_file(self, path: Path) -> None:
-        """Offer a snapshot."""
-        if path not in self._files:
-            self._files.append(path)
-            self.insertItem(self.count() - 1, path.name, path)
-
-    def _choose(self, data: object) -> None:
-        """Choose what has some data; Qt's own search does not compare paths."""
-        rows = (i for i in range(self.count()) if self.itemData(i) == data)
-        self.setCurrentIndex(next(rows, 0))
-
-    def _chosen(self, index: int) -> None:
-        if self.itemData(index) != _FILE:
-            return
-        name, _ = QFileDialog.getOpenFileName(
-            self, "Memory of a snapshot", "", "Snapshots (*.safetensors *.npz)"
-        )
-        if name:
-            self.opened.emit(Path(name))
-            self._choose(Path(name))
-        else:
-            self.setCurrentIndex(0)
 
 
 class EditDialog(QDialog):

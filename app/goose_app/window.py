@@ -387,9 +387,7 @@ class Window(Commands):
                 coming = self._coming[name] > picture.serial
                 self.actions_by_name[name].setEnabled(can or coming)
             self._show_running()
-            self.companion.follow()
-        else:
-            self.companion.shown()
+        self.companion.follow()
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
         """A dock's title says what the dock is for; its content keeps the mouse for itself."""

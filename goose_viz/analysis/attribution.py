@@ -20,6 +20,7 @@ from goose_viz.analysis.memory import Array, walk
 from goose_viz.frames import Frames
 from goose_viz.probe import Frame
 from goose_viz.ranking import softmax
+from goose_viz.reference import layer_norm
 
 if TYPE_CHECKING:
     from goose_viz.model import Model
@@ -155,9 +156,9 @@ def attribution(
     x = residual[-1]
     u = row * model.numbers("ln_out.weight") / np.sqrt(x.var() + c.layer_norm_eps)
     u = u - u.mean()
-    embedding = _normed(
-        model.numbers("emb.weight", last.token), model, "blocks.0.ln0", c.layer_norm_eps
-    )
+    weight, bias = (model.numbers(f"blocks.0.ln0.{n}") for n in ("weight", "bias"))
+    embedded = model.numbers("emb.weight", last.token)
+    embedding = layer_norm(embedded, weight, bias, c.layer_norm_eps)
     z, c_of, biases = np.zeros((L, H, N)), np.zeros((L, H, N)), np.zeros((L, H))
     read = last.read.astype(np.float64)
     sigma = np.sqrt(read.var(-1, keepdims=True) + c.group_norm_eps)
@@ -191,12 +192,6 @@ def attribution(
         target, against, **parts, total=float(sum(np.sum(p) for p in parts.values())),
         ids=frames.tokens, probabilities=_probabilities(logits, target, against),
     )  # fmt: skip
-
-
-def _normed(x: Array, model: Model, name: str, eps: float) -> Array:
-    x = x - x.mean()
-    normed = x / np.sqrt((x * x).mean() + eps)
-    return normed * model.numbers(f"{name}.weight") + model.numbers(f"{name}.bias")  # type: ignore[no-any-return]
 
 
 def _probabilities(

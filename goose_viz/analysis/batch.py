@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from goose_viz.compiled import compiled
 from goose_viz.config import Config
 from goose_viz.ranking import softmax
+from goose_viz.reference import layer_norm, sigmoid
 
 if TYPE_CHECKING:
     from goose_viz.model import Model
@@ -60,9 +61,9 @@ class Layers:
 
     def __init__(self, model: Model) -> None:
         self.config, self._model = model.config, model
-        self._known: dict[str, NDArray[np.float32]] = {}
+        self._known: dict[str, NDArray[Any]] = {}  # float32
 
-    def _get(self, name: str) -> NDArray[np.float32]:
+    def _get(self, name: str) -> NDArray[Any]:
         found = self._known.get(name)
         if found is None:
             found = self._known[name] = self._model.numbers(name).astype(np.float32)
@@ -74,17 +75,16 @@ class Layers:
 
     def embed(self, rows: NDArray[Any]) -> NDArray[np.float32]:
         """(…, D) of the embedding matrix, through the first norm."""
-        return self._norm(rows.astype(np.float32), "blocks.0.ln0", self.config.layer_norm_eps)
+        return self._norm(rows.astype(np.float32), "blocks.0.ln0")
 
     def chance(self, x: Rows, token: int) -> NDArray[np.float64]:
         """(rows,): a token's probability behind the last layer's residual."""
-        x = self._norm(x, "ln_out", self.config.layer_norm_eps)
+        x = self._norm(x, "ln_out")
         return softmax(x @ self._get("head.weight").T)[:, token]
 
-    def _norm(self, x: Rows, name: str, eps: float) -> Rows:
-        x = x - x.mean(-1, keepdims=True)
-        x = x / np.sqrt((x * x).mean(-1, keepdims=True) + np.float32(eps))
-        return x * self._get(f"{name}.weight") + self._get(f"{name}.bias")
+    def _norm(self, x: Rows, name: str) -> Rows:
+        weight, bias = self._get(f"{name}.weight"), self._get(f"{name}.bias")
+        return layer_norm(x, weight, bias, self.config.layer_norm_eps)
 
     def step(self, i: int, x: Rows, first: Rows | None, state: Batch) -> tuple[Rows, Rows]:
         """A token through a layer, in every row; the state goes on in place.
@@ -102,11 +102,11 @@ class Layers:
         (ndarray (rows, D), ndarray (rows, D))
             The residual behind it, and layer 0's value.
         """
-        c, get, block = self.config, self._get, f"blocks.{i}."
-        xx = self._norm(x, f"{block}ln1", c.layer_norm_eps)
+        get, block = self._get, f"blocks.{i}."
+        xx = self._norm(x, f"{block}ln1")
         mixed, first = self._time_mix(i, xx, first, state)
         x = x + mixed
-        xx = self._norm(x, f"{block}ln2", c.layer_norm_eps)
+        xx = self._norm(x, f"{block}ln2")
         k = xx + (state.ffn_shift - xx) * get(f"{block}ffn.x_k")
         state.ffn_shift[...] = xx
         k = np.maximum(k @ get(f"{block}ffn.key.weight").T, 0) ** 2
@@ -116,7 +116,7 @@ class Layers:
         c = self.config
         H, N, rows = c.n_head, c.head_size, len(xx)
 
-        def p(name: str) -> NDArray[np.float32]:
+        def p(name: str) -> NDArray[Any]:
             return self._get(f"blocks.{i}.att.{name}")
 
         d = state.att_shift - xx
@@ -125,31 +125,26 @@ class Layers:
         k = (xx + d * p("x_k")) @ p("key.weight").T
         x_v = xx + d * p("x_v")
         v = x_v @ p("value.weight").T
-        w = _sigmoid(p("w0") + np.tanh((xx + d * p("x_w")) @ p("w1")) @ p("w2"))
+        w = sigmoid(p("w0") + np.tanh((xx + d * p("x_w")) @ p("w1")) @ p("w2"))
         w = np.exp(_FASTEST * w)
-        a = _sigmoid(p("a0") + (xx + d * p("x_a")) @ p("a1") @ p("a2"))
-        g = _sigmoid((xx + d * p("x_g")) @ p("g1")) @ p("g2")
+        a = sigmoid(p("a0") + (xx + d * p("x_a")) @ p("a1") @ p("a2"))
+        g = sigmoid((xx + d * p("x_g")) @ p("g1")) @ p("g2")
         if first is None:
             first = v
         else:
-            v = v + (first - v) * _sigmoid(p("v0") + x_v @ p("v1") @ p("v2"))
+            v = v + (first - v) * sigmoid(p("v0") + x_v @ p("v1") @ p("v2"))
         kappa = (k * p("k_k")).reshape(rows, H, N)
         length = np.sqrt((kappa * kappa).sum(-1, keepdims=True))
         kappa = kappa / np.maximum(length, np.float32(1e-12))
         k = k * (1 + (a - 1) * p("k_a"))
         heads = [np.ascontiguousarray(z.reshape(rows, H, N)) for z in (w, a, kappa, k, v, r)]
-        y = np.empty((rows, H, N), np.float32)
+        y: NDArray[Any] = np.empty((rows, H, N), np.float32)
         _remember(*heads, state.wkv, y)
-        y = y - y.mean(-1, keepdims=True)
-        y = y / np.sqrt((y * y).mean(-1, keepdims=True) + np.float32(c.group_norm_eps))
-        y = y.reshape(rows, -1) * p("ln_x.weight") + p("ln_x.bias")
+        weight, bias = (p(f"ln_x.{n}").reshape(H, N) for n in ("weight", "bias"))
+        y = layer_norm(y, weight, bias, c.group_norm_eps).reshape(rows, -1)  # per head
         bonus = (heads[5] * heads[3] * p("r_k").reshape(H, N)).sum(-1, keepdims=True)
         y = y + (bonus * heads[4]).reshape(rows, -1)
         return (y * g) @ p("output.weight").T, first
-
-
-def _sigmoid(z: Rows) -> Rows:
-    return np.float32(0.5) * (1 + np.tanh(np.float32(0.5) * z))
 
 
 @compiled

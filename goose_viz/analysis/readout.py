@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from goose_viz.analysis.steps import Progress, Steps, finish
 from goose_viz.ranking import softmax, weigh
+from goose_viz.reference import layer_norm
 
 if TYPE_CHECKING:
     from goose_viz.model import Model
@@ -63,10 +64,9 @@ def layer_logits(model: Model, frame: Frame) -> Array:
 
 def reading_layers(model: Model, frame: Frame) -> Steps[Array]:
     """`layer_logits`, a part of the vocabulary at a time."""
-    c, x = model.config, frame.residual.astype(np.float64)
-    x = x - x.mean(-1, keepdims=True)
-    x = x / np.sqrt((x * x).mean(-1, keepdims=True) + c.layer_norm_eps)
-    x = x * model.numbers("ln_out.weight") + model.numbers("ln_out.bias")
+    weight, bias = model.numbers("ln_out.weight"), model.numbers("ln_out.bias")
+    eps = model.config.layer_norm_eps
+    x = layer_norm(frame.residual.astype(np.float64), weight, bias, eps)
     return (yield from _through_the_head(model, x))
 
 
@@ -102,8 +102,7 @@ def pin(logits: NDArray[Any], token: int) -> Pinned:
 
 def pin_all(logits: NDArray[Any], tokens: Sequence[int]) -> list[tuple[float, int]]:
     """Probability and rank of each of some tokens in a row of logits (V,)."""
-    highest = float(logits.max())
-    total = weigh(logits, highest)
+    highest, total = weigh(logits)
     out = []
     for token in tokens:
         mine = logits[token]
@@ -165,9 +164,8 @@ def _given_by(model: Model, frame: Frame, layer: int, head: int) -> Array:
     part = slice(head * N, head * N + N)
     block = f"blocks.{layer}.att."
     read = frame.read[layer, head].astype(np.float64)
-    normed = (read - read.mean()) / np.sqrt(read.var() + c.group_norm_eps)
-    normed = normed * model.numbers(f"{block}ln_x.weight")[part]
-    normed = normed + model.numbers(f"{block}ln_x.bias")[part]
+    weight, bias = (model.numbers(f"{block}ln_x.{n}")[part] for n in ("weight", "bias"))
+    normed = layer_norm(read, weight, bias, c.group_norm_eps)
     out = normed + float(frame.bonus[layer, head]) * frame.value[layer, part].astype(np.float64)
     gated = out * frame.gate[layer, part].astype(np.float64)
     given = model.numbers(f"{block}output.weight")[:, part] @ gated

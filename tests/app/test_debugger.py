@@ -471,6 +471,29 @@ def test_steering_by_a_branch_and_what_will_not_do(tom, tmp_path, monkeypatch):
     assert panel.answer.result is not None
 
 
+def test_a_chosen_branch_stays_the_one_whatever_becomes_of_others(tom):
+    w = tom.window
+    press(tom, Key.Key_F9)
+    w.worker.send(m.Run(3))
+    tom.at(21)
+    for rank in (1, 2):
+        w.goto(18)
+        tom.settle()
+        w.branch(w.picture.next_tokens[rank][0])
+        tom.settle()
+    last = w.steer.plus.itemText(w.steer.plus.findData(2))
+    for box in (w.steer.plus, w.edit_dialog.source):
+        choose(tom, box, last)
+        assert box.source() == 2
+    w.worker.send(m.GoToBranch(2))
+    tom.settle()
+    w.worker.send(m.CloseBranch(0))  # an earlier one: rows move up
+    tom.settle()
+    for box in (w.steer.plus, w.edit_dialog.source):
+        assert (box.currentText(), box.source()) == (last, 1)
+    assert w.steer.answer.question.direction.plus == 1
+
+
 # -- Compare -----------------------------------------------------------------------------------
 
 

@@ -208,6 +208,3 @@ class AskingPanel(Panel):
         self.answer = None
         self.seen.emit()
         self.refresh()
-
-    def _selection_changed(self) -> None:
-        self.refresh()  # the window asks anew by itself

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PySide6.QtCore import Qt, Signal
+from PySide6.QtCore import Qt
 from PySide6.QtWidgets import (
     QComboBox,
-    QFileDialog,
     QGridLayout,
     QHBoxLayout,
-    QLineEdit,
     QPushButton,
     QSlider,
     QVBoxLayout,
@@ -22,82 +19,19 @@ from PySide6.QtWidgets import (
 import goose_viz as gv
 from goose_app import messages as m
 from goose_app.bars import Bar, Bars
+from goose_app.memory_box import MemoryBox
 from goose_app.panels.next_token import visible
 from goose_app.panels.panel import AskingPanel
 from goose_app.plain import Label
 from goose_app.ponder import Answer
 from goose_app.python_lines import memory_code
-from goose_app.questions import Direction, Memory, PushAsked, PushFound
+from goose_app.questions import Direction, PushAsked, PushFound
 from goose_app.readout import Readout
 from goose_app.run_view import Viewed
 from goose_app.selection import Selection
 from goose_app.theme import Theme
 
 _STEPS = 100  # of the slider, a unit
-_PROMPTS, _FILE, _NOTHING = "prompts", "file", "nothing"
-
-
-class _Memories(QComboBox):
-    """Where a memory is taken from."""
-
-    changed = Signal()
-
-    def __init__(self, nothing: bool) -> None:
-        super().__init__()
-        self._nothing, self._files = nothing, list[Path]()
-        self.field = QLineEdit()
-        self.field.setPlaceholderText("I am happy. | What a lovely day!")
-        self.field.setToolTip("Prompts with | between them: the mean of their memories is taken")
-        self.setFocusPolicy(Qt.FocusPolicy.TabFocus)
-        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self.setMinimumContentsLength(12)
-        self.offer([])
-        self.activated.connect(self._chosen)
-        self.field.editingFinished.connect(self.changed)
-
-    def offer(self, branches: list[str]) -> None:
-        """The branches there are."""
-        before, words = self.currentData(), self.currentText()
-        self.clear()
-        self.addItem("the prompts", _PROMPTS)
-        for row, words in enumerate(branches):
-            self.addItem(f"the end of “{words}”", row)
-        for path in self._files:
-            self.addItem(path.name, path)
-        self.addItem("a snapshot…", _FILE)
-        if self._nothing:
-            self.addItem("nothing", _NOTHING)
-        places = [i for i in range(self.count()) if self.itemData(i) == before]
-        branch = isinstance(before, int)  # whose row may be another's now: its words tell
-        if branch:
-            places = [i for i in range(self.count()) if self.itemText(i) == words]
-        self.setCurrentIndex(places[0] if places else 0)
-        self._show_field()
-        if branch and self.currentData() != before:
-            self.changed.emit()
-
-    def memory(self) -> Memory | None:
-        """What is chosen; None if it is nothing, or not said yet."""
-        data = self.currentData()
-        if data == _PROMPTS:
-            return tuple(p.strip() for p in self.field.text().split("|") if p.strip()) or None
-        return data if isinstance(data, int | Path) else None
-
-    def _chosen(self) -> None:
-        if self.currentData() == _FILE:
-            name, _ = QFileDialog.getOpenFileName(
-                self, "A snapshot's memory", "", "Snapshots (*.safetensors *.npz)"
-            )
-            self.setCurrentIndex(0)
-            if name:
-                self._files.append(Path(name))
-                self.insertItem(self.count() - 1, Path(name).name, Path(name))
-                self.setCurrentIndex(self.findText(Path(name).name))
-        self._show_field()
-        self.changed.emit()
-
-    def _show_field(self) -> None:
-        self.field.setVisible(self.currentData() == _PROMPTS)
 
 
 class SteerPanel(AskingPanel):
@@ -114,9 +48,13 @@ class SteerPanel(AskingPanel):
 
     def __init__(self, selection: Selection) -> None:
         super().__init__(selection)
-        self.plus, self.minus = _Memories(False), _Memories(True)
-        self.minus.setCurrentIndex(self.minus.count() - 1)
-        self.minus._show_field()
+        self.plus, self.minus = MemoryBox(None, prompts=True), MemoryBox("nothing", prompts=True)
+        for box in (self.plus, self.minus):
+            box.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+            box.setSizeAdjustPolicy(
+                QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+            )
+            box.setMinimumContentsLength(12)
         self.factor = QSlider(Qt.Orientation.Horizontal)
         self.factor.setRange(-2 * _STEPS, 2 * _STEPS)
         self.factor.setTickPosition(QSlider.TickPosition.TicksBelow)
@@ -166,8 +104,8 @@ class SteerPanel(AskingPanel):
     @property
     def direction(self) -> Direction | None:
         """What is pushed towards; None if it is not said."""
-        plus = self.plus.memory()
-        return None if plus is None else Direction(plus, self.minus.memory())
+        plus = self.plus.source()
+        return None if plus is None else Direction(plus, self.minus.source())
 
     def scope(self) -> tuple[int | None, int | None]:
         """(layer, head), None for all."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import Qt, QTimer
@@ -324,16 +325,16 @@ class Commands(FileCommands):
                 keys = entry.keys[0] if entry.keys else ""
                 entries.append(Entry(f"{entry.menu}: {words}", keys, entry.tip, action.trigger))
         for panel in self.panels:
-            show = lambda p=panel: self._bring(p)  # noqa: E731
-            entries.append(Entry(f"Show: {panel.title}", "", panel.help, show))
+            bring = partial(self._bring, panel)
+            entries.append(Entry(f"Show: {panel.title}", "", panel.help, bring))
             if type(panel).python is not Panel.python:
-                copy = lambda p=panel: self.copy_panel(p)  # noqa: E731
+                copy = partial(self.copy_panel, panel)
                 entries.append(Entry(f"Copy as Python: {panel.title}", "", "", copy))
             if type(panel).numbers is not Panel.numbers:
-                numbers = lambda p=panel: self.copy_numbers(p)  # noqa: E731
+                numbers = partial(self.copy_numbers, panel)
                 entries.append(Entry(f"Copy numbers: {panel.title}", "", "", numbers))
         for name in self.arrangement.own:
-            arrange = lambda n=name: self._arrange(n)  # noqa: E731
+            arrange = partial(self._arrange, name)
             entries.append(Entry(f"Layout: {name}", "", "One of your own", arrange))
         Palette(self, entries).show()
 

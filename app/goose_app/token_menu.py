@@ -48,8 +48,7 @@ class TokenMenu:
             for words, layer, head in self._scopes(index):
                 forget.addAction(words, lambda la=layer, h=head: self.forget(index, la, h))
             menu.addAction(f"Replace {word} by …", lambda: self.replace(index))
-            spoil = lambda: self._spoil(index)  # noqa: E731
-            menu.addAction(f"Spoil {word} in a causal trace", spoil)
+            menu.addAction(f"Spoil {word} in a causal trace", lambda: self._spoil(index))
             menu.addSeparator()
             menu.addAction("Copy as Python", lambda: self._copy(index, self._scopes(index)[0][1:]))
         return menu

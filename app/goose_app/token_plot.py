@@ -214,11 +214,11 @@ class TokenPlot(QWidget):
         if self._came_from is not None:  # the first of two clicks went somewhere
             (self._position, self.span), self._came_from = self._came_from, None
             self.goto.emit(self._position)
-        usual = (-float(BEFORE), float(AFTER))
-        everything = self.span == (usual if not self._whole else self._all())
-        self._show(*((usual if self._whole else self._all()) if everything else
-                     (self._all() if self._whole else usual)))  # fmt: skip
-        self._fits = self._whole and not everything
+        usual, everything = (-float(BEFORE), float(AFTER)), self._all()
+        first, other = (everything, usual) if self._whole else (usual, everything)
+        at_first = self.span == first
+        self._show(*(other if at_first else first))
+        self._fits = self._whole and not at_first
 
     def _all(self) -> tuple[float, float]:
         """All tokens, as many as can be shown."""

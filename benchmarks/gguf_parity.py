@@ -12,15 +12,14 @@ same.
 from __future__ import annotations
 
 import argparse
-import ctypes
 import math
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-import gguf
 import numpy as np
+from ggml import write_quantised
 
 import goose_viz as gv
 from goose_viz.writing import write_model
@@ -31,53 +30,10 @@ TEXT = (
 )
 GREEDY = 64
 DIRECT = {"F32": "fp32", "F16": "fp16", "BF16": "bf16", "Q8_0": "q8_0"}
-BIG = tuple(f"{n}.weight" for n in ("token_embd", "output", "key", "value", "receptance"))
-QUANTISED = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K")
-
-
-def quantised(source: Path, target: Path, kind: str) -> None:
-    """The file with its big matrices in another type, as llama.cpp quantises them."""
-    import xllamacpp
-
-    folder = Path(xllamacpp.__file__).parent
-    libraries = [*folder.rglob("*ggml-base*.so*"), *folder.rglob("*.so")]
-    for path in [*libraries, *folder.parent.glob("xllamacpp.libs/*")]:
-        library = ctypes.CDLL(str(path))
-        if hasattr(library, "ggml_quantize_chunk"):
-            break
-    else:
-        raise SystemExit("xllamacpp's library shows no ggml_quantize_chunk")
-    number = gguf.GGMLQuantizationType[kind]
-    block, nbytes = gguf.GGML_QUANT_SIZES[number]
-    library.ggml_quantize_init(int(number))
-    library.ggml_quantize_chunk.restype = ctypes.c_size_t
-    reader = gguf.GGUFReader(source)
-    writer = gguf.GGUFWriter(target, "rwkv7")
-    for name, field in reader.fields.items():
-        if name.startswith("GGUF.") or name == "general.architecture":
-            continue
-        sub = field.types[-1] if field.types[0] == gguf.GGUFValueType.ARRAY else None
-        writer.add_key_value(name, field.contents(), field.types[0], sub_type=sub)
-    for tensor in reader.tensors:
-        if not tensor.name.endswith(BIG):
-            writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
-            continue
-        numbers = np.ascontiguousarray(tensor.data, np.float32)
-        rows, width = numbers.shape
-        if width % block:
-            writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
-            continue
-        out = np.empty((rows, width // block * nbytes), np.uint8)
-        library.ggml_quantize_chunk(
-            ctypes.c_int(int(number)), numbers.ctypes.data_as(ctypes.c_void_p),
-            out.ctypes.data_as(ctypes.c_void_p), ctypes.c_int64(0), ctypes.c_int64(rows),
-            ctypes.c_int64(width), None,
-        )  # fmt: skip
-        writer.add_tensor(tensor.name, out, raw_dtype=number)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+QUANTISED = (
+    "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K",
+    "Q4_K_M",
+)  # fmt: skip
 
 
 def llama(path: Path, prompt: list[int]) -> tuple[dict[int, float], list[int]]:
@@ -120,7 +76,7 @@ def main() -> None:
             if kind in DIRECT:
                 write_model("stories-7M", path, "gguf", DIRECT[kind], None, False, lambda *_: None)
             else:
-                quantised(folder / "F32.gguf", path, kind)
+                write_quantised(folder / "F32.gguf", path, kind)
             theirs, written = llama(path, prompt)
             mine, own = ours(path, prompt)
             worst = max(abs(mine[token] - p) for token, p in theirs.items())

@@ -33,10 +33,15 @@ def pth_file(shape: str) -> Path:
 
 
 def gguf_file(shape: str, kind: str) -> Path:
-    """A GGUF file of architecture rwkv7 with ``"F16"`` or ``"Q8_0"`` matrices."""
+    """A GGUF file of architecture rwkv7 with ``"F16"``, ``"Q8_0"`` or ``"Q4_K_M"`` matrices."""
     path = FOLDER / f"random-{shape}-{kind}.gguf"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
+        if kind not in _GGUF:
+            from ggml import write_quantised
+
+            write_quantised(gguf_file(shape, "F16"), path, kind)
+            return path
         weights = random_weights(shape, "fp32")
         numbers = [str(i).encode() for i in range(weights.config.vocab_size)]
         write_gguf(weights, GreedyTokenizer(numbers, "ids"), path, _GGUF[kind], _quietly)

@@ -36,7 +36,7 @@ def sizes(engine: Any) -> dict[str, int]:
     return {
         "inward": m.rkv.nbytes + m.down.nbytes,
         "heads": m.up.nbytes + m.output.nbytes + 2 * 4 * c.n_layer * c.n_embd * c.head_size,
-        "channels": m.ffn_key.nbytes + live * c.n_embd * m.ffn_value.itemsize,
+        "channels": m.ffn_key.nbytes + live * m.ffn_value.strides[1],
         "vocabulary": m.head.nbytes,
     }
 
@@ -44,7 +44,7 @@ def sizes(engine: Any) -> dict[str, int]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shape", default="0.1B")
-    parser.add_argument("--dtypes", default="fp32,bf16,int8")
+    parser.add_argument("--dtypes", default="fp32,bf16,int8,int4")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()

@@ -8,19 +8,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from goose_gpu.formats import FORMATS, format_name
+from goose_gpu.planes import RKV
 from goose_viz.checkpoint.tensor import Tensor
-
-#: How each weight type lies in memory.  numba compiles no float16 arrays, so 16-bit types are bits,
-#: and the sign of the integer tells them apart.  An int8 row has a float32 scale beside it.
-MEMORY: dict[str, type[np.generic]] = {
-    "fp32": np.float32, "bf16": np.uint16, "fp16": np.int16, "int8": np.int8,
-}  # fmt: skip
+from goose_viz.four_bits import filled_up, quantise_groups, widened
 
 Progress = Callable[[float, str], None]
 
 
 def stored_by_columns(name: str) -> bool:
-    """Whether engines keep the columns of a tensor as rows, each with a scale of its own in int8.
+    """Whether engines keep the columns of a tensor as rows, with scales along them.
 
     The low-rank pairs, which files keep as (in, out); and two matrices that are read by inputs, so
     that one that is zero costs nothing.
@@ -28,11 +25,21 @@ def stored_by_columns(name: str) -> bool:
     return name.endswith(("att.output.weight", "ffn.value.weight", "1", "2"))
 
 
+def matrix_of(name: str) -> str:
+    """Which matrix of `goose_gpu.formats` a tensor is, or is part of, by BlinkDL's name."""
+    place, _, word = name.removesuffix(".weight").rpartition(".")
+    if place.endswith("ffn"):
+        return f"ffn_{word}"
+    if word in RKV:
+        return "rkv"
+    return {"1": "down", "2": "up"}.get(word[-1], word)
+
+
 def convert(tensor: Tensor, dtype: str) -> NDArray[Any]:
     """A tensor's numbers in one of the float types, as the kernels want them."""
     if dtype == tensor.kind:
         bits = np.ascontiguousarray(tensor.bits)
-        return bits.view(MEMORY[dtype])
+        return bits.view(FORMATS[dtype].memory)
     numbers = tensor.float32()
     if dtype == "fp32":
         return numbers
@@ -56,13 +63,25 @@ def as_kept(tensor: Tensor, name: str, dtype: str) -> NDArray[Any]:
     matrix = len(tensor.shape) == 2 and not name.endswith("r_k")
     if not matrix or dtype in ("fp32", tensor.kind):
         return tensor.float32()
-    if dtype != "int8":
+    kind = format_name(dtype, matrix_of(name))
+    if not FORMATS[kind].whole:
         return Tensor(convert(tensor, dtype), dtype).float32()
-    numbers = tensor.float32()
-    turned = stored_by_columns(name)
-    rows, scales = quantise(numbers.T if turned else numbers)
-    widened = rows * scales[:, None]
-    return widened.T if turned else widened
+    if stored_by_columns(name):
+        return rounded(tensor.transposed(), kind).T
+    return rounded(tensor, kind)
+
+
+def four_bits_of(rows: Tensor) -> tuple[NDArray[np.int8], NDArray[np.float16]]:
+    """Rows as `quantise_groups` has them; those that a file stores so are taken as they are."""
+    return filled_up(*rows.fours) if rows.fours else quantise_groups(rows.float32())
+
+
+def rounded(rows: Tensor, kind: str) -> NDArray[np.float32]:
+    """What is left of rows (n, width) that are stored as whole numbers: int8 or int4."""
+    if kind == "int4":
+        return widened(*four_bits_of(rows), rows.shape[1])
+    numbers, scales = quantise(rows.float32())
+    return numbers * scales[:, None]
 
 
 def quantise(rows: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from goose_gpu.formats import FORMATS
 from goose_viz.checkpoint import read_file, resolve
 from goose_viz.config import Config
 from goose_viz.convert import Progress, as_kept
@@ -23,7 +24,7 @@ from goose_viz.tokenizer import Tokenizer, choose_tokenizer, named_tokenizer
 from goose_viz.weights import Weights, check_weights
 
 DEFAULT_MODEL = "stories-7M"
-_DTYPES = ("auto", "fp32", "bf16", "fp16", "int8")
+_DTYPES = ("auto", *FORMATS)
 
 
 PORTION = 128  #: tokens of a prompt per forward call: a long one can be watched and cancelled
@@ -73,8 +74,8 @@ class Model:
     device_words : str
         The card with its driver, or why the CPU was taken; empty if there is nothing to say.
     dtype : str
-        How the weights are kept: ``"fp32"``, ``"bf16"``, ``"fp16"``, ``"int8"``; ``"fp64"`` on the
-        reference.
+        How the weights are kept: ``"fp32"``, ``"bf16"``, ``"fp16"``, ``"int8"``, ``"int4"``;
+        ``"fp64"`` on the reference.
     nbytes : int
         Memory that the weights take.
     n_parameters : int
@@ -243,8 +244,9 @@ def load_model(
         ``"auto"`` takes an NVIDIA card if one can be used, the CPU otherwise; ``"cpu"``;
         ``"cuda"`` or ``"cuda:1"`` …; ``"reference"``, the float64 oracle.
     dtype : str
-        ``"auto"`` keeps the checkpoint's own type; ``"fp32"``, ``"bf16"``, ``"fp16"`` and
-        ``"int8"`` (with a scale a row) convert.
+        ``"auto"`` keeps the checkpoint's own type; ``"fp32"``, ``"bf16"``, ``"fp16"``,
+        ``"int8"`` (with a scale a row) and ``"int4"`` (with a scale for 32 numbers; embedding, head
+        and low-rank matrices in int8) convert.
     tokenizer : str or Tokenizer, optional
         ``"world"``, ``"bytes"``, ``"ids"``, a tokenizer.json or a vocabulary in RWKV's form; found
         by itself when left out.

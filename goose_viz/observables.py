@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from goose_gpu.planes import SCALARS, VECTORS
 from goose_viz.config import Config
+
+__all__ = ["OBSERVABLES", "SCALARS", "VECTORS", "Observable", "shape_of"]
 
 
 @dataclass(frozen=True)
@@ -42,20 +45,6 @@ OBSERVABLES: dict[str, Observable] = {
     "written_norm": Observable("H", "Frobenius norm of what was written to the state"),
     "residual": Observable("D", "x: the residual stream after the layer"),
 }
-
-#: The eight (D,) observables of the time mix, in the order in which engines keep them.
-VECTORS = (
-    "decay",
-    "iclr",
-    "removal_key",
-    "replacement_key",
-    "value",
-    "receptance",
-    "gate",
-    "value_mix",
-)
-#: The three (H,) observables, in the order in which engines keep them.
-SCALARS = ("bonus", "removed_norm", "written_norm")
 
 
 def shape_of(name: str, config: Config) -> tuple[int, ...]:

@@ -98,6 +98,18 @@ class Blocks(Tensor):
         """Always."""
         return True
 
+    @property
+    def fours(self) -> tuple[NDArray[np.int8], NDArray[np.float16]] | None:
+        """Those of Q4_0: a float16 scale, then 16 bytes of number i and number i + 16, plus 8."""
+        if self._blocks.name != "Q4_0" or self._turned:
+            return None
+        rows, width = self._shape
+        blocks = np.asarray(self._raw).reshape(rows, -1, 18)
+        scales = np.ascontiguousarray(blocks[..., :2]).view("<f2")[..., 0].astype(np.float16)
+        both = blocks[..., 2:]
+        numbers = np.concatenate([both & 15, both >> 4], axis=2).astype(np.int8) - np.int8(8)
+        return numbers.reshape(rows, width), scales
+
     def rows(self, begin: int, end: int) -> Tensor:
         """Some of the rows."""
         if self._turned:

@@ -52,6 +52,11 @@ class Tensor:
         """Whether the file keeps blocks that share a scale; ``kind`` is what they widen to then."""
         return False
 
+    @property
+    def fours(self) -> tuple[NDArray[np.int8], NDArray[np.float16]] | None:
+        """Rows as whole numbers from -8 to 7 with a scale for 32, where the file has them so."""
+        return None
+
     def rows(self, begin: int, end: int) -> Tensor:
         """Some of the rows."""
         return Tensor(self.bits[begin:end], self.kind)

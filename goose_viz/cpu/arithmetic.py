@@ -11,16 +11,19 @@ import math
 import numpy as np
 
 from goose_viz.compiled import compiled
+from goose_viz.cpu.building import FAR
+from goose_viz.cpu.integers import LARGEST
 from goose_viz.cpu.lanes import (
-    FAR,
     add_four,
-    dot_ahead,
+    are_whole,
+    dot,
     four_state_rows,
+    magnitudes,
     one_state_row,
     power_of_two,
-    scale_of,
-    widen,
+    round_into,
 )
+from goose_viz.cpu.rows import times_four, times_one
 
 _E = np.float32(math.exp(-0.5))
 ONE, HALF, ZERO = (np.float32(n) for n in (1, 0.5, 0))
@@ -29,26 +32,41 @@ _LN2_HIGH = np.float32(0.693359375)  # few bits, so that whole multiples are exa
 _LN2_LOW = np.float32(math.log(2) - 0.693359375)
 _C2, _C3, _C4, _C5, _C6, _C7 = (np.float32(1 / math.factorial(n)) for n in range(2, 8))
 _LOWEST, _HIGHEST = np.float32(-87), np.float32(88)  # what float32 has an exponential of
+_MOST = np.float32(LARGEST)
+#: What the magnitudes of a rounded vector may add up to: times 127 they fit an int32.
+_MOST_IN_ALL = np.float32((2**31 - 1) / 127 * 0.999)
 _FLOOR = np.float32(1e-12)  # of a removal key's length
 
 
 @compiled
-def dot(a, i, b, j, n):
-    """sum_k a[i + k] b[j + k] over n numbers; indices count from the arrays' beginnings."""
-    return dot_ahead(a, i, b, j, n, i + n)
+def meet(met, c, weights):
+    """Make vector c of `layout.Met` ready for such weights: whole numbers want whole ones.
+
+    They are multiples of a unit so large that no sum of products overflows.
+    """
+    if are_whole(weights):
+        n = met.numbers.shape[1]
+        most, total = magnitudes(met.numbers, c * n, n)
+        unit = max(most / _MOST, total / (_MOST_IN_ALL - np.float32(n)))
+        if unit == ZERO:
+            unit = ONE
+        round_into(met.numbers, c * n, n, ONE / unit, met.whole, c * met.whole.shape[1])
+        met.unit[c] = unit
 
 
 @compiled
-def product(weights, scales, first, rows, at, x, start, out, end):
-    """out[at + i] = W[first + i] . x[start:] for so many rows; those up to ``end`` are asked for.
+def product(weights, scales, first, rows, at, met, c, out):
+    """out[at + i] = W[first + i] . vector c for so many rows.
 
-    Indices of rows count through all layers, those of numbers from the arrays' beginnings.
+    Indices of rows count through all layers, ``at`` from the array's beginning.
     """
-    width = weights.shape[-1]
-    for i in range(rows):
-        row = first + i
-        total = dot_ahead(weights, row * width, x, start, width, end * width)
-        out[at + i] = total * scale_of(scales, row, weights)
+    i = 0
+    while i + 4 <= rows:
+        times_four(weights, scales, first + i, met, c, out, at + i)
+        i += 4
+    while i < rows:
+        times_one(weights, scales, first + i, met, c, out, at + i)
+        i += 1
 
 
 @compiled
@@ -99,51 +117,48 @@ def mix(xx, shift, weight, out):
 
 
 @compiled
-def _row(rows, i, count, width, beyond, step):
+def _row(rows, i, count, stride, beyond, step):
     """Where the row at entry i of a list begins; past its end, at ``beyond`` and steps from it."""
-    return rows[i] * width if i < count else beyond + (i - count) * step
+    return rows[i] * stride if i < count else beyond + (i - count) * step
 
 
 @compiled
-def _from(rows, i, count, width, beyond, step):
+def _from(rows, i, count, stride, beyond, step):
     """Where four rows begin, from entry i of a list."""
     return (
-        _row(rows, i, count, width, beyond, step),
-        _row(rows, i + 1, count, width, beyond, step),
-        _row(rows, i + 2, count, width, beyond, step),
-        _row(rows, i + 3, count, width, beyond, step),
+        _row(rows, i, count, stride, beyond, step),
+        _row(rows, i + 1, count, stride, beyond, step),
+        _row(rows, i + 2, count, stride, beyond, step),
+        _row(rows, i + 3, count, stride, beyond, step),
     )
 
 
 @compiled
-def rows_ahead(weights, width):
+def rows_ahead(weights):
     """How many rows before its use `add_rows` asks for a row."""
-    return max(4, FAR // (width * weights.itemsize) // 4 * 4)
+    return max(4, FAR // (weights.shape[-1] * weights.itemsize) // 4 * 4)
 
 
 @compiled
 def add_rows(weights, rows, factors, count, width, out, start, beyond, step):
     """out[start:] += factors[i] weights[rows[i]], a row of ``width`` numbers, for i < count.
 
-    The first `rows_ahead` of them should have been asked for.  At the end as many are asked for
-    from number ``beyond`` on, ``step`` apart: 0 to ask for nothing new.
+    The two lists have room for what makes fours of them: up to three entries behind the last are
+    written.  The first `rows_ahead` rows should have been
+    asked for.  At the end as many are asked for from item ``beyond`` on, ``step`` apart: 0 to ask
+    for nothing new.
     """
-    ahead = rows_ahead(weights, width)
-    i = 0
-    while i + 4 <= count:
+    ahead, stride = rows_ahead(weights), weights.shape[-1]
+    fours = (count + 3) // 4 * 4
+    for i in range(count, fours):
+        rows[i], factors[i] = rows[count - 1], ZERO
+    for i in range(0, fours, 4):
         add_four(
-            weights, _from(rows, i, count, width, beyond, step),
-            _from(rows, i + 4, count, width, beyond, step),
-            _from(rows, i + ahead, count, width, beyond, step),
+            weights, _from(rows, i, fours, stride, beyond, step),
+            _from(rows, i + 4, count, stride, beyond, step),
+            _from(rows, i + ahead, count, stride, beyond, step),
             (factors[i], factors[i + 1], factors[i + 2], factors[i + 3]), out, start, width,
         )  # fmt: skip
-        i += 4
-    flat, sums = weights.reshape(-1), out.reshape(-1)
-    while i < count:
-        at = rows[i] * width
-        for j in range(width):
-            sums[start + j] += widen(flat[at + j]) * factors[i]
-        i += 1
 
 
 @compiled

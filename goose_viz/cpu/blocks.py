@@ -1,4 +1,4 @@
-"""Many arrays as cuts of a few blocks, made anew by the kernel for every token.
+"""Many arrays as cuts of one piece of memory, made anew by the kernel for every token.
 
 Python pays for each array that a call brings: what it knows of it has been displaced from the
 caches by the weights of the last token, some two microseconds apiece.  Cutting costs nothing.
@@ -6,119 +6,139 @@ caches by the weights of the last token, some two microseconds apiece.  Cutting 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
+from llvmlite import ir
+from numba import from_dtype, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+from numba.np import arrayobj
+from numba.np.numpy_support import as_dtype
 from numpy.typing import NDArray
 
-from goose_viz.compiled import compiled
-from goose_viz.config import Config
-from goose_viz.cpu.layout import MATRICES, VECTORS, Packed, Place, Scales, ranks
-
-Array = NDArray[np.float32]
-
-#: A phase's shares: large ones first, small ones last, so that threads end together.
-SHARES = (4,) * 4 + (2,) * 4 + (1,) * 8
-_SHARES = len(SHARES)
+_LINE = 64  # every array begins on a cache line
+_AXES = 4
+_I64 = ir.IntType(64)
 
 
-class Scratch(NamedTuple):
-    """What the threads share within a token."""
+class Place(NamedTuple):
+    """Where an array lies in a piece of memory."""
 
-    x: Array  # (D,) the residual stream
-    xx: Array  # (D,) its norm
-    mixed: Array  # (6, D) mixed with the token before, for r w k v a g
-    low: Array  # (R,) between the halves of the low-rank pairs
-    v_first: Array  # (1, D) layer 0's value
-    out: Array  # (1, D) gated reads
-    parts: Array  # (most of heads and channel tasks, D)
-    ones: Array  # (D,)
-    vec: Array  # (L, 8, 1, D)
-    scalars: Array  # (L, 3, 1, H)
-    read: Array  # (L, 1, H, N)
-    residual: Array  # (L, D)
-    ranks: NDArray[np.int64]  # (5,) where those of w, a, v, g begin, and where they end
-    live: NDArray[np.int64]  # (L, channel tasks) channels that were not zero
-    ended: NDArray[np.int64]  # (3 L + 2,) what the `clock` showed when each phase was done
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    offset: int  # bytes
 
 
-def sizes(config: Config) -> NDArray[np.int64]:
-    """L, D, H, N, F, V, R."""
-    c = config
-    return np.array(
-        [c.n_layer, c.n_embd, c.n_head, c.head_size, c.n_ffn, c.vocab_size, sum(ranks(c))], np.int64
-    )
+class Sort(NamedTuple):
+    """What is known of an array before any sizes are."""
+
+    dtype: np.dtype[Any]
+    axes: int
 
 
-def ends(found: dict[str, Place]) -> NDArray[np.int64]:
-    """(arrays, 2) where those of `Packed` begin and end in a model's memory, in their numbers."""
-    names = [*MATRICES, *(f"scale.{name}" for name in MATRICES), *VECTORS]
-    rows = []
-    for place in (found[name] for name in names):
-        begin = place.offset // place.dtype.itemsize
-        rows.append((begin, begin + int(np.prod(place.shape))))
+Places = dict[str, Place]
+
+
+def lay_out(arrays: Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]]) -> tuple[Places, int]:
+    """Places for arrays one behind the other, and the bytes in all."""
+    found, offset = {}, 0
+    for name, (shape, dtype) in arrays.items():
+        found[name] = Place(shape, dtype, offset)
+        offset += -(-math.prod(shape) * dtype.itemsize // _LINE) * _LINE
+    return found, offset
+
+
+def table(places: Places) -> NDArray[np.int64]:
+    """(arrays, 5) where each begins, in bytes, and its shape: what kernels cut by."""
+    rows = [(p.offset, *p.shape, *[1] * (_AXES - len(p.shape))) for p in places.values()]
     return np.array(rows, np.int64)
 
 
-def room(config: Config) -> tuple[Array, NDArray[np.int64]]:
-    """The blocks that `scratch_of` cuts up."""
-    L, D, H, N, _, _, R = (int(n) for n in sizes(config))
-    floats = 12 * D + R + max(H, _SHARES) * D + L * (8 * D + 3 * H + H * N + D)
-    integers = 5 + L * _SHARES + 3 * L + 2
-    block = np.zeros(floats, np.float32), np.zeros(integers, np.int64)
-    s = scratch_of.py_func(sizes(config), *block)
-    s.ones[:] = 1
-    s.ranks[:] = np.cumsum((0, *ranks(config)))
-    return block
+def views(kind: Any, memory: Any, places: Places, prefix: str = "") -> Any:
+    """The arrays, as a named tuple that may hold others of its sort."""
+    parts = []
+    for name in kind._fields:
+        if name in _nested(kind):
+            parts.append(views(_nested(kind)[name], memory, places, f"{prefix}{name}."))
+            continue
+        shape, dtype, offset = places[prefix + name]
+        parts.append(np.frombuffer(memory, dtype, math.prod(shape), offset).reshape(shape))
+    return kind(*parts)
 
 
-@compiled
-def scratch_of(sizes, floats, integers):
-    """Scratch, cut out of its two blocks."""
-    L, D, H, N, R = sizes[0], sizes[1], sizes[2], sizes[3], sizes[6]
-    parts = max(H, _SHARES)
-    a = 2 * D
-    b = a + 6 * D
-    c = b + R
-    d = c + 3 * D
-    e = d + parts * D
-    f = e + L * 8 * D
-    g = f + L * 3 * H
-    h = g + L * H * N
-    live = 5 + L * _SHARES
-    return Scratch(
-        floats[:D], floats[D:a], floats[a:b].reshape(6, D), floats[b:c],
-        floats[c : c + D].reshape(1, D), floats[c + D : c + 2 * D].reshape(1, D),
-        floats[d:e].reshape(parts, D), floats[c + 2 * D : d], floats[e:f].reshape(L, 8, 1, D),
-        floats[f:g].reshape(L, 3, 1, H), floats[g:h].reshape(L, 1, H, N),
-        floats[h : h + L * D].reshape(L, D),
-        integers[:5], integers[5:live].reshape(L, _SHARES), integers[live : live + 3 * L + 2],
-    )  # fmt: skip
+def names(kind: Any, prefix: str = "") -> list[str]:
+    """Of all arrays in a named tuple and those that it holds, in order."""
+    found = []
+    for name in kind._fields:
+        if name in _nested(kind):
+            found += names(_nested(kind)[name], f"{prefix}{name}.")
+        else:
+            found.append(prefix + name)
+    return found
 
 
-@compiled
-def _cut(block, ends, i):
-    return block[ends[i, 0] : ends[i, 1]]
+def _nested(kind: Any) -> dict[str, Any]:
+    """The named tuples among a named tuple's fields."""
+    return getattr(kind, "nested", lambda: {})()
 
 
-@compiled
-def model_of(sizes, ends, matrices, vectors):
-    """Packed, cut out of its memory as the weight type and as float32, in the order of `ends`.
+def cutter(kind: Any, sorts: Callable[[np.dtype[Any]], Mapping[str, Sort]]) -> Any:
+    """A compiled function (memory, table) -> ``kind``, arrays of borrowed memory.
 
-    Scales are flat.
+    Parameters
+    ----------
+    kind : type of named tuple
+    sorts : callable
+        What each array is, when the memory is of a certain type.
     """
-    L, D, H, N, F, V, R = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5], sizes[6]
-    w, f = matrices, vectors
-    scale = Scales(
-        _cut(f, ends, 8), _cut(f, ends, 9), _cut(f, ends, 10), _cut(f, ends, 11),
-        _cut(f, ends, 12), _cut(f, ends, 13), _cut(f, ends, 14), _cut(f, ends, 15),
-    )  # fmt: skip
-    return Packed(
-        _cut(w, ends, 0).reshape(V, D), _cut(w, ends, 1).reshape(L, 3 * D, D),
-        _cut(w, ends, 2).reshape(L, R, D), _cut(w, ends, 3).reshape(L, H, R, N),
-        _cut(w, ends, 4).reshape(L, D, D), _cut(w, ends, 5).reshape(L, F, D),
-        _cut(w, ends, 6).reshape(L, F, D), _cut(w, ends, 7).reshape(V, D),
-        _cut(f, ends, 16).reshape(2, D), _cut(f, ends, 17).reshape(L, 4, D),
-        _cut(f, ends, 18).reshape(L, 6, D), _cut(f, ends, 19).reshape(L, 8, D),
-        _cut(f, ends, 20).reshape(L, 1, D), _cut(f, ends, 21).reshape(2, D), scale,
-    )  # fmt: skip
+
+    def type_of(part: Any, known: Mapping[str, Sort], prefix: str = "") -> Any:
+        members = []
+        for name in part._fields:
+            if name in _nested(part):
+                members.append(type_of(_nested(part)[name], known, f"{prefix}{name}."))
+            else:
+                sort = known[prefix + name]
+                members.append(types.Array(from_dtype(sort.dtype), sort.axes, "C"))
+        return types.BaseTuple.from_types(members, part)
+
+    @intrinsic
+    def cut(typingctx: Any, memory: Any, places: Any) -> Any:
+        whole = type_of(kind, sorts(as_dtype(memory.dtype)))
+
+        def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            base = context.make_array(sig.args[0])(context, builder, args[0]).data
+            base = builder.bitcast(base, ir.PointerType(ir.IntType(8)))
+            rows = context.make_array(sig.args[1])(context, builder, args[1]).data
+            number = [0]
+
+            def entry(i: int) -> Any:
+                place = ir.Constant(_I64, number[0] * (1 + _AXES) + i)
+                return builder.load(builder.gep(rows, [place]))
+
+            def make(of: Any) -> Any:
+                if isinstance(of, types.BaseTuple):
+                    return context.make_tuple(builder, of, [make(t) for t in of.types])
+                array = context.make_array(of)(context, builder)
+                element = context.get_data_type(of.dtype)
+                size = context.get_constant(types.intp, context.get_abi_sizeof(element))
+                shape = [entry(1 + n) for n in range(of.ndim)]
+                strides = [size]
+                for length in shape[:0:-1]:
+                    strides.insert(0, builder.mul(strides[0], length))
+                data = builder.bitcast(builder.gep(base, [entry(0)]), ir.PointerType(element))
+                arrayobj.populate_array(
+                    array, data=data, shape=cgutils.pack_array(builder, shape),
+                    strides=cgutils.pack_array(builder, strides), itemsize=size, meminfo=None,
+                )  # fmt: skip
+                number[0] += 1
+                return array._getvalue()
+
+            return make(sig.return_type)
+
+        return whole(memory, places), code
+
+    return cut

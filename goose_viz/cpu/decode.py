@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from goose_gpu.planes import LOW, LOW_MIX, LOW_PLANE, RKV_MIX, RKV_PLANE
 from goose_viz.compiled import compiled
 from goose_viz.config import Config
 from goose_viz.cpu.arithmetic import (
@@ -25,20 +26,18 @@ from goose_viz.cpu.arithmetic import (
     head_output,
     head_rows,
     layer_norm,
+    meet,
     mix,
     product,
     rows_ahead,
     sigmoid,
     tanh,
 )
-from goose_viz.cpu.blocks import SHARES, model_of, scratch_of
+from goose_viz.cpu.building import FAR, LINE
 from goose_viz.cpu.lanes import (
-    FAR,
-    LINE,
     ask_for,
     borrowed,
     clock,
-    dot_ahead,
     flush_denormals,
     index_of,
     restore,
@@ -46,10 +45,11 @@ from goose_viz.cpu.lanes import (
     sum_rows,
     widen,
 )
-from goose_viz.cpu.layout import ranks
+from goose_viz.cpu.layout import SHARES, model_of, ranks, scratch_of
 from goose_viz.cpu.tickets import draw, finish, is_open, open_until, wait
 
 _EMBED, _INWARD, _HEAD, _CHANNEL, _VOCABULARY = range(5)
+_TANH, _SIGMOID = LOW.index("w"), LOW.index("g")  # of what lies between the low-rank halves
 _VOCABULARY_BYTES = 512 << 10  # of a task; its phase has no small ones to end with
 _NOT_YET = -2
 _ASKED = 192 << 10  # bytes asked for at most while waiting: they must fit into the second cache
@@ -64,8 +64,11 @@ class Queue(NamedTuple):
     ahead: NDArray[np.int64]  # (1,) that ticket, -1 when none is left, or _NOT_YET
 
 
-def plan(config: Config, itemsize: int) -> NDArray[np.int64]:
-    """The tasks of a token: kind, layer, first row, last row, part; end and size of the phase."""
+def plan(config: Config, row_bytes: int) -> NDArray[np.int64]:
+    """The tasks of a token: kind, layer, first row, last row, part; end and size of the phase.
+
+    ``row_bytes`` are those of a token's row in the head.
+    """
     D, V = config.n_embd, config.vocab_size
     R = sum(ranks(config))
     phases = [[(_EMBED, 0, 0, 0, 0)]]
@@ -74,7 +77,7 @@ def plan(config: Config, itemsize: int) -> NDArray[np.int64]:
         phases.append([(_HEAD, layer, h, h + 1, h) for h in range(config.n_head)])
         channels = _cuts(config.n_ffn)
         phases.append([(_CHANNEL, layer, *cut, i) for i, cut in enumerate(channels)])
-    pieces = max(1, V * D * itemsize // _VOCABULARY_BYTES)
+    pieces = max(1, V * row_bytes // _VOCABULARY_BYTES)
     ends = [V * i // pieces for i in range(pieces + 1)]
     phases.append([(_VOCABULARY, 0, a, b, 0) for a, b in pairwise(ends)])
     tasks, end = [], 0
@@ -136,27 +139,26 @@ def _inward(layer, first, last, m, s, counters, ticket):
     rows = 3 * D
     split = min(max(rows, first), last)  # from here on it is low rank
     base, low = layer * rows, layer * R - rows
-    _ask_rows(m.rkv, (base + first) * D, (base + split) * D, counters, ticket)
-    _ask_rows(m.down, (low + split) * D, (low + last) * D, counters, ticket)
+    stride = m.rkv.shape[-1]
+    _ask_rows(m.rkv, (base + first) * stride, (base + split) * stride, counters, ticket)
+    stride = m.down.shape[-1]
+    _ask_rows(m.down, (low + split) * stride, (low + last) * stride, counters, ticket)
     wait(counters, ticket)
     vec = s.vec.reshape(-1)
-    for part in range(3):  # r, k, v: mixed with rows 0, 2, 3; observables 5, 3, 4
+    for part in range(3):
         a, b = max(first, part * D), min(split, (part + 1) * D)
         if a < b:
-            mixed = (part + 1 if part > 0 else 0) * D
-            target = (5 if part == 0 else part + 2) * D
-            at = layer * 8 * D + target + a - part * D
-            product(m.rkv, m.scale.rkv, base + a, b - a, at, s.mixed, mixed, vec, base + split)
-    for part in range(4):  # w, a, v, g: mixed with rows 1, 4, 3, 5
-        mixed = 1 if part == 0 else 4 if part == 1 else 3 if part == 2 else 5
+            c, at = RKV_MIX[part], (layer * 8 + RKV_PLANE[part] - part) * D + a
+            product(m.rkv, m.scale.rkv, base + a, b - a, at, s.mixed, c, vec)
+    for part in range(4):
         a, b = max(split, rows + s.ranks[part]), min(last, rows + s.ranks[part + 1])
         if a < b:
-            at = a - rows
-            product(m.down, m.scale.down, low + a, b - a, at, s.mixed, mixed * D, s.low, low + last)
+            c, at = LOW_MIX[part], a - rows
+            product(m.down, m.scale.down, low + a, b - a, at, s.mixed, c, s.low)
             for i in range(at, at + b - a):
-                if part == 0:
+                if part == _TANH:
                     s.low[i] = tanh(s.low[i])
-                elif part == 3:
+                elif part == _SIGMOID:
                     s.low[i] = sigmoid(s.low[i])
 
 
@@ -181,11 +183,12 @@ def _head(layer, h, m, s, wkv, copy, gn_eps, queue, ticket, foreseen):
 
     # with the arithmetic on what is there, what comes next is asked for
     flat, at = s.vec.reshape(-1), layer * 8 * D + c0
-    asked, end = rows * D, (rows + N) * D
-    for part in range(4):  # w, a, v, g: observables 0, 1, 7, 6
+    stride = m.output.shape[-1]
+    asked, end = rows * stride, (rows + N) * stride
+    for part in range(4):
         low = s.ranks[part]
         count = s.ranks[part + 1] - low
-        to = at + (part if part < 2 else 7 if part == 2 else 6) * D
+        to = at + LOW_PLANE[part] * D
         source = begin + low * N
         if part == 0 and not foreseen:
             sum_rows(m.up, source, count, s.low, low, flat, to, N, stop, S, 0, S.size)
@@ -214,16 +217,16 @@ def _head(layer, h, m, s, wkv, copy, gn_eps, queue, ticket, foreseen):
             copy[i, j] = S[i, j]
     head_output(h, m.att[layer], y, vec, scalars, taken, s.out, 0, gn_eps)
 
-    wanted, factors = np.empty(N, np.int64), np.empty(N, np.float32)
+    wanted, factors = np.empty(N + 3, np.int64), np.empty(N + 3, np.float32)
     part = s.parts[h]
     for j in range(D):
         part[j] = ZERO
     for i in range(N):
         wanted[i] = rows + i
         factors[i] = s.out[0, c0 + i] * scale_of(m.scale.output, rows + i, m.output)
-    beyond, step = end - D, 0
+    beyond, step = end - stride, 0
     if following >= 0:
-        beyond, step = index_of(m.output, wkv, (layer * (D // N) + following) * N * N), D
+        beyond, step = index_of(m.output, wkv, (layer * (D // N) + following) * N * N), stride
     add_rows(m.output, wanted, factors, N, D, s.parts, h * D, beyond, step)
     return following >= 0
 
@@ -232,32 +235,35 @@ def _head(layer, h, m, s, wkv, copy, gn_eps, queue, ticket, foreseen):
 def _channels(layer, first, last, part, m, s, counters, ticket):
     """Channels of the channel mix: relu(W_k x)^2, and W_v's rows for those that are not zero."""
     D, F = s.x.size, m.ffn_key.shape[1]
-    base = layer * F
-    end = (base + last) * D
-    _ask_rows(m.ffn_key, (base + first) * D, end, counters, ticket)
+    base, stride = layer * F, m.ffn_key.shape[-1]
+    _ask_rows(m.ffn_key, (base + first) * stride, (base + last) * stride, counters, ticket)
     wait(counters, ticket)
     out = s.parts[part]
     for j in range(D):
         out[j] = ZERO
-    wanted, factors = np.empty(last - first, np.int64), np.empty(last - first, np.float32)
-    found, asked, ahead = 0, 0, rows_ahead(m.ffn_value, D)
+    room = last - first + 3
+    wanted, factors = np.empty(room, np.int64), np.empty(room, np.float32)
+    found, asked, ahead = 0, 0, rows_ahead(m.ffn_value)
+    stride = m.ffn_value.shape[-1]
+    four = np.empty(4, np.float32)
     for i in range(first, last):
-        row = base + i
-        z = dot_ahead(m.ffn_key, row * D, s.mixed, 0, D, end)
-        z *= scale_of(m.scale.ffn_key, row, m.ffn_key)
+        row, at = base + i, (i - first) % 4
+        if at == 0:
+            count = min(last - i, 4)
+            product(m.ffn_key, m.scale.ffn_key, row, count, 0, s.mixed, 0, four)
+        z = four[at]
         # no branch: which channels are zero cannot be foreseen, and a core that guesses wrong
         # loses what it has begun of the next rows
         wanted[found] = row
         factors[found] = z * z * scale_of(m.scale.ffn_value, row, m.ffn_value)
         found += int(z > ZERO)
         if i >= last - ahead and asked < found:  # the first values have the time of these keys
-            at = wanted[asked] * D
-            _ask(m.ffn_value, at, at + D)
+            at = wanted[asked] * stride
+            _ask(m.ffn_value, at, at + stride)
             asked += 1
     s.live[layer, part] = found
-    add_rows(
-        m.ffn_value, wanted, factors, found, D, s.parts, part * D, wanted[max(found - 1, 0)] * D, 0
-    )
+    beyond = wanted[max(found - 1, 0)] * stride
+    add_rows(m.ffn_value, wanted, factors, found, D, s.parts, part * D, beyond, 0)
 
 
 @compiled
@@ -272,27 +278,27 @@ def _before_time_mix(layer, m, s, shift, eps):
     """Norm, token shift and the six mixes of a layer; shift (L, D) in place."""
     layer_norm(s.x, m.ln[layer, 0], m.ln[layer, 1], eps, s.ones, s.xx)
     for c in range(6):
-        mix(s.xx, shift[layer], m.mix[layer, c], s.mixed[c])
+        mix(s.xx, shift[layer], m.mix[layer, c], s.mixed.numbers[c])
+        meet(s.mixed, c, m.rkv)
     for i in range(s.xx.size):
         shift[layer, i] = s.xx[i]
 
 
 @compiled
 def step(
-    counters, base, tasks, token, sizes, ends, matrices, vectors, floats, integers, att_shift,
-    ffn_shift, wkv, logits, states, state_row, ln_eps, gn_eps,
+    counters, base, tasks, token, matrices, cuts, memory, scratch_cuts, att_shift, ffn_shift, wkv,
+    logits, states, state_row, ln_eps, gn_eps,
 ):  # fmt: skip
     """One token through the whole model; every thread that helps calls this with the same.
 
-    counters and tasks see `tickets` and `plan`; base is the job's first ticket; sizes to integers
-    are what `model_of` and `scratch_of` take.  att_shift and ffn_shift (L, D) and wkv (L, H, N, N)
-    change in place, logits (V,) are written, and so is states[state_row[layer]] (H, N, N), a copy
-    of a layer's state, unless the row is negative.
+    counters and tasks see `tickets` and `plan`; base is the job's first ticket; matrices to
+    scratch_cuts are what `model_of` and `scratch_of` take.  att_shift and ffn_shift (L, D) and wkv
+    (L, H, N, N) change in place, logits (V,) are written, and so is states[state_row[layer]]
+    (H, N, N), a copy of a layer's state, unless the row is negative.
     """
     before = flush_denormals()
     counters, tasks = borrowed(counters), borrowed(tasks)
-    m = model_of(sizes, ends, borrowed(matrices), borrowed(vectors))
-    s = scratch_of(sizes, borrowed(floats), borrowed(integers))
+    m, s = model_of(matrices, cuts), scratch_of(memory, scratch_cuts)
     att_shift, ffn_shift, wkv = borrowed(att_shift), borrowed(ffn_shift), borrowed(wkv)
     logits, states, state_row = borrowed(logits), borrowed(states), borrowed(state_row)
     n = tasks.shape[0]
@@ -315,9 +321,10 @@ def step(
         elif kind == _CHANNEL:
             _channels(layer, first, last, part, m, s, counters, ticket)
         elif kind == _VOCABULARY:
-            _ask_rows(m.head, first * D, last * D, counters, ticket)
+            stride = m.head.shape[-1]
+            _ask_rows(m.head, first * stride, last * stride, counters, ticket)
             wait(counters, ticket)
-            product(m.head, m.scale.head, first, last - first, first, s.xx, 0, logits, last)
+            product(m.head, m.scale.head, first, last - first, first, s.mixed, 0, logits)
         else:
             for i in range(D):
                 s.xx[i] = widen(m.emb[token, i]) * scale_of(m.scale.emb, token, m.emb)
@@ -329,7 +336,8 @@ def step(
             elif kind == _HEAD:
                 _add_parts(s, task[6])
                 layer_norm(s.x, m.ln[layer, 2], m.ln[layer, 3], ln_eps, s.ones, s.xx)
-                mix(s.xx, ffn_shift[layer], m.ffn_mix[layer, 0], s.mixed[0])
+                mix(s.xx, ffn_shift[layer], m.ffn_mix[layer, 0], s.mixed.numbers[0])
+                meet(s.mixed, 0, m.ffn_key)
                 for i in range(D):
                     ffn_shift[layer, i] = s.xx[i]
             elif kind == _CHANNEL:
@@ -339,7 +347,9 @@ def step(
                 if layer + 1 < L:
                     _before_time_mix(layer + 1, m, s, att_shift, ln_eps)
                 else:
-                    layer_norm(s.x, m.ln_out[0], m.ln_out[1], ln_eps, s.ones, s.xx)
+                    out = s.mixed.numbers[0]
+                    layer_norm(s.x, m.ln_out[0], m.ln_out[1], ln_eps, s.ones, out)
+                    meet(s.mixed, 0, m.head)
             s.ended[3 * L + 1 if kind == _VOCABULARY else 3 * layer + kind] = clock()
             following = task[5]
             end = base + (tasks[following, 5] if following < n else n + 1)

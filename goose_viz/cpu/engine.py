@@ -7,9 +7,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from goose_gpu.formats import format_of
 from goose_viz.convert import Progress
-from goose_viz.cpu import blocks, decode
-from goose_viz.cpu.layout import arrays, places
+from goose_viz.cpu import decode
+from goose_viz.cpu.blocks import table, views
+from goose_viz.cpu.distances import USUAL, distances
+from goose_viz.cpu.layout import Packed, Scratch, places, ranks, scratch_places
 from goose_viz.cpu.pack import allocate, nbytes, pack
 from goose_viz.cpu.prompt import CHUNK, Prompt
 from goose_viz.cpu.store import Stored
@@ -31,7 +34,7 @@ Array = NDArray[np.float32]
 
 
 class CpuEngine:
-    """RWKV-7 with float32 arithmetic over fp32, bf16, fp16 or int8 weights."""
+    """RWKV-7 with float32 arithmetic over fp32, bf16, fp16, int8 or int4 weights."""
 
     state_dtype = np.dtype(np.float32)
 
@@ -41,23 +44,25 @@ class CpuEngine:
         self.n_parameters = weights.n_parameters
         found, size = places(c, dtype)
         memory = allocate(size)
-        self._m = m = arrays(memory, found)
+        self._m = m = views(Packed, memory, found)
         stored = Stored(weights.source, dtype, size)
         if not stored.read(memory, cores(), progress):
             pack(weights, dtype, m, cores(), progress)
             stored.write(memory, progress)
         self.nbytes = nbytes(m)
-        self._threads = 1 if self.nbytes < _ONE_THREAD else cores()
-        self._prompt = Prompt(c, m, self._threads)
-        self._plan = decode.plan(c, m.emb.itemsize)
-        floats, integers = blocks.room(c)
-        sizes = blocks.sizes(c)
-        self._scratch = s = blocks.scratch_of.py_func(sizes, floats, integers)
-        kind = m.emb.dtype
-        self._blocks = (
-            sizes, blocks.ends(found), np.frombuffer(memory, kind),
-            np.frombuffer(memory, np.float32), floats, integers,
-        )  # fmt: skip
+        small = self.nbytes < _ONE_THREAD
+        self._threads = 1 if small else cores()
+        ahead = USUAL if small else distances()
+        self._prompt = Prompt(c, dtype, m, self._threads, ahead)
+        self._plan = decode.plan(c, format_of(dtype, "head").row_bytes(c.n_embd))
+        cuts, room = scratch_places(c)
+        scratch = np.zeros(room, np.uint8)
+        self._scratch = s = views(Scratch, scratch, cuts)
+        s.ones[:] = s.mixed.unit[:] = 1
+        s.mixed.ahead[:] = ahead
+        s.ranks[:] = np.cumsum((0, *ranks(c)))
+        matrices = np.frombuffer(memory, m.rkv.dtype)
+        self._blocks = matrices, table(found), scratch, table(cuts)
         self._counters = np.zeros(COUNTERS, np.int64)
         self._counters[OPEN] = 1  # a token's first task needs to wait for nothing
         self._eps = np.float32(c.layer_norm_eps), np.float32(c.group_norm_eps)
@@ -71,11 +76,10 @@ class CpuEngine:
     @property
     def bytes_read(self) -> int:
         """What the last single token took from memory: weights, and the state there and back."""
-        m, c = self._m, self.config
+        c = self.config
         zero = c.n_layer * c.n_ffn - int(self._scratch.live.sum())
-        rows = c.vocab_size - 1 + zero
-        scales = 4 * rows if self.dtype == "int8" else 0
-        unread = rows * c.n_embd * m.emb.itemsize + scales
+        unread = (c.vocab_size - 1) * format_of(self.dtype, "emb").row_bytes(c.n_embd)
+        unread += zero * format_of(self.dtype, "ffn_value").row_bytes(c.n_embd)
         return self.nbytes - unread + 2 * 4 * c.n_layer * c.n_embd * c.head_size
 
     def new_state(self) -> State:

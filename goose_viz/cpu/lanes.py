@@ -1,16 +1,12 @@
 """Sixteen numbers at a time, and memory asked for ahead of its use: the inner loops, as LLVM.
 
 A compiler that may reorder sums would choose their order anew in every build; here the order is
-written down.  Weights are widened to float32 as they are read: a float32 array is itself, uint16
-is bfloat16, int16 is float16 (numba compiles no float16 arrays), int8 is a multiple of a scale that
-the caller applies.  Arrays are C-contiguous and indices count numbers from their beginning; nothing
-here checks bounds.
+written down.  Arrays are C-contiguous and indices count items from their beginning; nothing here
+checks bounds.
 """
 
 from __future__ import annotations
 
-import platform
-from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
@@ -18,100 +14,32 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-LANES = 16
-#: Sums that a dot product keeps apart, so that each addition need not wait for the last.
-_SUMS = 4
-#: Bytes between what is added and what is asked for: into the first cache, into the second.  Alone,
-#: the processor's own prefetching reaches two thirds of the memory's rate on 16-bit rows.
-NEAR, FAR = 2048, 16384
-OTHERS = 4  # lines of another array that `sum_rows` asks for with each row
-LINE = 64  # bytes that memory hands out at once
-
-I8, I16, I32, I64 = (ir.IntType(n) for n in (8, 16, 32, 64))
-F32 = ir.FloatType()
-_STORED = {types.float32: F32, types.uint16: I16, types.int16: I16, types.int8: I8}
-_X86 = platform.machine().lower() in ("x86_64", "amd64", "i686", "i386")
-
-
-def _vector(element: Any) -> Any:
-    return ir.VectorType(element, LANES)
-
-
-def _number(n: int) -> Any:
-    return ir.Constant(I64, n)
-
-
-def _data(context: Any, builder: Any, array_type: Any, array: Any) -> Any:
-    return context.make_array(array_type)(context, builder, array).data
-
-
-def _external(builder: Any, name: str, result: Any, arguments: list[Any]) -> Any:
-    known = builder.module.globals.get(name)
-    return known or ir.Function(builder.module, ir.FunctionType(result, arguments), name)
-
-
-def _fma(builder: Any, a: Any, b: Any, c: Any) -> Any:
-    wide = isinstance(c.type, ir.VectorType)
-    name = f"llvm.fmuladd.{f'v{LANES}f32' if wide else 'f32'}"
-    return builder.call(_external(builder, name, c.type, [c.type] * 3), [a, b, c])
-
-
-def _total(builder: Any, sums: Any) -> Any:
-    """The sum over the lanes."""
-    name = f"llvm.vector.reduce.fadd.v{LANES}f32"
-    add = _external(builder, name, F32, [F32, sums.type])
-    return builder.call(add, [ir.Constant(F32, 0.0), sums], fastmath=("reassoc",))
-
-
-def _spread(builder: Any, number: Any) -> Any:
-    """The same float32 in all lanes."""
-    undefined = ir.Constant(_vector(F32), ir.Undefined)
-    first = builder.insert_element(undefined, number, ir.Constant(I32, 0))
-    return builder.shuffle_vector(
-        first, undefined, ir.Constant(ir.VectorType(I32, LANES), [0] * LANES)
-    )
-
-
-def _prefetch(builder: Any, pointer: Any, closeness: int) -> None:
-    """Ask for a line, to be read: closeness 3 is the first cache, 2 the second."""
-    byte = builder.bitcast(pointer, ir.PointerType(I8))
-    ask = _external(builder, "llvm.prefetch.p0", ir.VoidType(), [byte.type, I32, I32, I32])
-    builder.call(ask, [byte, *(ir.Constant(I32, n) for n in (0, closeness, 1))])
-
-
-def _load(builder: Any, data: Any, index: Any, size: int) -> Any:
-    """Sixteen stored numbers from any index on."""
-    pointer = builder.gep(data, [index])
-    vector = ir.PointerType(_vector(pointer.type.pointee))
-    return builder.load(builder.bitcast(pointer, vector), align=size)
-
-
-def _widened(builder: Any, kind: Any, stored: Any) -> Any:
-    """Stored numbers, one or sixteen, as float32."""
-    many = isinstance(stored.type, ir.VectorType)
-
-    def like(element: Any) -> Any:
-        return _vector(element) if many else element
-
-    if kind == types.uint16:
-        wide = builder.zext(stored, like(I32))
-        by = ir.Constant(wide.type, [16] * LANES if many else 16)
-        return builder.bitcast(builder.shl(wide, by), like(F32))
-    if kind == types.int16:
-        return builder.fpext(builder.bitcast(stored, like(ir.HalfType())), like(F32))
-    if kind == types.int8:
-        return builder.sitofp(builder.sext(stored, like(I32)), like(F32))
-    return stored
-
-
-def _blocks(builder: Any, begin: Any, end: Any, step: int, body: Callable[[Any], None]) -> Any:
-    """Run body(i) for whole steps from begin; where they end."""
-    room = builder.sub(end, begin)
-    whole = builder.sub(room, builder.srem(room, _number(step)))
-    stop = builder.add(begin, whole)
-    with cgutils.for_range_slice(builder, begin, stop, _number(step), inc=True) as (i, _count):
-        body(i)
-    return stop
+from goose_viz.cpu.building import (
+    F32,
+    FAR,
+    I8,
+    I16,
+    I32,
+    I64,
+    LANES,
+    LINE,
+    OTHERS,
+    STORED,
+    SUMS,
+    X86,
+    blocks_of,
+    data_of,
+    external,
+    fma,
+    int64,
+    lanes_of,
+    load_lanes,
+    prefetch,
+    spread,
+    total_of,
+    widened,
+)
+from goose_viz.cpu.integers import WHOLE, widen_blocks
 
 
 @intrinsic
@@ -145,11 +73,11 @@ def borrowed(typingctx: Any, value: Any) -> Any:
 @intrinsic
 def widen(typingctx: Any, number: Any) -> Any:
     """A stored weight as float32 (an int8 still wants its scale)."""
-    if number not in _STORED:
+    if number not in STORED:
         return None
 
     def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return _widened(builder, number, args[0])
+        return widened(builder, number, args[0])
 
     return types.float32(number), code
 
@@ -161,60 +89,43 @@ def scale_of(typingctx: Any, scales: Any, row: Any, weights: Any) -> Any:
     def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         if weights.dtype != types.int8:
             return ir.Constant(F32, 1.0)
-        return builder.load(builder.gep(_data(context, builder, scales, args[0]), [args[1]]))
+        return builder.load(builder.gep(data_of(context, builder, scales, args[0]), [args[1]]))
 
     return types.float32(scales, types.int64, weights), code
 
 
 @intrinsic
-def dot_ahead(typingctx: Any, weights: Any, at: Any, x: Any, start: Any, n: Any, end: Any) -> Any:
-    """sum_i weights[at + i] x[start + i] over n numbers; x is float32.
-
-    Weights up to number ``end`` are asked for meanwhile: they are wanted next.
-    """
-    kind = weights.dtype
-    if kind not in _STORED:
-        return None
-    size = kind.bitwidth // 8
+def dot(typingctx: Any, a: Any, i: Any, b: Any, j: Any, n: Any) -> Any:
+    """sum_k a[i + k] b[j + k] over n numbers of two float32 arrays."""
 
     def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        row = builder.gep(_data(context, builder, weights, args[0]), [args[1]])
-        numbers = builder.gep(_data(context, builder, x, args[2]), [args[3]])
-        n, last = args[4], builder.sub(builder.sub(args[5], args[1]), _number(1))
-        zero = ir.Constant(_vector(F32), [0.0] * LANES)
-        sums = [cgutils.alloca_once_value(builder, zero) for _ in range(_SUMS)]
+        one = builder.gep(data_of(context, builder, sig.args[0], args[0]), [args[1]])
+        two = builder.gep(data_of(context, builder, sig.args[2], args[2]), [args[3]])
+        zero = ir.Constant(lanes_of(F32), [0.0] * LANES)
+        sums = [cgutils.alloca_once_value(builder, zero) for _ in range(SUMS)]
 
-        def add(i: Any, target: Any) -> None:
-            w = _widened(builder, kind, _load(builder, row, i, size))
-            value = _fma(builder, w, _load(builder, numbers, i, 4), builder.load(target))
-            builder.store(value, target)
+        def add(k: Any, target: Any) -> None:
+            numbers = (load_lanes(builder, row, k, 4) for row in (one, two))
+            builder.store(fma(builder, *numbers, builder.load(target)), target)
 
-        def block(i: Any) -> None:
-            for k, target in enumerate(sums):
-                index = builder.add(i, _number(k * LANES))
-                if k * LANES * size % LINE == 0:
-                    for distance, closeness in ((NEAR, 3), (FAR, 2)):
-                        ahead = builder.add(index, _number(distance // size))
-                        inside = builder.icmp_signed("<", ahead, last)
-                        ahead = builder.select(inside, ahead, last)
-                        _prefetch(builder, builder.gep(row, [ahead]), closeness)
-                add(index, target)
+        def block(k: Any) -> None:
+            for m, target in enumerate(sums):
+                add(builder.add(k, int64(m * LANES)), target)
 
-        done = _blocks(builder, _number(0), n, _SUMS * LANES, block)
-        done = _blocks(builder, done, n, LANES, lambda i: add(i, sums[0]))
-        a, b, c, d = (builder.load(s) for s in sums)
-        total = _total(builder, builder.fadd(builder.fadd(a, b), builder.fadd(c, d)))
+        done = blocks_of(builder, int64(0), args[4], SUMS * LANES, block)
+        done = blocks_of(builder, done, args[4], LANES, lambda k: add(k, sums[0]))
+        p, q, r, s = (builder.load(slot) for slot in sums)
+        total = total_of(builder, builder.fadd(builder.fadd(p, q), builder.fadd(r, s)))
         result = cgutils.alloca_once_value(builder, total)
 
-        def one(i: Any) -> None:
-            w = _widened(builder, kind, builder.load(builder.gep(row, [i])))
-            value = builder.load(builder.gep(numbers, [i]))
-            builder.store(_fma(builder, w, value, builder.load(result)), result)
+        def single(k: Any) -> None:
+            numbers = (builder.load(builder.gep(row, [k])) for row in (one, two))
+            builder.store(fma(builder, *numbers, builder.load(result)), result)
 
-        _blocks(builder, done, n, 1, one)
+        blocks_of(builder, done, args[4], 1, single)
         return builder.load(result)
 
-    return types.float32(weights, types.int64, x, *[types.int64] * 3), code
+    return types.float32(a, types.int64, b, types.int64, types.int64), code
 
 
 @intrinsic
@@ -228,36 +139,36 @@ def add_four(
     indices of ``near`` and ``far``, four each, are asked for meanwhile.
     """
     kind = weights.dtype
-    if kind not in _STORED:
+    if kind not in STORED:
         return None
     size = kind.bitwidth // 8
     per_line = LINE // size
 
     def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        data = _data(context, builder, weights, args[0])
+        data = data_of(context, builder, weights, args[0])
         four = [builder.gep(data, [builder.extract_value(args[1], i)]) for i in range(4)]
         near_ = [builder.gep(data, [builder.extract_value(args[2], i)]) for i in range(4)]
         far_ = [builder.gep(data, [builder.extract_value(args[3], i)]) for i in range(4)]
         factors_ = [builder.extract_value(args[4], i) for i in range(4)]
-        target = builder.gep(_data(context, builder, out, args[5]), [args[6]])
+        target = builder.gep(data_of(context, builder, out, args[5]), [args[6]])
         n = args[7]
-        spread = [_spread(builder, f) for f in factors_]
+        everywhere = [spread(builder, f) for f in factors_]
 
         def line(j: Any) -> None:
             # four rows of float32 would not stay in the first cache until their turn
             for rows_, closeness in ((near_, 3), (far_, 2))[size == 4 :]:
                 for row in rows_:
-                    _prefetch(builder, builder.gep(row, [j]), closeness)
+                    prefetch(builder, builder.gep(row, [j]), closeness)
             with cgutils.for_range_slice(
-                builder, j, builder.add(j, _number(per_line)), _number(LANES), inc=True
+                builder, j, builder.add(j, int64(per_line)), int64(LANES), inc=True
             ) as (i, _count):
                 block(i)
 
         def block(j: Any) -> None:
-            total = _load(builder, target, j, 4)
-            for row, f in zip(four, spread, strict=True):
-                w = _widened(builder, kind, _load(builder, row, j, size))
-                total = _fma(builder, w, f, total)
+            total = load_lanes(builder, target, j, 4)
+            for row, f in zip(four, everywhere, strict=True):
+                w = widened(builder, kind, load_lanes(builder, row, j, size))
+                total = fma(builder, w, f, total)
             pointer = builder.gep(target, [j])
             builder.store(total, builder.bitcast(pointer, ir.PointerType(total.type)), align=4)
 
@@ -265,17 +176,51 @@ def add_four(
             pointer = builder.gep(target, [j])
             total = builder.load(pointer)
             for row, f in zip(four, factors_, strict=True):
-                w = _widened(builder, kind, builder.load(builder.gep(row, [j])))
-                total = _fma(builder, w, f, total)
+                w = widened(builder, kind, builder.load(builder.gep(row, [j])))
+                total = fma(builder, w, f, total)
             builder.store(total, pointer)
 
-        done = _blocks(builder, _number(0), n, per_line, line)
-        done = _blocks(builder, done, n, LANES, block)
-        _blocks(builder, done, n, 1, one)
+        done = blocks_of(builder, int64(0), n, per_line, line)
+        done = blocks_of(builder, done, n, LANES, block)
+        blocks_of(builder, done, n, 1, one)
         return context.get_dummy_value()
 
     rows_, factors_ = types.UniTuple(types.int64, 4), types.UniTuple(types.float32, 4)
     return types.void(weights, *[rows_] * 3, factors_, out, types.int64, types.int64), code
+
+
+@intrinsic
+def widen_row(typingctx: Any, weights: Any, at: Any, scale: Any, n: Any, out: Any, to: Any) -> Any:
+    """out[to : to + n] = scale times the row of n numbers (and what fills it up) at item ``at``."""
+    kind = weights.dtype
+    fours = kind == types.uint8
+    if not fours and kind not in STORED:
+        return None
+    size = kind.bitwidth // 8
+
+    def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        row = builder.gep(data_of(context, builder, weights, args[0]), [args[1]])
+        target = builder.gep(data_of(context, builder, out, args[4]), [args[5]])
+        if fours:
+            widen_blocks(builder, row, args[3], target)
+            return context.get_dummy_value()
+        factor = spread(builder, args[2])
+
+        def block(i: Any) -> None:
+            value = widened(builder, kind, load_lanes(builder, row, i, size))
+            pointer = builder.bitcast(builder.gep(target, [i]), ir.PointerType(value.type))
+            builder.store(builder.fmul(value, factor), pointer, align=4)
+
+        def one(i: Any) -> None:
+            value = widened(builder, kind, builder.load(builder.gep(row, [i])))
+            builder.store(builder.fmul(value, args[2]), builder.gep(target, [i]))
+
+        done = blocks_of(builder, int64(0), args[3], LANES, block)
+        blocks_of(builder, done, args[3], 1, one)
+        return context.get_dummy_value()
+
+    i = types.int64
+    return types.void(weights, i, types.float32, i, out, i), code
 
 
 @intrinsic
@@ -289,38 +234,38 @@ def sum_rows(
     ``other`` to ``last``, `OTHERS` lines a row: where that came to is returned.
     """
     kind = weights.dtype
-    if kind not in _STORED:
+    if kind not in STORED:
         return None
     size = kind.bitwidth // 8
 
     def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        rows = builder.gep(_data(context, builder, weights, args[0]), [args[1]])
+        rows = builder.gep(data_of(context, builder, weights, args[0]), [args[1]])
         count, n = args[2], args[7]
-        numbers = builder.gep(_data(context, builder, x, args[3]), [args[4]])
-        target = builder.gep(_data(context, builder, out, args[5]), [args[6]])
-        bound = builder.sub(builder.sub(args[8], args[1]), _number(1))
-        elsewhere = _data(context, builder, others, args[9])
+        numbers = builder.gep(data_of(context, builder, x, args[3]), [args[4]])
+        target = builder.gep(data_of(context, builder, out, args[5]), [args[6]])
+        bound = builder.sub(builder.sub(args[8], args[1]), int64(1))
+        elsewhere = data_of(context, builder, others, args[9])
         asked = cgutils.alloca_once_value(builder, args[10])
-        per_line = _number(LINE // (others.dtype.bitwidth // 8))
+        per_line = int64(LINE // (others.dtype.bitwidth // 8))
 
         def ask_ahead(row: Any, width: int) -> None:
             for k in range(0, width * size, LINE):
-                ahead = builder.add(row, _number((FAR + k) // size))
+                ahead = builder.add(row, int64((FAR + k) // size))
                 inside = builder.icmp_signed("<", ahead, bound)
                 ahead = builder.select(inside, ahead, bound)
-                _prefetch(builder, builder.gep(rows, [ahead]), 2)
+                prefetch(builder, builder.gep(rows, [ahead]), 2)
             for _ in range(OTHERS):
                 place = builder.load(asked)
                 inside = builder.icmp_signed("<", place, args[11])
-                _prefetch(builder, builder.gep(elsewhere, [place]), 2)
-                step = builder.select(inside, per_line, _number(0))
+                prefetch(builder, builder.gep(elsewhere, [place]), 2)
+                step = builder.select(inside, per_line, int64(0))
                 builder.store(builder.add(place, step), asked)
 
         def columns(j: Any, width: int) -> None:
             """So many columns from j on: 16 or a multiple, or 1."""
             parts = max(1, width // LANES)
             zero = ir.Constant(
-                F32 if width == 1 else _vector(F32), 0.0 if width == 1 else [0.0] * LANES
+                F32 if width == 1 else lanes_of(F32), 0.0 if width == 1 else [0.0] * LANES
             )
             sums = [cgutils.alloca_once_value(builder, zero) for _ in range(parts)]
             for total in sums:
@@ -331,23 +276,23 @@ def sum_rows(
                     ask_ahead(row, width)
                 factor = builder.load(builder.gep(numbers, [loop.index]))
                 if width > 1:
-                    factor = _spread(builder, factor)
+                    factor = spread(builder, factor)
                 for k, total in enumerate(sums):
-                    place = builder.add(row, _number(k * LANES))
+                    place = builder.add(row, int64(k * LANES))
                     if width > 1:
-                        stored = _load(builder, rows, place, size)
+                        stored = load_lanes(builder, rows, place, size)
                     else:
                         stored = builder.load(builder.gep(rows, [place]))
-                    w = _widened(builder, kind, stored)
-                    builder.store(_fma(builder, w, factor, builder.load(total)), total)
+                    w = widened(builder, kind, stored)
+                    builder.store(fma(builder, w, factor, builder.load(total)), total)
             for k, total in enumerate(sums):
-                pointer = builder.gep(target, [builder.add(j, _number(k * LANES))])
+                pointer = builder.gep(target, [builder.add(j, int64(k * LANES))])
                 pointer = builder.bitcast(pointer, ir.PointerType(zero.type))
                 builder.store(builder.load(total), pointer, align=4)
 
-        done = _blocks(builder, _number(0), n, 4 * LANES, lambda j: columns(j, 4 * LANES))
-        done = _blocks(builder, done, n, LANES, lambda j: columns(j, LANES))
-        _blocks(builder, done, n, 1, lambda j: columns(j, 1))
+        done = blocks_of(builder, int64(0), n, 4 * LANES, lambda j: columns(j, 4 * LANES))
+        done = blocks_of(builder, done, n, LANES, lambda j: columns(j, LANES))
+        blocks_of(builder, done, n, 1, lambda j: columns(j, 1))
         return builder.load(asked)
 
     i = types.int64
@@ -370,47 +315,47 @@ def _state_rows(count: int) -> Any:
     ) -> Any:
         def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             value, N, at, plane = args[1], args[2], args[4], args[5]
-            state = builder.gep(_data(context, builder, S, args[0]), [builder.mul(value, N)])
-            rows = [builder.gep(state, [builder.mul(_number(r), N)]) for r in range(count)]
-            head = builder.gep(_data(context, builder, vec, args[3]), [at])
+            state = builder.gep(data_of(context, builder, S, args[0]), [builder.mul(value, N)])
+            rows = [builder.gep(state, [builder.mul(int64(r), N)]) for r in range(count)]
+            head = builder.gep(data_of(context, builder, vec, args[3]), [at])
             w, kappa, key, v, r = (
-                builder.gep(head, [builder.mul(plane, _number(n))]) for n in (0, 2, 3, 4, 5)
+                builder.gep(head, [builder.mul(plane, int64(n))]) for n in (0, 2, 3, 4, 5)
             )
-            out = _data(context, builder, sig.args[7], args[7])
-            erased = _data(context, builder, sig.args[6], args[6])
+            out = data_of(context, builder, sig.args[7], args[7])
+            erased = data_of(context, builder, sig.args[6], args[6])
             values = [
-                builder.load(builder.gep(v, [builder.add(value, _number(n))])) for n in range(count)
+                builder.load(builder.gep(v, [builder.add(value, int64(n))])) for n in range(count)
             ]
 
             def sums(body: Any) -> list[Any]:
                 """Body(i, lanes) -> what to add for each row, over all N numbers of the rows."""
-                zero = ir.Constant(_vector(F32), [0.0] * LANES)
+                zero = ir.Constant(lanes_of(F32), [0.0] * LANES)
                 wide = [cgutils.alloca_once_value(builder, zero) for _ in rows]
 
                 def add(totals: list[Any], lanes: int) -> Any:
                     def at_number(i: Any) -> None:
                         for total, (a, b) in zip(totals, body(i, lanes), strict=True):
-                            builder.store(_fma(builder, a, b, builder.load(total)), total)
+                            builder.store(fma(builder, a, b, builder.load(total)), total)
 
                     return at_number
 
                 for total in wide:
                     builder.store(zero, total)
-                done = _blocks(builder, _number(0), N, LANES, add(wide, LANES))
-                totals = [_total(builder, builder.load(total)) for total in wide]
+                done = blocks_of(builder, int64(0), N, LANES, add(wide, LANES))
+                totals = [total_of(builder, builder.load(total)) for total in wide]
                 narrow = [cgutils.alloca_once_value(builder, t) for t in totals]
                 for total, start in zip(narrow, totals, strict=True):
                     builder.store(start, total)
-                _blocks(builder, done, N, 1, add(narrow, 1))
+                blocks_of(builder, done, N, 1, add(narrow, 1))
                 return [builder.load(total) for total in narrow]
 
             def load(pointer: Any, i: Any, lanes: int) -> Any:
                 if lanes == LANES:
-                    return _load(builder, pointer, i, 4)
+                    return load_lanes(builder, pointer, i, 4)
                 return builder.load(builder.gep(pointer, [i]))
 
-            def spread(number: Any, lanes: int) -> Any:
-                return _spread(builder, number) if lanes == LANES else number
+            def everywhere(value: Any, lanes: int) -> Any:
+                return spread(builder, value) if lanes == LANES else value
 
             def read_kappa(i: Any, lanes: int) -> list[Any]:
                 factor = load(kappa, i, lanes)
@@ -424,18 +369,18 @@ def _state_rows(count: int) -> Any:
                 new = []
                 for row, t, u in zip(rows, minus, values, strict=True):
                     s = builder.fmul(load(row, i, lanes), w_)
-                    s = _fma(builder, spread(t, lanes), b_, s)
-                    s = _fma(builder, spread(u, lanes), k_, s)
+                    s = fma(builder, everywhere(t, lanes), b_, s)
+                    s = fma(builder, everywhere(u, lanes), k_, s)
                     pointer = builder.gep(row, [i])
                     builder.store(s, builder.bitcast(pointer, ir.PointerType(s.type)), align=4)
                     new.append((s, r_))
                 return new
 
             for n, total in enumerate(sums(update)):
-                builder.store(total, builder.gep(out, [builder.add(value, _number(n))]))
+                builder.store(total, builder.gep(out, [builder.add(value, int64(n))]))
             lost = ir.Constant(F32, 0.0)
             for t in taken:
-                lost = _fma(builder, t, t, lost)
+                lost = fma(builder, t, t, lost)
             return lost
 
         i = types.int64
@@ -452,12 +397,103 @@ four_state_rows, one_state_row = _state_rows(4), _state_rows(1)
 
 
 @intrinsic
+def are_whole(typingctx: Any, weights: Any) -> Any:
+    """Whether weights are whole numbers, which meet a vector that was rounded."""
+
+    def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return ir.Constant(ir.IntType(1), weights.dtype in WHOLE)
+
+    return types.boolean(weights), code
+
+
+@intrinsic
+def magnitudes(typingctx: Any, x: Any, start: Any, n: Any) -> Any:
+    """Of n float32 from an index on: the largest magnitude, and the sum of all.
+
+    Both are NaN or infinite if one of them is.
+    """
+
+    def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        first = builder.gep(data_of(context, builder, x, args[0]), [args[1]])
+        zero = ir.Constant(ir.VectorType(I32, LANES), [0] * LANES)
+        none = ir.Constant(lanes_of(F32), [0.0] * LANES)
+        most, total = (cgutils.alloca_once_value(builder, v) for v in (zero, none))
+
+        def keep(bits: Any, largest: Any, total: Any) -> None:
+            old = builder.load(largest)  # as whole numbers, magnitudes have the same order
+            bits = builder.and_(bits, ir.Constant(bits.type, _but_the_sign(bits.type)))
+            builder.store(builder.select(builder.icmp_signed(">", bits, old), bits, old), largest)
+            old = builder.load(total)
+            builder.store(builder.fadd(old, builder.bitcast(bits, old.type)), total)
+
+        def block(i: Any) -> None:
+            keep(builder.bitcast(load_lanes(builder, first, i, 4), zero.type), most, total)
+
+        done = blocks_of(builder, int64(0), args[2], LANES, block)
+        reduce = external(builder, f"llvm.vector.reduce.smax.v{LANES}i32", I32, [zero.type])
+        single = cgutils.alloca_once_value(builder, builder.call(reduce, [builder.load(most)]))
+        sum_ = cgutils.alloca_once_value(builder, total_of(builder, builder.load(total)))
+
+        def one(i: Any) -> None:
+            keep(builder.bitcast(builder.load(builder.gep(first, [i])), I32), single, sum_)
+
+        blocks_of(builder, done, args[2], 1, one)
+        largest = builder.bitcast(builder.load(single), F32)
+        return context.make_tuple(builder, sig.return_type, [largest, builder.load(sum_)])
+
+    result = types.UniTuple(types.float32, 2)
+    return result(x, types.int64, types.int64), code
+
+
+def _but_the_sign(kind: Any) -> Any:
+    """All bits but the sign's, of a number or of sixteen."""
+    return [0x7FFFFFFF] * LANES if isinstance(kind, ir.VectorType) else 0x7FFFFFFF
+
+
+@intrinsic
+def round_into(typingctx: Any, x: Any, start: Any, n: Any, by: Any, out: Any, to: Any) -> Any:
+    """out[to + i] = x[start + i] times ``by``, to the nearest whole number, for i < n; int16."""
+
+    def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        first = builder.gep(data_of(context, builder, x, args[0]), [args[1]])
+        target = builder.gep(data_of(context, builder, out, args[4]), [args[5]])
+        factor = spread(builder, args[3])
+
+        def rounded(value: Any, whole: Any) -> Any:
+            kind = value.type
+            suffix = f"v{LANES}f32" if isinstance(kind, ir.VectorType) else "f32"
+            near = external(builder, f"llvm.nearbyint.{suffix}", kind, [kind])
+            integer = suffix.replace("f32", "i32")
+            name = f"llvm.fptosi.sat.{integer}.{suffix}"  # NaN is 0: the unit is NaN then
+            wide = ir.VectorType(I32, LANES) if isinstance(kind, ir.VectorType) else I32
+            to_whole = external(builder, name, wide, [kind])
+            return builder.trunc(builder.call(to_whole, [builder.call(near, [value])]), whole)
+
+        def block(i: Any) -> None:
+            value = builder.fmul(load_lanes(builder, first, i, 4), factor)
+            whole = rounded(value, ir.VectorType(I16, LANES))
+            pointer = builder.gep(target, [i])
+            builder.store(whole, builder.bitcast(pointer, ir.PointerType(whole.type)), align=2)
+
+        def one(i: Any) -> None:
+            value = builder.fmul(builder.load(builder.gep(first, [i])), args[3])
+            builder.store(rounded(value, I16), builder.gep(target, [i]))
+
+        done = blocks_of(builder, int64(0), args[2], LANES, block)
+        blocks_of(builder, done, args[2], 1, one)
+        return context.get_dummy_value()
+
+    i = types.int64
+    return types.void(x, i, i, types.float32, out, i), code
+
+
+@intrinsic
 def ask_for(typingctx: Any, array: Any, at: Any) -> Any:
     """Ask for the line with number ``at`` of an array to come to the second cache."""
 
     def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        data = _data(context, builder, array, args[0])
-        _prefetch(builder, builder.gep(data, [args[1]]), 2)
+        data = data_of(context, builder, array, args[0])
+        prefetch(builder, builder.gep(data, [args[1]]), 2)
         return context.get_dummy_value()
 
     return types.void(array, types.int64), code
@@ -471,10 +507,10 @@ def index_of(typingctx: Any, weights: Any, array: Any, at: Any) -> Any:
     """
 
     def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        there = builder.gep(_data(context, builder, sig.args[1], args[1]), [args[2]])
-        here = _data(context, builder, sig.args[0], args[0])
+        there = builder.gep(data_of(context, builder, sig.args[1], args[1]), [args[2]])
+        here = data_of(context, builder, sig.args[0], args[0])
         there, here = (builder.ptrtoint(pointer, I64) for pointer in (there, here))
-        return builder.sdiv(builder.sub(there, here), _number(weights.dtype.bitwidth // 8))
+        return builder.sdiv(builder.sub(there, here), int64(weights.dtype.bitwidth // 8))
 
     return types.int64(weights, array, types.int64), code
 
@@ -487,22 +523,22 @@ def read_through(typingctx: Any, words: Any, at: Any, n: Any, ahead: Any) -> Any
     """
 
     def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        first = builder.gep(_data(context, builder, words, args[0]), [args[1]])
-        zero = ir.Constant(_vector(I32), [0] * LANES)
-        sums = [cgutils.alloca_once_value(builder, zero) for _ in range(_SUMS)]
+        first = builder.gep(data_of(context, builder, words, args[0]), [args[1]])
+        zero = ir.Constant(lanes_of(I32), [0] * LANES)
+        sums = [cgutils.alloca_once_value(builder, zero) for _ in range(SUMS)]
         for total in sums:
             builder.store(zero, total)
 
         def block(i: Any) -> None:
             for k, total in enumerate(sums):
-                index = builder.add(i, _number(k * LANES))
-                _prefetch(builder, builder.gep(first, [builder.add(index, args[3])]), 2)
-                value = _load(builder, first, index, 4)
+                index = builder.add(i, int64(k * LANES))
+                prefetch(builder, builder.gep(first, [builder.add(index, args[3])]), 2)
+                value = load_lanes(builder, first, index, 4)
                 builder.store(builder.add(builder.load(total), value), total)
 
-        _blocks(builder, _number(0), args[2], _SUMS * LANES, block)
+        blocks_of(builder, int64(0), args[2], SUMS * LANES, block)
         a, b, c, d = (builder.load(s) for s in sums)
-        add = _external(builder, f"llvm.vector.reduce.add.v{LANES}i32", I32, [zero.type])
+        add = external(builder, f"llvm.vector.reduce.add.v{LANES}i32", I32, [zero.type])
         return builder.call(add, [builder.add(builder.add(a, b), builder.add(c, d))])
 
     return types.int32(words, types.int64, types.int64, types.int64), code
@@ -513,7 +549,7 @@ def clock(typingctx: Any) -> Any:
     """The processor's clock, in ticks of its own; 0 where it tells nobody."""
 
     def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return builder.call(_external(builder, "llvm.readcyclecounter", I64, []), [])
+        return builder.call(external(builder, "llvm.readcyclecounter", I64, []), [])
 
     return types.int64(), code
 
@@ -537,15 +573,15 @@ def flush_denormals(typingctx: Any) -> Any:
     """
 
     def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        if not _X86:
+        if not X86:
             return ir.Constant(I32, 0)
         slot = cgutils.alloca_once(builder, I32)
         byte = builder.bitcast(slot, ir.PointerType(I8))
-        read = _external(builder, "llvm.x86.sse.stmxcsr", ir.VoidType(), [byte.type])
+        read = external(builder, "llvm.x86.sse.stmxcsr", ir.VoidType(), [byte.type])
         builder.call(read, [byte])
         before = builder.load(slot)
         builder.store(builder.or_(before, ir.Constant(I32, 0x8040)), slot)
-        builder.call(_external(builder, "llvm.x86.sse.ldmxcsr", ir.VoidType(), [byte.type]), [byte])
+        builder.call(external(builder, "llvm.x86.sse.ldmxcsr", ir.VoidType(), [byte.type]), [byte])
         return before
 
     return types.int32(), code
@@ -556,10 +592,10 @@ def restore(typingctx: Any, before: Any) -> Any:
     """Undo `flush_denormals`."""
 
     def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        if _X86:
+        if X86:
             slot = cgutils.alloca_once_value(builder, args[0])
             byte = builder.bitcast(slot, ir.PointerType(I8))
-            write = _external(builder, "llvm.x86.sse.ldmxcsr", ir.VoidType(), [byte.type])
+            write = external(builder, "llvm.x86.sse.ldmxcsr", ir.VoidType(), [byte.type])
             builder.call(write, [byte])
         return context.get_dummy_value()
 

@@ -1,23 +1,30 @@
-"""How a model lies in memory for the kernels: which arrays, in which shapes, behind each other.
+"""How a model lies in memory for the kernels, and what they share: which arrays, in which shapes.
 
 L layers, D = n_embd = H heads of N, F = n_ffn, V rows of the vocabulary, R the sum of the ranks of
-w, a, v, g.  The matrices are in the weight type; int8 comes with one float32 scale per row.
-``output`` and ``ffn_value`` are transposed, so that an input that is zero costs no reading at all;
-so is ``up``, a head's part of which lies in one piece.
+w, a, v, g.  Matrices are in the formats of `goose_gpu.formats`: a row of width numbers takes
+``stride(width)`` items.  ``output`` and ``ffn_value`` are transposed, so that an input that is zero
+costs no reading at all; so is ``up``, a head's part of which lies in one piece.
 """
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from goose_gpu.formats import FORMATS, ROW, format_of
+from goose_gpu.planes import ATT, MIXES, SCALARS, VECTORS
 from goose_viz.config import Config
-from goose_viz.convert import MEMORY
+from goose_viz.cpu.blocks import Places, Sort, cutter, lay_out, names
 
 Array = NDArray[np.float32]
+_FLOAT: np.dtype[Any] = np.dtype(np.float32)
+_INT64: np.dtype[Any] = np.dtype(np.int64)
+_INT16: np.dtype[Any] = np.dtype(np.int16)
+
+#: A phase's shares: large ones first, small ones last, so that threads end together.
+SHARES = (4,) * 4 + (2,) * 4 + (1,) * 8
 
 
 class Scales(NamedTuple):
@@ -34,7 +41,7 @@ class Scales(NamedTuple):
 
 
 class Packed(NamedTuple):
-    """What the kernels read of a model: matrices in the weight type, vectors in float32."""
+    """What the kernels read of a model: matrices in their formats, vectors in float32."""
 
     emb: NDArray[Any]  # (V, D)
     rkv: NDArray[Any]  # (L, 3 D, D): receptance, key, value
@@ -52,20 +59,50 @@ class Packed(NamedTuple):
     ln_out: Array  # (2, D)
     scale: Scales
 
+    @staticmethod
+    def nested() -> dict[str, Any]:
+        """The fields that are tuples of arrays."""
+        return {"scale": Scales}
 
-#: Names of the matrices in the weight type, and of the float32 vectors.
+
+#: Names of the matrices.
 MATRICES = Scales._fields
-VECTORS = tuple(name for name in Packed._fields if name not in (*MATRICES, "scale"))
-
-_LINE = 64  # every array begins on a cache line
 
 
-class Place(NamedTuple):
-    """Where an array lies in the model's memory."""
+class Met(NamedTuple):
+    """Vectors that rows of weights are multiplied with, also as whole numbers."""
 
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    offset: int  # bytes
+    numbers: Array  # (n, D)
+    whole: NDArray[np.int16]  # (n, D filled up to blocks)
+    unit: Array  # (n,): what whole numbers are multiples of; 1 where nobody asks for them
+    ahead: NDArray[np.int64]  # (2,): bytes ahead of a row's that are asked for, see `distances`
+
+
+class Scratch(NamedTuple):
+    """What the threads share within a token."""
+
+    x: Array  # (D,) the residual stream
+    xx: Array  # (D,) its norm
+    mixed: (
+        Met  # six, mixed with the token before, for r w k v a g; the first for what else there is
+    )
+    low: Array  # (R,) between the halves of the low-rank pairs
+    v_first: Array  # (1, D) layer 0's value
+    out: Array  # (1, D) gated reads
+    parts: Array  # (most of heads and channel tasks, D)
+    ones: Array  # (D,)
+    vec: Array  # (L, 8, 1, D)
+    scalars: Array  # (L, 3, 1, H)
+    read: Array  # (L, 1, H, N)
+    residual: Array  # (L, D)
+    ranks: NDArray[np.int64]  # (5,) where those of w, a, v, g begin, and where they end
+    live: NDArray[np.int64]  # (L, channel tasks) channels that were not zero
+    ended: NDArray[np.int64]  # (3 L + 2,) what the `clock` showed when each phase was done
+
+    @staticmethod
+    def nested() -> dict[str, Any]:
+        """The fields that are tuples of arrays."""
+        return {"mixed": Met}
 
 
 def ranks(config: Config) -> tuple[int, int, int, int]:
@@ -74,7 +111,7 @@ def ranks(config: Config) -> tuple[int, int, int, int]:
 
 
 def shapes(config: Config) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of every array but the scales."""
+    """Name -> shape in numbers of every array of a model but the scales."""
     c = config
     L, D, F, V = c.n_layer, c.n_embd, c.n_ffn, c.vocab_size
     R = sum(ranks(c))
@@ -89,36 +126,61 @@ def shapes(config: Config) -> dict[str, tuple[int, ...]]:
         "head": (V, D),
         "ln0": (2, D),
         "ln": (L, 4, D),
-        "mix": (L, 6, D),
-        "att": (L, 8, D),
+        "mix": (L, len(MIXES), D),
+        "att": (L, len(ATT), D),
         "ffn_mix": (L, 1, D),
         "ln_out": (2, D),
     }
 
 
-def places(config: Config, dtype: str) -> tuple[dict[str, Place], int]:
-    """(name -> place, bytes in all); the scales of a matrix are named ``scale.`` and its name."""
-    found, offset = {}, 0
-    kind = np.dtype(MEMORY[dtype])
+def places(config: Config, dtype: str) -> tuple[Places, int]:
+    """(name -> place, bytes in all) of a model; a matrix's scales are ``scale.`` and its name."""
+    arrays: dict[str, Any] = {}
     for name, shape in shapes(config).items():
-        parts = [(name, shape, kind if name in MATRICES else np.dtype(np.float32))]
-        if name in MATRICES:
-            scaled = (config.n_layer, 4, config.n_embd) if name == "up" else shape[:-1]
-            rows = scaled if dtype == "int8" else (*scaled[:-1], 0)
-            parts.append((f"scale.{name}", rows, np.dtype(np.float32)))
-        for part, shape_, dtype_ in parts:
-            found[part] = Place(shape_, dtype_, offset)
-            offset += -(-math.prod(shape_) * dtype_.itemsize // _LINE) * _LINE
-    return found, offset
+        if name not in MATRICES:
+            arrays[name] = shape, _FLOAT
+            continue
+        kind = format_of(dtype, name)
+        arrays[name] = (*shape[:-1], kind.stride(shape[-1])), kind.memory
+        rows = (config.n_layer, 4, config.n_embd) if name == "up" else shape[:-1]
+        beside = rows if kind.group == ROW else (*rows[:-1], 0)
+        arrays[f"scale.{name}"] = beside, _FLOAT
+    return lay_out({name: arrays[name] for name in names(Packed)})
 
 
-def arrays(memory: Any, found: dict[str, Place]) -> Packed:
-    """Views of a model's memory (uint8, from `places`' number of bytes on)."""
+def scratch_places(config: Config) -> tuple[Places, int]:
+    """The same of `Scratch`."""
+    c = config
+    L, D, H, N, R = c.n_layer, c.n_embd, c.n_head, c.head_size, sum(ranks(c))
+    filled = FORMATS["int4"].padded(D)
+    shapes_ = {
+        "x": (D,), "xx": (D,), "mixed.numbers": (len(MIXES), D),
+        "mixed.whole": (len(MIXES), filled), "mixed.unit": (len(MIXES),),
+        "mixed.ahead": (2,), "low": (R,),
+        "v_first": (1, D), "out": (1, D),
+        "parts": (max(H, len(SHARES)), D), "ones": (D,), "vec": (L, len(VECTORS), 1, D),
+        "scalars": (L, len(SCALARS), 1, H), "read": (L, 1, H, N), "residual": (L, D),
+        "ranks": (5,), "live": (L, len(SHARES)), "ended": (3 * L + 2,),
+    }  # fmt: skip
+    kinds: dict[str, np.dtype[Any]] = {
+        "mixed.whole": _INT16,
+        "mixed.ahead": _INT64,
+        "ranks": _INT64,
+        "live": _INT64,
+        "ended": _INT64,
+    }
+    return lay_out({name: (shape, kinds.get(name, _FLOAT)) for name, shape in shapes_.items()})
 
-    def view(name: str) -> Any:
-        place = found[name]
-        count = math.prod(place.shape)
-        return np.frombuffer(memory, place.dtype, count, place.offset).reshape(place.shape)
 
-    scale = Scales(*(view(f"scale.{name}") for name in MATRICES))
-    return Packed(**{name: view(name) for name in (*MATRICES, *VECTORS)}, scale=scale)
+_ANY = Config(1, 1, 1, 1, 1, 1, 1, 1, 1, 1, "")
+_DTYPES = {kind.memory: name for name, kind in FORMATS.items()}
+
+
+def _sorts(found: Places) -> dict[str, Sort]:
+    return {name: Sort(place.dtype, len(place.shape)) for name, place in found.items()}
+
+
+#: (memory, table) -> Packed; the type of the memory's items is that of the layers' matrices.
+model_of = cutter(Packed, lambda memory: _sorts(places(_ANY, _DTYPES[memory])[0]))
+#: (memory, table) -> Scratch; the memory is uint8.
+scratch_of = cutter(Scratch, lambda memory: _sorts(scratch_places(_ANY)[0]))

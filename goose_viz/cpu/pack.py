@@ -12,15 +12,22 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from goose_gpu.formats import format_name
+from goose_gpu.planes import ATT, LOW, MIXES, RKV
 from goose_viz.checkpoint.tensor import Tensor
-from goose_viz.convert import Progress, convert, quantise, stored_by_columns
+from goose_viz.convert import (
+    Progress,
+    convert,
+    four_bits_of,
+    matrix_of,
+    quantise,
+    stored_by_columns,
+)
 from goose_viz.cpu.layout import Packed, ranks
+from goose_viz.four_bits import as_blocks
 from goose_viz.weights import Weights
 
 _PIECE = 4 << 20  # numbers that one thread converts at a time: what is in flight stays small
-
-_LOW = "wavg"  # in the order of Packed.down
-_ATT = ("w0", "a0", "v0", "k_k", "k_a", "r_k", "ln_x.weight", "ln_x.bias")
 
 
 def allocate(nbytes: int) -> mmap.mmap:
@@ -44,18 +51,26 @@ class _Piece(NamedTuple):
     name: str
     source: Tensor  # (rows, width) of the whole matrix, mapped
     begin: int
-    target: NDArray[Any]  # (n, width)
+    target: NDArray[Any]  # (n, stride)
     scales: NDArray[np.float32]  # (n,), or empty
+
+    @property
+    def size(self) -> int:
+        """How many numbers there are."""
+        return len(self.target) * self.source.shape[1]
 
     def write(self, dtype: str, weights: Weights) -> int:
         """Convert; how many numbers there were."""
         rows = self.source.rows(self.begin, self.begin + len(self.target))
         weights.check_finite(self.name, rows)
-        if dtype == "int8":
+        kind = format_name(dtype, matrix_of(self.name))
+        if kind == "int4":
+            self.target[...] = as_blocks(*four_bits_of(rows))
+        elif kind == "int8":
             self.target[...], self.scales[...] = quantise(rows.float32())
         else:
             self.target[...] = convert(rows, dtype)
-        return self.target.size
+        return self.size
 
 
 def pack(weights: Weights, dtype: str, m: Packed, threads: int, progress: Progress) -> None:
@@ -68,7 +83,7 @@ def pack(weights: Weights, dtype: str, m: Packed, threads: int, progress: Progre
     """
     _vectors(weights, m)
     pieces = [piece for matrix in _matrices(weights, m) for piece in _cut(*matrix)]
-    total = sum(piece.target.size for piece in pieces)
+    total = sum(piece.size for piece in pieces)
     done = 0
     with ThreadPoolExecutor(threads) as pool:
         futures = [pool.submit(piece.write, dtype, weights) for piece in pieces]
@@ -102,7 +117,7 @@ def _matrices(weights: Weights, m: Packed) -> Iterator[tuple[str, Tensor, Any, A
         yield f"{name}.weight", tensor(f"{name}.weight"), getattr(m, name), getattr(m.scale, name)
     for i in range(weights.config.n_layer):
         att, ffn = f"blocks.{i}.att.", f"blocks.{i}.ffn."
-        for part, word in enumerate(("receptance", "key", "value")):
+        for part, word in enumerate(RKV):
             rows = slice(part * D, (part + 1) * D)
             name = f"{att}{word}.weight"
             yield name, tensor(name), m.rkv[i, rows], m.scale.rkv[i, rows]
@@ -111,7 +126,7 @@ def _matrices(weights: Weights, m: Packed) -> Iterator[tuple[str, Tensor, Any, A
             yield name, tensor(name), getattr(m, array)[i], getattr(m.scale, array)[i]
         yield f"{att}output.weight", tensor(f"{att}output.weight"), m.output[i], m.scale.output[i]
         begin = 0
-        for part, (c, rank) in enumerate(zip(_LOW, ranks(weights.config), strict=True)):
+        for part, (c, rank) in enumerate(zip(LOW, ranks(weights.config), strict=True)):
             rows = slice(begin, begin := begin + rank)
             if f"{att}{c}1" in weights.tensors:  # layer 0 has no v1, v2
                 name = f"{att}{c}1"
@@ -135,8 +150,8 @@ def _vectors(weights: Weights, m: Packed) -> None:
     for i in range(weights.config.n_layer):
         block = f"blocks.{i}."
         put(m.ln[i], [f"{block}{n}" for n in ("ln1.weight", "ln1.bias", "ln2.weight", "ln2.bias")])
-        put(m.mix[i], [f"{block}att.x_{c}" for c in "rwkvag"])
-        put(m.att[i], [f"{block}att.{name}" for name in _ATT])
+        put(m.mix[i], [f"{block}att.x_{c}" for c in MIXES])
+        put(m.att[i], [f"{block}att.{name}" for name in ATT])
         put(m.ffn_mix[i], [f"{block}ffn.x_k"])
 
 

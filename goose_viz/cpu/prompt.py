@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from goose_viz.checkpoint.tensor import STORAGE, Tensor
+from goose_gpu.formats import FORMATS, format_of
+from goose_gpu.planes import LOW, LOW_MIX, LOW_PLANE, RKV_MIX, RKV_PLANE
 from goose_viz.config import Config
-from goose_viz.convert import MEMORY
 from goose_viz.cpu import prompt_kernels as kernels
-from goose_viz.cpu.layout import Packed, ranks
+from goose_viz.cpu.arithmetic import meet
+from goose_viz.cpu.layout import Met, Packed, ranks
 from goose_viz.cpu.team import TEAM
 from goose_viz.cpu.tickets import COUNTERS, NEXT
 from goose_viz.observables import SCALARS, VECTORS
@@ -33,17 +34,27 @@ class Prompt:
     Parameters
     ----------
     config : Config
+    dtype : str
     m : Packed
     threads : int
+    ahead : (int, int)
+        See `distances`.
     """
 
-    def __init__(self, config: Config, m: Packed, threads: int) -> None:
-        self.config = config
+    def __init__(
+        self, config: Config, dtype: str, m: Packed, threads: int, ahead: tuple[int, int]
+    ) -> None:
+        self.config, self._dtype = config, dtype
         self._m, self._threads = m, threads
         self._counters = np.zeros(COUNTERS, np.int64)
         self._ones = np.ones(config.n_embd, np.float32)
         self._eps = np.float32(config.layer_norm_eps), np.float32(config.group_norm_eps)
         self._wide = np.empty(0, np.float32)
+        filled = FORMATS["int4"].padded(config.n_embd)
+        self._last = Met(
+            np.zeros((1, config.n_embd), np.float32), np.zeros((1, filled), np.int16),
+            np.ones(1, np.float32), np.array(ahead, np.int64),
+        )  # fmt: skip
 
     def feed(
         self,
@@ -77,16 +88,16 @@ class Prompt:
         for i in range(c.n_layer):
             report(i / c.n_layer)
             self._mix(x, m.ln[i, :2], state.att_shift[i], m.mix[i], mixed)
-            for part, (source, target) in enumerate(((0, 5), (2, 3), (3, 4))):  # r, k, v
+            for part, (source, target) in enumerate(zip(RKV_MIX, RKV_PLANE, strict=True)):
                 for a, b, W in self._rows("rkv", i, part * D, D):
                     np.matmul(mixed[source], W.T, out=vec[target, :, a : a + b])
-            for part, source in enumerate((1, 4, 3, 5)):  # w, a, v, g
+            for part, source in enumerate(LOW_MIX):
                 first, rank = ends[part], ends[part + 1] - ends[part]
                 for a, b, W in self._rows("down", i, first, rank):
                     np.matmul(mixed[source], W.T, out=low[:, first + a : first + a + b])
-            self._activate(low, ends[1], ends[3])
+            self._activate(low, ends[LOW.index("w") + 1], ends[LOW.index("g")])
             up = self._up(i)
-            for part, target in enumerate((0, 1, 7, 6)):  # w, a, v, g
+            for part, target in enumerate(LOW_PLANE):
                 source_ = low[:, ends[part] : ends[part + 1]]
                 np.matmul(source_, up[ends[part] : ends[part + 1]], out=vec[target])
                 if m.scale.up.size:
@@ -112,22 +123,22 @@ class Prompt:
         if len(logits) == 0:
             return
         last = x[T - len(logits) :]
+        if len(last) == 1:
+            met, pieces = self._last, _PIECES * self._threads
+            kernels.norm(last, m.ln_out[0], m.ln_out[1], ln_eps, self._ones, met.numbers)
+            meet(met, 0, m.head)
+            self._run(kernels.project, pieces, m.head, m.scale.head, met, logits[0])
+            return
         normed = np.empty_like(last)
         kernels.norm(last, m.ln_out[0], m.ln_out[1], ln_eps, self._ones, normed)
-        if len(last) == 1:
-            pieces = _PIECES * self._threads
-            self._run(kernels.project, pieces, m.head, m.scale.head, normed[0], logits[0])
-            return
         for a, b, W in self._rows("head", 0, 0, c.vocab_size):
             np.matmul(normed, W.T, out=logits[:, a : a + b])
 
     def _embedding(self, tokens: Sequence[int]) -> Array:
         """The tokens' rows (T, D)."""
-        rows = self._m.emb[list(tokens)]
-        if rows.dtype == np.int8:
-            return rows * self._m.scale.emb[list(tokens)][:, None]
-        kind = next(kind for kind, memory in MEMORY.items() if rows.dtype == memory)
-        return Tensor(rows.view(STORAGE[kind]), kind).float32()
+        out = np.empty((len(tokens), self.config.n_embd), np.float32)
+        kernels.look_up(self._m.emb, self._m.scale.emb, np.array(tokens), out)
+        return out
 
     def _activate(self, x: Array, tanh: int = 0, sigmoid: int = 0, squared: bool = False) -> None:
         pieces = min(len(x), _PIECES * self._threads)
@@ -167,13 +178,14 @@ class Prompt:
     def _rows(self, name: str, layer: int, first: int, count: int) -> Any:
         """(where they begin, how many, float32 (rows, width)) of a matrix's rows, in pieces.
 
-        Pieces of a 16-bit or int8 matrix are good until the next one is asked for.
+        Pieces of a matrix that is not float32 are good until the next one is asked for.
         """
         weights, scales = getattr(self._m, name), getattr(self._m.scale, name)
-        rows, width = weights.shape[-2:]
+        rows, D = weights.shape[-2], self.config.n_embd
         if weights.dtype == np.float32:
-            yield 0, count, weights.reshape(-1, width)[layer * rows + first :][:count]
+            yield 0, count, weights.reshape(-1, D)[layer * rows + first :][:count]
             return
+        width = format_of(self._dtype, name).padded(D)
         step = max(1, min(count, _WIDE // width))
         for begin in range(0, count, step):
             size = min(step, count - begin)
@@ -181,12 +193,12 @@ class Prompt:
             at = layer * rows + first + begin
             pieces = min(size, _PIECES * self._threads)
             self._run(kernels.widen_rows, pieces, weights, scales, at, wide)
-            yield begin, size, wide
+            yield begin, size, wide[:, :D]
 
     def _room(self, second: bool, size: int) -> Array:
         """Float32 numbers to widen into; the channel mix needs two matrices at once."""
         if not self._wide.size:
-            self._wide = np.empty((2, max(_WIDE, self.config.n_ffn)), np.float32)
+            self._wide = np.empty((2, max(_WIDE, self._last.whole.size)), np.float32)
         return self._wide[int(second), :size]
 
     def _run(self, kernel: Callable[..., None], pieces: int, *arguments: Any) -> None:

@@ -20,7 +20,7 @@ from goose_viz.cpu.arithmetic import (
     sigmoid,
     tanh,
 )
-from goose_viz.cpu.lanes import borrowed, flush_denormals, restore, scale_of, widen
+from goose_viz.cpu.lanes import ask_for, borrowed, flush_denormals, restore, scale_of, widen_row
 from goose_viz.cpu.tickets import draw, finish, wait_for_all
 
 
@@ -65,29 +65,38 @@ def norm(x, weight, bias, eps, ones, out):
 
 @compiled
 def widen_rows(counters, limit, pieces, weights, scales, first, out):
-    """Stored rows from ``first`` on, counted through all layers, as float32: out (rows, width)."""
+    """Stored rows from ``first`` on, counted through all layers, as float32.
+
+    out (rows, width), width filled up to whole blocks.
+    """
     weights, scales, out = borrowed(weights), borrowed(scales), borrowed(out)
     rows, width = out.shape
-    flat = weights.reshape(-1)
+    stride = weights.shape[-1]
     while True:
         ticket = draw(counters, limit)
         if ticket < 0:
             break
         piece = ticket - (limit - pieces)
         for row in range(rows * piece // pieces, rows * (piece + 1) // pieces):
-            at = (first + row) * width
             scale = scale_of(scales, first + row, weights)
-            source, target = flat[at : at + width], out[row]
-            for j in range(width):
-                target[j] = widen(source[j]) * scale
+            widen_row(weights, (first + row) * stride, scale, width, out, row * width)
         finish(counters)
     wait_for_all(counters, limit)
 
 
 @compiled
-def project(counters, limit, pieces, weights, scales, x, out):
-    """Out (rows,) = W x for one vector x (width,): no matrix need be widened for it."""
-    weights, scales, x, out = borrowed(weights), borrowed(scales), borrowed(x), borrowed(out)
+def look_up(weights, scales, rows, out):
+    """Out (n, width) = the rows (n,) of weights (V, width), which has no blocks."""
+    width = out.shape[1]
+    for i in range(rows.size):
+        row = rows[i]
+        widen_row(weights, row * width, scale_of(scales, row, weights), width, out, i * width)
+
+
+@compiled
+def project(counters, limit, pieces, weights, scales, met, out):
+    """Out (rows,) = W x for the first of ``met``, made ready: no matrix need be widened for it."""
+    weights, scales, met, out = borrowed(weights), borrowed(scales), borrowed(met), borrowed(out)
     rows = weights.shape[0]
     while True:
         ticket = draw(counters, limit)
@@ -95,7 +104,7 @@ def project(counters, limit, pieces, weights, scales, x, out):
             break
         piece = ticket - (limit - pieces)
         begin, end = rows * piece // pieces, rows * (piece + 1) // pieces
-        product(weights, scales, begin, end - begin, begin, x, 0, out, end)
+        product(weights, scales, begin, end - begin, begin, met, 0, out)
         finish(counters)
     wait_for_all(counters, limit)
 
@@ -150,6 +159,13 @@ def recur(counters, limit, pieces, layer, p, wkv, v_first, vec, scalars, read, o
         h = ticket - (limit - pieces)
         S = wkv[h]
         for t in range(T):
+            for i in range(h * N, (h + 1) * N, 16):  # the next token's is on its way meanwhile
+                at = (t + 1) * D + i
+                for plane in range(8):
+                    ask_for(vec, plane * T * D + at)
+                ask_for(v_first, at)
+                ask_for(read, at)
+                ask_for(out, at)
             head_gates(h, layer, p, v_first, vec, scalars, t, erase)
             y = read[t, h]
             taken = head_rows(S, 0, N, flat, t * D + h * N, T * D, erase, y)

@@ -8,7 +8,8 @@ import time
 import numpy as np
 
 from goose_viz.compiled import compiled
-from goose_viz.cpu.lanes import FAR, borrowed, read_through
+from goose_viz.cpu.building import FAR
+from goose_viz.cpu.lanes import borrowed, read_through
 from goose_viz.cpu.pack import allocate
 from goose_viz.cpu.team import TEAM, cores
 from goose_viz.cpu.tickets import COUNTERS, NEXT, draw, finish, wait_for_all

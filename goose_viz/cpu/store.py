@@ -23,7 +23,7 @@ import platformdirs
 from goose_viz.checkpoint.folder import INDEX, shards
 from goose_viz.convert import Progress
 
-_VERSION = 2  # of `layout` and `convert`: a change in either makes old files useless
+_VERSION = 3  # of `layout` and `convert`: a change in either makes old files useless
 _MAGIC = b"goose-viz weights\n"
 _HEADER = 4096  # bytes before the weights
 _WORTH = 32 << 20  # bytes: smaller models are converted faster than anybody notices

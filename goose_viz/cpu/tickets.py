@@ -20,7 +20,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from goose_viz.compiled import compiled
-from goose_viz.cpu.lanes import I64
+from goose_viz.cpu.building import I64
 
 #: int64 numbers of a counter array: three counters, each with cache lines of its own.
 COUNTERS = 48

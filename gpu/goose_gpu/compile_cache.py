@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 _DIGEST = hashlib.sha256().digest_size
+_HERE = Path(__file__).parent  # `formats` and `planes` tell kernels of other packages what is where
 _ABANDONED = 3600  # seconds after which a file that was never renamed has no writer any more
 
 
@@ -46,7 +47,9 @@ def cached(compile_later: Callable[..., Any], function: Any) -> Any:
     package = Path(function.__code__.co_filename).parent
     folder = Path(cache.cache_path)
     _sweep(folder, package)
-    cache._cache_file = _Files(folder, function, _stamp(package), cache._cache_file._dump)
+    cache._cache_file = _Files(
+        folder, function, _stamp(package) + _stamp(_HERE), cache._cache_file._dump
+    )
     cache.load_overload = _or_none(cache.load_overload, Exception)
     cache.save_overload = _or_none(cache.save_overload, OSError)  # a full disk, say
     return dispatcher

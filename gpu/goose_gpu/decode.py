@@ -16,13 +16,8 @@ from numpy.typing import NDArray
 
 from goose_gpu import channelmix, matvec, timemix, vocabulary
 from goose_gpu.candidates import Candidates
+from goose_gpu.planes import SCALARS, VECTORS
 from goose_gpu.weights import Sizes, Weights
-
-VECTORS = (
-    "decay", "iclr", "removal_key", "replacement_key", "value", "receptance", "gate", "value_mix",
-)  # fmt: skip
-SCALARS = ("bonus", "removed_norm", "written_norm")
-
 
 Landing = dict[str, NDArray[np.float32]]  # observable -> (layers, …), pinned
 

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from goose_gpu import matmul, prompt, recurrence, vocabulary
-from goose_gpu.decode import SCALARS, VECTORS, Decoder, Wanted
+from goose_gpu.decode import Decoder, Wanted
 from goose_gpu.matmul import Products
+from goose_gpu.planes import SCALARS, VECTORS
 from goose_gpu.weights import MEMORY, Sizes, padded_sizes
 
 CHUNK = 512  # tokens at a time: memory stays bounded at any length

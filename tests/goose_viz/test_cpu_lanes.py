@@ -4,17 +4,15 @@ import numba
 import numpy as np
 import pytest
 
+from goose_gpu.formats import FORMATS
 from goose_viz.checkpoint.tensor import Tensor
 from goose_viz.convert import convert, quantise
-from goose_viz.cpu.arithmetic import add_rows
-from goose_viz.cpu.lanes import dot_ahead, index_of, sum_rows
+from goose_viz.cpu.arithmetic import add_rows, meet, product
+from goose_viz.cpu.lanes import index_of, sum_rows, widen_row
+from goose_viz.cpu.layout import Met
+from goose_viz.four_bits import as_blocks, from_blocks, quantise_groups, widened
 
 WIDTHS = (1, 5, 16, 40, 64, 100, 200)
-
-
-@numba.njit
-def dot(weights, at, x, start, n):
-    return dot_ahead(weights, at, x, start, n, weights.size)
 
 
 @numba.njit
@@ -38,20 +36,111 @@ def stored(rows, dtype):
     return bits, bits.view({"fp32": np.float32, "fp16": np.float16}[dtype]).astype(np.float32)
 
 
+@numba.njit
+def widen(weights, at, out):
+    widen_row(weights, at, np.float32(1), out.shape[1], out, out.shape[1])
+
+
 @pytest.fixture(params=["fp32", "bf16", "fp16", "int8"])
 def dtype(request):
     return request.param
 
 
-@pytest.mark.parametrize("n", WIDTHS)
-def test_dot(dtype, n):
+def met_with(x):
+    """Vectors (n, width) as `product` wants them."""
+    room = FORMATS["int4"].padded(x.shape[1])
+    whole, ahead = np.zeros((len(x), room), np.int16), np.array([1024, 16384])
+    return Met(x, whole, np.ones(len(x), np.float32), ahead)
+
+
+@numba.njit
+def times(weights, scales, first, rows, at, met, c, out):
+    meet(met, c, weights)
+    product(weights, scales, first, rows, at, met, c, out)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("n", [*WIDTHS, 256, 700])
+def test_rows_times_a_vector(kind, n):
     rng = np.random.default_rng(n)
-    weights, numbers = stored(rng.standard_normal((3, n)).astype(np.float32), dtype)
-    x = rng.standard_normal(n + 2).astype(np.float32)
-    for row in range(3):
-        expected = numbers[row].astype(np.float64) @ x[2:]
-        size = np.abs(numbers[row].astype(np.float64)) @ np.abs(x[2:])
-        assert abs(dot(weights, row * n, x, 2, n) - expected) <= 1e-6 * size
+    rows = rng.standard_normal((9, n)).astype(np.float32)
+    scales = np.ones(9, np.float32)
+    if kind == "int4":
+        fours = quantise_groups(rows)
+        weights, numbers = as_blocks(*fours), widened(*fours, n)
+    elif kind == "int8":
+        weights, scales = quantise(rows)
+        numbers = weights * scales[:, None]
+    else:
+        weights, numbers = stored(rows, kind)
+    x = rng.standard_normal((2, n)).astype(np.float32)
+    out = np.full(12, 7, np.float32)
+    times(weights, scales, 1, 7, 2, met_with(x), 1, out)
+    exact = numbers[1:8].astype(np.float64) @ x[1]
+    size = np.abs(numbers[1:8].astype(np.float64)) @ np.abs(x[1])
+    rounding = np.abs(numbers[1:8]).sum(1) * np.abs(x[1]).max() / 65534 * FORMATS[kind].whole
+    assert (np.abs(out[2:9] - exact) <= 1e-6 * size + 1.1 * rounding).all()
+    assert (out[[0, 1, 9, 10, 11]] == 7).all()
+    alone = np.empty(1, np.float32)
+    for i in range(7):  # a row of four is what it is alone
+        times(weights, scales, 1 + i, 1, 0, met_with(x), 1, alone)
+        assert alone[0] == out[2 + i]
+
+
+@pytest.mark.parametrize("n", [4096, 9000])
+def test_whole_numbers_do_not_overflow(n):
+    weights, scales = np.full((4, n), -127, np.int8), np.ones(4, np.float32)
+    x = np.full((1, n), 3.0, np.float32)
+    out = np.empty(4, np.float32)
+    times(weights, scales, 0, 4, 0, met_with(x), 0, out)
+    np.testing.assert_allclose(out, -127 * 3.0 * n, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["int8", "int4"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_whole_numbers_pass_on_what_is_none(kind, bad):
+    rows = np.ones((4, 40), np.float32)
+    weights = as_blocks(*quantise_groups(rows)) if kind == "int4" else quantise(rows)[0]
+    x = np.ones((1, 40), np.float32)
+    x[0, 33] = bad
+    out = np.zeros(4, np.float32)
+    times(weights, np.ones(4, np.float32), 0, 4, 0, met_with(x), 0, out)
+    assert not np.isfinite(out).any()
+    x[:] = 0
+    times(weights, np.ones(4, np.float32), 0, 4, 0, met_with(x), 0, out)
+    assert (out == 0).all()
+
+
+@pytest.mark.parametrize("width", [1, 32, 100, 256, 768])
+def test_four_bits(width):
+    rows = np.random.default_rng(width).standard_normal((40, width)).astype(np.float32)
+    rows[3], rows[4], rows[5] = 0, 1e-30, 1e9
+    numbers, scales = quantise_groups(rows)
+    blocks = as_blocks(numbers, scales)
+    kind = FORMATS["int4"]
+    assert blocks.shape == (40, kind.stride(width))
+    for found, expected in zip(from_blocks(blocks), (numbers, scales), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    wide = widened(numbers, scales, width)
+    regular = [i for i in range(40) if i != 5]  # that one is beyond float16
+    off = np.abs(wide - rows)[regular]
+    assert np.isfinite(wide).all()
+    assert (off[:3] <= np.abs(rows[:3]).max() / 7).all()
+    out = np.empty((2, kind.padded(width)), np.float32)
+    widen(blocks, 3 * kind.stride(width), out)
+    np.testing.assert_array_equal(out[1, :width], wide[3])
+
+
+def test_four_bits_leave_least():
+    rows = np.random.default_rng(0).standard_normal((400, 256)).astype(np.float32)
+    numbers, scales = quantise_groups(rows)
+    left = ((widened(numbers, scales, 256) - rows) ** 2).mean()
+    largest = np.abs(rows.reshape(-1, 32)).max(1, keepdims=True)
+    plain = np.rint(rows.reshape(-1, 32) / largest * 7) * largest / 7
+    usual = ((plain - rows.reshape(-1, 32)) ** 2).mean()
+    assert left < 0.75 * usual
+    again, same = quantise_groups(widened(numbers, scales, 256))
+    np.testing.assert_allclose(widened(again, same, 256), widened(numbers, scales, 256), atol=1e-3)
 
 
 @pytest.mark.parametrize("n", WIDTHS)
@@ -80,7 +169,8 @@ def test_rows_that_are_added(dtype, n, count):
     factors = rng.standard_normal(count).astype(np.float32)
     before = rng.standard_normal((2, n)).astype(np.float32)
     out = before.copy()
-    add_rows(weights, wanted, factors, count, n, out, n, 0, n)
+    room = np.append(wanted, [0, 0, 0]), np.append(factors, np.zeros(3, np.float32))
+    add_rows(weights, *room, count, n, out, n, 0, n)
     rows = numbers[wanted].astype(np.float64) * factors[:, None]
     size = np.abs(rows).sum(0) + np.abs(before[1])
     assert (np.abs(out[1] - before[1] - rows.sum(0)) <= 1e-6 * size).all()

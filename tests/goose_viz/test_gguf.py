@@ -5,6 +5,8 @@ import pytest
 
 import goose_viz as gv
 from goose_viz.checkpoint import gguf_file, read_checkpoint
+from goose_viz.convert import four_bits_of
+from goose_viz.four_bits import widened
 from goose_viz.weights import check_weights
 from goose_viz.writing import write_gguf
 
@@ -59,6 +61,23 @@ def test_quantised_blocks(tmp_path, kind):
     assert columns.shape == (2 * block, 6)
     np.testing.assert_array_equal(columns.rows(3, 40).float32(), whole.T[3:40])
     np.testing.assert_array_equal(columns.transposed().float32(), whole)
+
+
+def test_q4_0_enters_as_it_is():
+    """Blocks of 32 with a float16 scale are int4's groups: not a number changes, in any portion."""
+    import gguf
+
+    rows = np.random.default_rng(0).standard_normal((6, 288)).astype(np.float32)
+    number = gguf.GGMLQuantizationType.Q4_0
+    raw = gguf.quants.quantize(rows, number)
+    tensor = gguf_file.Blocks(raw, number, rows.shape)
+    for begin, end in ((0, 6), (2, 5)):
+        fours = four_bits_of(tensor.rows(begin, end))
+        assert fours[0].shape == (end - begin, 512)
+        meant = gguf.quants.dequantize(raw, number)[begin:end]
+        np.testing.assert_array_equal(widened(*fours, 288), meant)
+    assert tensor.transposed().fours is None
+    assert gguf_file.Blocks(raw, gguf.GGMLQuantizationType.Q8_0, rows.shape).fours is None
 
 
 def test_q8_0(tmp_path):

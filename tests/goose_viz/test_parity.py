@@ -10,7 +10,7 @@ from safetensors.numpy import load_file, save_file
 import goose_viz as gv
 from goose_viz.check import ALLOWED, compare
 from goose_viz.checkpoint import read_checkpoint
-from goose_viz.convert import quantise, stored_by_columns
+from goose_viz.convert import as_kept
 from goose_viz.weights import check_weights
 
 DATA = Path(__file__).parents[1] / "data"
@@ -66,21 +66,12 @@ def rounded_to(weights, dtype):
     """A model's tensors with the numbers that its weights have in another type, as float32."""
     tensors = {}
     for name, tensor in weights.tensors.items():
-        numbers = tensor.float32()
-        matrix = numbers.ndim == 2 and not name.endswith("r_k")
-        if matrix and dtype == "fp16":
-            numbers = numbers.astype(np.float16).astype(np.float32)
-        elif matrix:
-            turned = stored_by_columns(name)
-            rows, scales = quantise(numbers.T if turned else numbers)
-            numbers = rows * scales[:, None]
-            numbers = numbers.T if turned else numbers
-        tensors[name] = np.ascontiguousarray(numbers)
+        tensors[name] = np.ascontiguousarray(as_kept(tensor, name, dtype))
     return tensors
 
 
 @pytest.mark.parametrize("portions", [(1,) * 24, (24,)], ids=["single", "all"])
-@pytest.mark.parametrize("dtype", ["fp16", "int8"])
+@pytest.mark.parametrize("dtype", ["fp16", "int8", "int4"])
 @pytest.mark.parametrize("name", ["random-L3-D128-N64", "random-L2-D96-N16"])
 def test_other_weight_types(name, dtype, portions, tmp_path):
     """What is left of the weights is computed with as exactly as before."""

@@ -1,0 +1,127 @@
+"""Whole numbers times whole numbers: int8 and int4 weights met by a vector that was rounded once.
+
+A vector becomes int16 multiples of its largest magnitude / 32767, which leaves 2^-16 of that: far
+below what rounding has taken from the weights.  An instruction then does sixteen products and eight
+sums, without widening anything to float32; sums of whole numbers are exact in any order.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import llvmlite.binding as llvm
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+
+from goose_gpu.formats import FORMATS
+from goose_viz.cpu.building import (
+    F32,
+    I8,
+    I16,
+    I32,
+    LANES,
+    external,
+    int64,
+)
+
+LARGEST = 32767
+PAIRS = LANES // 2
+FOURS = FORMATS["int4"]
+WHOLE = (types.int8, types.uint8)
+_AVX2 = llvm.get_host_cpu_features().get("avx2", False)
+
+
+def _pairs(builder: Any, a: Any, b: Any) -> Any:
+    """Sixteen int16 times sixteen, neighbours added: eight int32."""
+    wide = ir.VectorType(I32, PAIRS)
+    if _AVX2:
+        add = external(builder, "llvm.x86.avx2.pmadd.wd", wide, [a.type, b.type])
+        return builder.call(add, [a, b])
+    double = ir.VectorType(I32, LANES)
+    products = builder.mul(builder.sext(a, double), builder.sext(b, double))
+    even, odd = (ir.Constant(wide, [2 * i + n for i in range(PAIRS)]) for n in (0, 1))
+    undefined = ir.Constant(double, ir.Undefined)
+    return builder.add(
+        builder.shuffle_vector(products, undefined, even),
+        builder.shuffle_vector(products, undefined, odd),
+    )
+
+
+def _constants(kind: Any, n: int, value: int) -> Any:
+    return ir.Constant(ir.VectorType(kind, n), [value] * n)
+
+
+def _nibbles(builder: Any, words: Any, k: int) -> Any:
+    """Number k of each of sixteen words of four, as int16."""
+    if k < 3:
+        words = builder.shl(words, _constants(I16, LANES, 12 - 4 * k))
+    return builder.ashr(words, _constants(I16, LANES, 12))
+
+
+def _vector_at(builder: Any, pointer: Any, element: Any, n: int) -> Any:
+    """N elements from a pointer to anything, at any address."""
+    vector = ir.VectorType(element, n)
+    return builder.load(builder.bitcast(pointer, ir.PointerType(vector)), align=1)
+
+
+def scales_of(builder: Any, block: Any) -> Any:
+    """The eight scales of a block of int4, as float32."""
+    halves = _vector_at(builder, block, ir.HalfType(), 8)
+    return builder.fpext(halves, ir.VectorType(F32, 8))
+
+
+def _of_eight(builder: Any, vector: Any, i: int, n: int) -> Any:
+    """Element i of eight, n times."""
+    undefined = ir.Constant(vector.type, ir.Undefined)
+    return builder.shuffle_vector(vector, undefined, _constants(I32, n, i))
+
+
+def _words(builder: Any, block: Any, chunk: int) -> Any:
+    """The sixteen words of a block's 64 numbers."""
+    place = builder.gep(block, [int64(16 + 32 * chunk)])
+    return _vector_at(builder, place, I16, LANES)
+
+
+def int8_pairs(builder: Any, weights: Any, whole: Any) -> Any:
+    """Sixteen int8 times sixteen int16 from two pointers, neighbours added: eight int32."""
+    wide = ir.VectorType(I16, LANES)
+    left = builder.sext(_vector_at(builder, weights, I8, LANES), wide)
+    return _pairs(builder, left, _vector_at(builder, whole, I16, LANES))
+
+
+def chunk_of_fours(builder: Any, block: Any, chunk: int, numbers: Any) -> list[Any]:
+    """A block's 64 numbers times those of a vector: eight float32 for each of the two groups."""
+    words = _words(builder, block, chunk)
+    groups = []
+    for half in range(2):
+        parts = []
+        for k in (2 * half, 2 * half + 1):
+            place = builder.gep(numbers, [int64(64 * chunk + 16 * k)])
+            x = _vector_at(builder, place, I16, LANES)
+            parts.append(_pairs(builder, _nibbles(builder, words, k), x))
+        groups.append(builder.sitofp(builder.add(*parts), ir.VectorType(F32, PAIRS)))
+    return groups
+
+
+def widened_nibbles(builder: Any, words: Any, k: int) -> Any:
+    """Number k of each of sixteen words of four, as float32."""
+    whole = builder.sext(_nibbles(builder, words, k), ir.VectorType(I32, LANES))
+    return builder.sitofp(whole, ir.VectorType(F32, LANES))
+
+
+def widen_blocks(builder: Any, row: Any, n: Any, target: Any) -> None:
+    """The n numbers of an int4 row, and what fills it up, as float32."""
+    blocks = builder.sdiv(builder.add(n, int64(FOURS.block - 1)), int64(FOURS.block))
+    with cgutils.for_range(builder, blocks) as loop:
+        block = builder.gep(row, [builder.mul(loop.index, int64(FOURS.items))])
+        base = builder.gep(target, [builder.mul(loop.index, int64(FOURS.block))])
+        scales = scales_of(builder, block)
+        for chunk in range(4):
+            words = _words(builder, block, chunk)
+            for k in range(4):
+                scale = _of_eight(builder, scales, 2 * chunk + k // 2, LANES)
+                value = builder.fmul(widened_nibbles(builder, words, k), scale)
+                place = builder.gep(base, [int64(64 * chunk + 16 * k)])
+                place = builder.bitcast(place, ir.PointerType(value.type))
+                builder.store(value, place, align=4)

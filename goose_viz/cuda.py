@@ -20,6 +20,7 @@ from goose_gpu.weights import Sizes, Source
 from goose_viz.config import Config
 from goose_viz.convert import Progress, convert, quantise, stored_by_columns
 from goose_viz.errors import GooseError
+from goose_viz.many import one_by_one
 from goose_viz.probe import Recorder
 from goose_viz.ranking import Candidates
 from goose_viz.state import State
@@ -204,6 +205,10 @@ class CudaEngine:
             logits = self._feed(tokens, here, all_logits, recorder, report, candidates)
             state.assign(here)
             return logits
+
+    def forward_many(self, tokens: Sequence[int], states: Sequence[State]) -> NDArray[np.float32]:
+        """A token to each of several states; logits (B, V)."""
+        return one_by_one(self.forward, tokens, states)
 
     def _feed(
         self,

@@ -61,6 +61,9 @@ class Engine(Protocol):
         ``candidates`` are filled where the device finds them faster than the host.
         """
 
+    def forward_many(self, tokens: Sequence[int], states: Sequence[State]) -> NDArray[Any]:
+        """Feed a checked token to each of several states, all different; logits (B, V)."""
+
 
 class Model:
     """An RWKV-7 model, ready to run.
@@ -201,6 +204,49 @@ class Model:
         if probe is not None and recorder is not None:
             probe.frames.extend(recorder.frames())
         return logits
+
+    def forward_many(self, tokens: Sequence[int], states: Sequence[State]) -> NDArray[Any]:
+        """Feed one token to each of several sequences; every state advances in place.
+
+        On the CPU the weights are read once for all of them: for corpora, for several
+        continuations, for comparisons.  The logits and states are those of `forward` with one
+        token, bit for bit, but that other devices go through the sequences one by one.
+
+        Parameters
+        ----------
+        tokens : sequence of int
+            (B,), one for each state.
+        states : sequence of State
+            What came before in each sequence; no state may be there twice.
+
+        Returns
+        -------
+        ndarray
+            float32 (B, V); float64 on the reference device.
+
+        Raises
+        ------
+        ValueError
+            If there is no token or one outside the vocabulary, if the numbers differ or a state is
+            there twice; all states are untouched then.
+        StateError
+            If a state is that of a model of another shape.
+        """
+        tokens, states = [int(t) for t in tokens], list(states)
+        if not tokens or len(tokens) != len(states):
+            raise ValueError(
+                f"{len(tokens)} tokens for {len(states)} states; expected one for each, and at "
+                "least one"
+            )
+        V = self.config.vocab_size
+        wrong = next((t for t in tokens if not 0 <= t < V), None)
+        if wrong is not None:
+            raise ValueError(f"token {wrong} is outside the vocabulary; expected 0 to {V - 1}")
+        if len({id(state) for state in states}) < len(states):
+            raise ValueError("a state is there twice; give each sequence a copy of its own")
+        for state in states:
+            state.make_ready(self.config, self._engine.state_dtype)
+        return self._engine.forward_many(tokens, states)
 
 
 def _name(source: Path) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from goose_viz.many import one_by_one
 from goose_viz.probe import Recorder
 from goose_viz.ranking import Candidates
 from goose_viz.state import State
@@ -91,6 +92,10 @@ class ReferenceEngine:
             if all_logits or t == len(tokens) - 1:
                 logits.append(self.weights["head.weight"] @ x)
         return np.array(logits) if all_logits else logits[0]
+
+    def forward_many(self, tokens: Sequence[int], states: Sequence[State]) -> Array:
+        """A token to each of several states; logits (B, V)."""
+        return one_by_one(self.forward, tokens, states)
 
     def step(self, token: int, state: State) -> tuple[Array, list[dict[str, Array]]]:
         """One token: (x before the head, then every layer's observables); state in place."""

@@ -23,7 +23,7 @@ from goose_viz.cpu.lanes import (
     power_of_two,
     round_into,
 )
-from goose_viz.cpu.rows import times_four, times_one
+from goose_viz.cpu.rows import times_four, times_many, times_one, vectors_at_once
 
 _E = np.float32(math.exp(-0.5))
 ONE, HALF, ZERO = (np.float32(n) for n in (1, 0.5, 0))
@@ -33,6 +33,7 @@ _LN2_LOW = np.float32(math.log(2) - 0.693359375)
 _C2, _C3, _C4, _C5, _C6, _C7 = (np.float32(1 / math.factorial(n)) for n in range(2, 8))
 _LOWEST, _HIGHEST = np.float32(-87), np.float32(88)  # what float32 has an exponential of
 _MOST = np.float32(LARGEST)
+_ROWS = 8  # that meet many vectors, before the next vectors
 #: What the magnitudes of a rounded vector may add up to: times 127 they fit an int32.
 _MOST_IN_ALL = np.float32((2**31 - 1) / 127 * 0.999)
 _FLOOR = np.float32(1e-12)  # of a removal key's length
@@ -55,18 +56,32 @@ def meet(met, c, weights):
 
 
 @compiled
-def product(weights, scales, first, rows, at, met, c, out):
-    """out[at + i] = W[first + i] . vector c for so many rows.
+def product(weights, scales, first, rows, at, step, met, c, count, out):
+    """out[at + b step + i] = W[first + i] . vector c + b, for so many rows and vectors.
 
-    Indices of rows count through all layers, ``at`` from the array's beginning.
+    Indices of rows count through all layers, ``at`` from the array's beginning.  A row that meets
+    many vectors is read once; what comes is the same bits as of one at a time.
     """
-    i = 0
-    while i + 4 <= rows:
-        times_four(weights, scales, first + i, met, c, out, at + i)
-        i += 4
-    while i < rows:
-        times_one(weights, scales, first + i, met, c, out, at + i)
-        i += 1
+    if count == 1:
+        i = 0
+        while i + 4 <= rows:
+            times_four(weights, scales, first + i, met, c, out, at + i, 0)
+            i += 4
+        while i < rows:
+            times_one(weights, scales, first + i, met, c, out, at + i, 0)
+            i += 1
+        return
+    together = vectors_at_once(weights)
+    for begin in range(0, rows, _ROWS):  # they and the vectors that they meet stay in the caches
+        end, b = min(begin + _ROWS, rows), 0
+        while b + together <= count:
+            for i in range(begin, end):
+                times_many(weights, scales, first + i, met, c + b, out, at + b * step + i, step)
+            b += together
+        while b < count:
+            for i in range(begin, end):
+                times_one(weights, scales, first + i, met, c + b, out, at + b * step + i, 0)
+            b += 1
 
 
 @compiled

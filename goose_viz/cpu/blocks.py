@@ -142,3 +142,26 @@ def cutter(kind: Any, sorts: Callable[[np.dtype[Any]], Mapping[str, Sort]]) -> A
         return whole(memory, places), code
 
     return cut
+
+
+@intrinsic
+def float32_at(typingctx: Any, address: Any, shape: Any) -> Any:
+    """The float32 array (C-contiguous, borrowed) at an address."""
+    whole = types.Array(types.float32, len(shape), "C")
+
+    def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        array = context.make_array(whole)(context, builder)
+        element = context.get_data_type(types.float32)
+        size = context.get_constant(types.intp, 4)
+        lengths = cgutils.unpack_tuple(builder, args[1])
+        strides = [size]
+        for length in lengths[:0:-1]:
+            strides.insert(0, builder.mul(strides[0], length))
+        arrayobj.populate_array(
+            array, data=builder.inttoptr(args[0], ir.PointerType(element)),
+            shape=cgutils.pack_array(builder, lengths),
+            strides=cgutils.pack_array(builder, strides), itemsize=size, meminfo=None,
+        )  # fmt: skip
+        return array._getvalue()
+
+    return whole(address, shape), code

@@ -20,6 +20,7 @@ from goose_gpu.planes import LOW, LOW_MIX, LOW_PLANE, RKV_MIX, RKV_PLANE
 from goose_viz.compiled import compiled
 from goose_viz.config import Config
 from goose_viz.cpu.arithmetic import (
+    ONE,
     ZERO,
     add_rows,
     head_gates,
@@ -33,8 +34,10 @@ from goose_viz.cpu.arithmetic import (
     sigmoid,
     tanh,
 )
+from goose_viz.cpu.blocks import float32_at
 from goose_viz.cpu.building import FAR, LINE
 from goose_viz.cpu.lanes import (
+    add_wide,
     ask_for,
     borrowed,
     clock,
@@ -44,11 +47,12 @@ from goose_viz.cpu.lanes import (
     scale_of,
     sum_rows,
     widen,
+    widen_row,
 )
 from goose_viz.cpu.layout import SHARES, model_of, ranks, scratch_of
 from goose_viz.cpu.tickets import draw, finish, is_open, open_until, wait
 
-_EMBED, _INWARD, _HEAD, _CHANNEL, _VOCABULARY = range(5)
+_EMBED, _INWARD, _HEAD, _CHANNEL, _VOCABULARY, _AFTER_HEADS, _AFTER_CHANNELS = range(7)
 _TANH, _SIGMOID = LOW.index("w"), LOW.index("g")  # of what lies between the low-rank halves
 _VOCABULARY_BYTES = 512 << 10  # of a task; its phase has no small ones to end with
 _NOT_YET = -2
@@ -64,19 +68,26 @@ class Queue(NamedTuple):
     ahead: NDArray[np.int64]  # (1,) that ticket, -1 when none is left, or _NOT_YET
 
 
-def plan(config: Config, row_bytes: int) -> NDArray[np.int64]:
+def plan(config: Config, row_bytes: int, count: int = 1) -> NDArray[np.int64]:
     """The tasks of a token: kind, layer, first row, last row, part; end and size of the phase.
 
-    ``row_bytes`` are those of a token's row in the head.
+    ``row_bytes`` are those of a token's row in the head.  With ``count`` sequences side by side,
+    what comes between phases is shared too: its tasks have sequences for rows, and the number of
+    parts to add up.
     """
     D, V = config.n_embd, config.vocab_size
     R = sum(ranks(config))
-    phases = [[(_EMBED, 0, 0, 0, 0)]]
+    each = [(b, b + 1) for b in range(count)]
+    phases = [[(_EMBED, 0, 0, count, 0)]]
     for layer in range(config.n_layer):
         phases.append([(_INWARD, layer, *cut, 0) for cut in _cuts(3 * D + R)])
         phases.append([(_HEAD, layer, h, h + 1, h) for h in range(config.n_head)])
+        if count > 1:
+            phases.append([(_AFTER_HEADS, layer, *one, config.n_head) for one in each])
         channels = _cuts(config.n_ffn)
         phases.append([(_CHANNEL, layer, *cut, i) for i, cut in enumerate(channels)])
+        if count > 1:
+            phases.append([(_AFTER_CHANNELS, layer, *one, len(channels)) for one in each])
     pieces = max(1, V * row_bytes // _VOCABULARY_BYTES)
     ends = [V * i // pieces for i in range(pieces + 1)]
     phases.append([(_VOCABULARY, 0, a, b, 0) for a, b in pairwise(ends)])
@@ -135,7 +146,8 @@ def _ask_rows(weights, at, end, counters, ticket):
 @compiled
 def _inward(layer, first, last, m, s, counters, ticket):
     """Rows of r, k, v and of the low-rank pairs' first halves, as one matrix."""
-    D, R = s.x.size, s.low.size
+    B, D = s.x.shape
+    R = s.low.shape[1]
     rows = 3 * D
     split = min(max(rows, first), last)  # from here on it is low rank
     base, low = layer * rows, layer * R - rows
@@ -144,37 +156,38 @@ def _inward(layer, first, last, m, s, counters, ticket):
     stride = m.down.shape[-1]
     _ask_rows(m.down, (low + split) * stride, (low + last) * stride, counters, ticket)
     wait(counters, ticket)
-    vec = s.vec.reshape(-1)
+    vec, lows = s.vec.reshape(-1), s.low.reshape(-1)
     for part in range(3):
         a, b = max(first, part * D), min(split, (part + 1) * D)
         if a < b:
-            c, at = RKV_MIX[part], (layer * 8 + RKV_PLANE[part] - part) * D + a
-            product(m.rkv, m.scale.rkv, base + a, b - a, at, s.mixed, c, vec)
+            c, at = RKV_MIX[part] * B, (layer * 8 + RKV_PLANE[part]) * B * D + a - part * D
+            product(m.rkv, m.scale.rkv, base + a, b - a, at, D, s.mixed, c, B, vec)
     for part in range(4):
         a, b = max(split, rows + s.ranks[part]), min(last, rows + s.ranks[part + 1])
         if a < b:
-            c, at = LOW_MIX[part], a - rows
-            product(m.down, m.scale.down, low + a, b - a, at, s.mixed, c, s.low)
-            for i in range(at, at + b - a):
-                if part == _TANH:
-                    s.low[i] = tanh(s.low[i])
-                elif part == _SIGMOID:
-                    s.low[i] = sigmoid(s.low[i])
+            c, at = LOW_MIX[part] * B, a - rows
+            product(m.down, m.scale.down, low + a, b - a, at, R, s.mixed, c, B, lows)
+            for n in range(B):
+                for i in range(at, at + b - a):
+                    if part == _TANH:
+                        s.low[n, i] = tanh(s.low[n, i])
+                    elif part == _SIGMOID:
+                        s.low[n, i] = sigmoid(s.low[n, i])
 
 
 @compiled
-def _head(layer, h, m, s, wkv, copy, gn_eps, queue, ticket, foreseen):
-    """A head from its low-rank sums to its part of the output product; wkv[layer, h] in place.
+def _head(layer, h, m, s, where, copy, gn_eps, queue, ticket, foreseen):
+    """A head of every sequence, from its low-rank sums to its part of the output product.
 
-    copy is (N, N) to get a copy of the state, or has no rows.  ``foreseen`` is whether the thread's
-    last task has asked for what this one begins with.
+    The states at `where` change in place.  copy is (N, N) to get a copy of the first one's, or has
+    no rows.  ``foreseen`` is whether the thread's last task has asked for what this begins with.
     """
-    S = wkv[layer, h]
-    N, D, R = S.shape[0], s.x.size, s.low.size
+    B, D = s.x.shape
+    H, R, N = m.up.shape[1:]
     c0 = h * N
     rows = layer * D + c0
     size = R * N  # of a head's part of m.up
-    begin = (layer * (D // N) + h) * size
+    begin = (layer * H + h) * size
     stop = begin + size
     if not foreseen:
         _ask_rows(m.up, begin, stop, queue.counters, ticket)
@@ -182,128 +195,197 @@ def _head(layer, h, m, s, wkv, copy, gn_eps, queue, ticket, foreseen):
     following = _next_head(queue, layer)
 
     # with the arithmetic on what is there, what comes next is asked for
-    flat, at = s.vec.reshape(-1), layer * 8 * D + c0
+    flat, lows, vec, scalars = s.vec.reshape(-1), s.low.reshape(-1), s.vec[layer], s.scalars[layer]
     stride = m.output.shape[-1]
     asked, end = rows * stride, (rows + N) * stride
-    for part in range(4):
-        low = s.ranks[part]
-        count = s.ranks[part + 1] - low
-        to = at + LOW_PLANE[part] * D
-        source = begin + low * N
-        if part == 0 and not foreseen:
-            sum_rows(m.up, source, count, s.low, low, flat, to, N, stop, S, 0, S.size)
-        else:
-            asked = sum_rows(
-                m.up, source, count, s.low, low, flat, to, N, stop, m.output, asked, end
-            )
-        scales = (layer * 4 + part) * D + c0
-        for i in range(N):
-            flat[to + i] *= scale_of(m.scale.up, scales + i, m.up)
-    vec, scalars, y = s.vec[layer], s.scalars[layer], s.read[layer, 0, h]
     erase = np.empty(N, np.float32)
-    head_gates(h, layer, m.att[layer], s.v_first, vec, scalars, 0, erase)
-    taken = ZERO
-    share = max(end - asked, 0) * 4 // N  # with every four rows
-    other, last = stop, stop
-    if following >= 0:
-        other = (layer * (D // N) + following) * size
-        last = other + size
-    for i in range(0, N, 4):
-        asked = _ask(m.output, asked, min(end, asked + share))
-        other = _ask(m.up, other, min(last, other + size * 4 // N))
-        taken += head_rows(S, i, min(i + 4, N), flat, at, D, erase, y)
-    for i in range(copy.shape[0]):
-        for j in range(N):
-            copy[i, j] = S[i, j]
-    head_output(h, m.att[layer], y, vec, scalars, taken, s.out, 0, gn_eps)
+    following_state = float32_at(where[0, 0], (N,))
+    for b in range(B):
+        S = float32_at(where[b, 0] + 4 * (layer * H + h) * N * N, (N, N))
+        at = (layer * 8 * B + b) * D + c0
+        for part in range(4):
+            low = s.ranks[part]
+            count = s.ranks[part + 1] - low
+            to = at + LOW_PLANE[part] * B * D
+            source = begin + low * N
+            if part == 0 and not foreseen:
+                sum_rows(m.up, source, count, lows, b * R + low, flat, to, N, stop, S, 0, S.size)
+            else:
+                asked = sum_rows(
+                    m.up, source, count, lows, b * R + low, flat, to, N, stop, m.output, asked, end
+                )
+            scales = (layer * 4 + part) * D + c0
+            for i in range(N):
+                flat[to + i] *= scale_of(m.scale.up, scales + i, m.up)
+        y = s.read[layer, b, h]
+        head_gates(h, layer, m.att[layer], s.v_first, vec, scalars, b, erase)
+        taken = ZERO
+        share = max(end - asked, 0) * 4 // N  # with every four rows
+        other, last = stop, stop
+        if following >= 0 and b == B - 1:
+            other = (layer * H + following) * size
+            last = other + size
+        for i in range(0, N, 4):
+            asked = _ask(m.output, asked, min(end, asked + share))
+            other = _ask(m.up, other, min(last, other + size * 4 // N))
+            taken += head_rows(S, i, min(i + 4, N), flat, at, B * D, erase, y)
+        if b == 0:
+            for i in range(copy.shape[0]):
+                for j in range(N):
+                    copy[i, j] = S[i, j]
+        head_output(h, m.att[layer], y, vec, scalars, taken, s.out, b, gn_eps)
 
-    wanted, factors = np.empty(N + 3, np.int64), np.empty(N + 3, np.float32)
-    part = s.parts[h]
-    for j in range(D):
-        part[j] = ZERO
+    wanted, factors = np.empty(N + 3, np.int64), np.empty((B, N + 3), np.float32)
     for i in range(N):
         wanted[i] = rows + i
-        factors[i] = s.out[0, c0 + i] * scale_of(m.scale.output, rows + i, m.output)
+        scale = scale_of(m.scale.output, rows + i, m.output)
+        for b in range(B):
+            factors[b, i] = s.out[b, c0 + i] * scale
     beyond, step = end - stride, 0
     if following >= 0:
-        beyond, step = index_of(m.output, wkv, (layer * (D // N) + following) * N * N), stride
-    add_rows(m.output, wanted, factors, N, D, s.parts, h * D, beyond, step)
+        state = 4 * (layer * H + following) * N * N
+        beyond, step = index_of(m.output, following_state, state // 4), stride
+    _add_rows(m.output, wanted, factors, N, s.parts[h], beyond, step)
     return following >= 0
+
+
+@compiled
+def _add_rows(weights, wanted, factors, count, out, beyond, step):
+    """Out (B, D) = sum_i factors[b, i] weights[wanted[i]]; see `add_rows`.
+
+    Rows that meet many are widened once; what comes is the same bits as of one at a time.
+    """
+    B, D = out.shape
+    for b in range(B):
+        for j in range(D):
+            out[b, j] = ZERO
+    if B == 1:
+        add_rows(weights, wanted, factors[0], count, D, out, 0, beyond, step)
+        return
+    wide, stride = np.empty((4, D), np.float32), weights.shape[-1]
+    for i in range(0, count, 4):
+        for r in range(4):
+            if i + r < count:
+                widen_row(weights, wanted[i + r] * stride, ONE, D, wide, r * D)
+            else:
+                for b in range(B):
+                    factors[b, i + r] = ZERO
+        for b in range(B):
+            four = (factors[b, i], factors[b, i + 1], factors[b, i + 2], factors[b, i + 3])
+            add_wide(wide, four, out, b * D, D)
 
 
 @compiled
 def _channels(layer, first, last, part, m, s, counters, ticket):
     """Channels of the channel mix: relu(W_k x)^2, and W_v's rows for those that are not zero."""
-    D, F = s.x.size, m.ffn_key.shape[1]
+    B, F = s.x.shape[0], m.ffn_key.shape[1]
     base, stride = layer * F, m.ffn_key.shape[-1]
     _ask_rows(m.ffn_key, (base + first) * stride, (base + last) * stride, counters, ticket)
     wait(counters, ticket)
-    out = s.parts[part]
-    for j in range(D):
-        out[j] = ZERO
     room = last - first + 3
-    wanted, factors = np.empty(room, np.int64), np.empty(room, np.float32)
+    wanted, factors = np.empty(room, np.int64), np.empty((B, room), np.float32)
     found, asked, ahead = 0, 0, rows_ahead(m.ffn_value)
     stride = m.ffn_value.shape[-1]
-    four = np.empty(4, np.float32)
+    fours = np.empty(4 * B, np.float32)
     for i in range(first, last):
         row, at = base + i, (i - first) % 4
         if at == 0:
             count = min(last - i, 4)
-            product(m.ffn_key, m.scale.ffn_key, row, count, 0, s.mixed, 0, four)
-        z = four[at]
+            product(m.ffn_key, m.scale.ffn_key, row, count, 0, 4, s.mixed, 0, B, fours)
         # no branch: which channels are zero cannot be foreseen, and a core that guesses wrong
         # loses what it has begun of the next rows
         wanted[found] = row
-        factors[found] = z * z * scale_of(m.scale.ffn_value, row, m.ffn_value)
-        found += int(z > ZERO)
+        scale, alive = scale_of(m.scale.ffn_value, row, m.ffn_value), 0
+        for b in range(B):
+            z = max(fours[4 * b + at], ZERO)
+            factors[b, found] = z * z * scale
+            alive |= int(z != ZERO)
+        found += alive
         if i >= last - ahead and asked < found:  # the first values have the time of these keys
             at = wanted[asked] * stride
             _ask(m.ffn_value, at, at + stride)
             asked += 1
     s.live[layer, part] = found
     beyond = wanted[max(found - 1, 0)] * stride
-    add_rows(m.ffn_value, wanted, factors, found, D, s.parts, part * D, beyond, 0)
+    _add_rows(m.ffn_value, wanted, factors, found, s.parts[part], beyond, 0)
 
 
 @compiled
-def _add_parts(s, n):
+def _add_parts(s, n, b):
     for part in range(n):
-        for i in range(s.x.size):
-            s.x[i] += s.parts[part, i]
+        for i in range(s.x.shape[1]):
+            s.x[b, i] += s.parts[part, b, i]
 
 
 @compiled
-def _before_time_mix(layer, m, s, shift, eps):
-    """Norm, token shift and the six mixes of a layer; shift (L, D) in place."""
-    layer_norm(s.x, m.ln[layer, 0], m.ln[layer, 1], eps, s.ones, s.xx)
+def _begin(b, token, m, s, where, eps):
+    """A token's row of the embedding, and what its first layer begins with."""
+    D = s.x.shape[1]
+    for i in range(D):
+        s.xx[b, i] = widen(m.emb[token, i]) * scale_of(m.scale.emb, token, m.emb)
+    layer_norm(s.xx[b], m.ln0[0], m.ln0[1], eps, s.ones, s.x[b])
+    _before_time_mix(b, 0, m, s, where, eps)
+
+
+@compiled
+def _before_time_mix(b, layer, m, s, where, eps):
+    """Norm, token shift and the six mixes of a layer; the shift in place."""
+    B, D = s.x.shape
+    shift, xx = float32_at(where[b, 1] + 4 * layer * D, (D,)), s.xx[b]
+    layer_norm(s.x[b], m.ln[layer, 0], m.ln[layer, 1], eps, s.ones, xx)
     for c in range(6):
-        mix(s.xx, shift[layer], m.mix[layer, c], s.mixed.numbers[c])
-        meet(s.mixed, c, m.rkv)
-    for i in range(s.xx.size):
-        shift[layer, i] = s.xx[i]
+        mix(xx, shift, m.mix[layer, c], s.mixed.numbers[c * B + b])
+        meet(s.mixed, c * B + b, m.rkv)
+    for i in range(D):
+        shift[i] = xx[i]
+
+
+@compiled
+def _after_heads(b, layer, n, m, s, where, eps):
+    """What the heads have read goes into the residual stream; norm and mix of the channels."""
+    D = s.x.shape[1]
+    _add_parts(s, n, b)
+    shift, xx = float32_at(where[b, 2] + 4 * layer * D, (D,)), s.xx[b]
+    layer_norm(s.x[b], m.ln[layer, 2], m.ln[layer, 3], eps, s.ones, xx)
+    mix(xx, shift, m.ffn_mix[layer, 0], s.mixed.numbers[b])
+    meet(s.mixed, b, m.ffn_key)
+    for i in range(D):
+        shift[i] = xx[i]
+
+
+@compiled
+def _after_channels(b, layer, n, m, s, where, eps):
+    """The same of the channels; what the next layer begins with, or the head."""
+    _add_parts(s, n, b)
+    for i in range(s.x.shape[1]):
+        s.residual[layer, b, i] = s.x[b, i]
+    if layer + 1 < m.ln.shape[0]:
+        _before_time_mix(b, layer + 1, m, s, where, eps)
+    else:
+        layer_norm(s.x[b], m.ln_out[0], m.ln_out[1], eps, s.ones, s.mixed.numbers[b])
+        meet(s.mixed, b, m.head)
 
 
 @compiled
 def step(
-    counters, base, tasks, token, matrices, cuts, memory, scratch_cuts, att_shift, ffn_shift, wkv,
-    logits, states, state_row, ln_eps, gn_eps,
+    counters, base, tasks, tokens, matrices, cuts, memory, scratch_cuts, where, logits, states,
+    state_row, ln_eps, gn_eps,
 ):  # fmt: skip
-    """One token through the whole model; every thread that helps calls this with the same.
+    """One token of each of B sequences; every thread that helps calls this with the same.
 
-    counters and tasks see `tickets` and `plan`; base is the job's first ticket; matrices to
-    scratch_cuts are what `model_of` and `scratch_of` take.  att_shift and ffn_shift (L, D) and wkv
-    (L, H, N, N) change in place, logits (V,) are written, and so is states[state_row[layer]]
-    (H, N, N), a copy of a layer's state, unless the row is negative.
+    counters and tasks see `tickets` and `plan`; base is the job's first ticket; tokens (B,);
+    matrices to scratch_cuts are what `model_of` and `scratch_of` take.  where (B, 3) are the
+    addresses of the states' wkv (L, H, N, N), att_shift and ffn_shift (L, D), which change in
+    place.  logits (B, V) are written, and so is states[state_row[layer]] (H, N, N), a copy of the
+    first sequence's state in a layer, unless the row is negative.
     """
     before = flush_denormals()
-    counters, tasks = borrowed(counters), borrowed(tasks)
+    counters, tasks, tokens = borrowed(counters), borrowed(tasks), borrowed(tokens)
     m, s = model_of(matrices, cuts), scratch_of(memory, scratch_cuts)
-    att_shift, ffn_shift, wkv = borrowed(att_shift), borrowed(ffn_shift), borrowed(wkv)
-    logits, states, state_row = borrowed(logits), borrowed(states), borrowed(state_row)
-    n = tasks.shape[0]
-    L, N = wkv.shape[0], wkv.shape[2]
-    D = s.x.size
+    where, logits = borrowed(where), borrowed(logits)
+    states, state_row = borrowed(states), borrowed(state_row)
+    n, B = tasks.shape[0], tokens.size
+    L, N = m.up.shape[0], m.up.shape[3]
     nothing = np.empty((0, N), np.float32)
     queue, foreseen = Queue(counters, tasks, base, np.full(1, _NOT_YET)), False
     while True:
@@ -317,40 +399,32 @@ def step(
             _inward(layer, first, last, m, s, counters, ticket)
         elif kind == _HEAD:
             copy = states[state_row[layer], first] if state_row[layer] >= 0 else nothing
-            foreseen = _head(layer, first, m, s, wkv, copy, gn_eps, queue, ticket, foreseen)
+            foreseen = _head(layer, first, m, s, where, copy, gn_eps, queue, ticket, foreseen)
         elif kind == _CHANNEL:
             _channels(layer, first, last, part, m, s, counters, ticket)
         elif kind == _VOCABULARY:
-            stride = m.head.shape[-1]
+            stride, V = m.head.shape[-1], m.head.shape[0]
             _ask_rows(m.head, first * stride, last * stride, counters, ticket)
             wait(counters, ticket)
-            product(m.head, m.scale.head, first, last - first, first, s.mixed, 0, logits)
+            rows, flat = last - first, logits.reshape(-1)
+            product(m.head, m.scale.head, first, rows, first, V, s.mixed, 0, B, flat)
         else:
-            for i in range(D):
-                s.xx[i] = widen(m.emb[token, i]) * scale_of(m.scale.emb, token, m.emb)
-            layer_norm(s.xx, m.ln0[0], m.ln0[1], ln_eps, s.ones, s.x)
+            wait(counters, ticket)
+            for b in range(first, last):
+                if kind == _EMBED:
+                    _begin(b, tokens[b], m, s, where, ln_eps)
+                elif kind == _AFTER_HEADS:
+                    _after_heads(b, layer, part, m, s, where, ln_eps)
+                else:
+                    _after_channels(b, layer, part, m, s, where, ln_eps)
 
         if finish(counters) == base + task[5]:  # the last of its phase prepares the next
-            if kind == _EMBED:
-                _before_time_mix(0, m, s, att_shift, ln_eps)
-            elif kind == _HEAD:
-                _add_parts(s, task[6])
-                layer_norm(s.x, m.ln[layer, 2], m.ln[layer, 3], ln_eps, s.ones, s.xx)
-                mix(s.xx, ffn_shift[layer], m.ffn_mix[layer, 0], s.mixed.numbers[0])
-                meet(s.mixed, 0, m.ffn_key)
-                for i in range(D):
-                    ffn_shift[layer, i] = s.xx[i]
-            elif kind == _CHANNEL:
-                _add_parts(s, task[6])
-                for i in range(D):
-                    s.residual[layer, i] = s.x[i]
-                if layer + 1 < L:
-                    _before_time_mix(layer + 1, m, s, att_shift, ln_eps)
-                else:
-                    out = s.mixed.numbers[0]
-                    layer_norm(s.x, m.ln_out[0], m.ln_out[1], ln_eps, s.ones, out)
-                    meet(s.mixed, 0, m.head)
-            s.ended[3 * L + 1 if kind == _VOCABULARY else 3 * layer + kind] = clock()
+            if B == 1 and kind == _HEAD:
+                _after_heads(0, layer, task[6], m, s, where, ln_eps)
+            elif B == 1 and kind == _CHANNEL:
+                _after_channels(0, layer, task[6], m, s, where, ln_eps)
+            if kind <= _VOCABULARY:
+                s.ended[3 * L + 1 if kind == _VOCABULARY else 3 * layer + kind] = clock()
             following = task[5]
             end = base + (tasks[following, 5] if following < n else n + 1)
             open_until(counters, end)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from goose_gpu.formats import format_of
+from goose_viz.config import Config
 from goose_viz.convert import Progress
 from goose_viz.cpu import decode
 from goose_viz.cpu.blocks import table, views
@@ -54,19 +56,15 @@ class CpuEngine:
         self._threads = 1 if small else cores()
         ahead = USUAL if small else distances()
         self._prompt = Prompt(c, dtype, m, self._threads, ahead)
-        self._plan = decode.plan(c, format_of(dtype, "head").row_bytes(c.n_embd))
-        cuts, room = scratch_places(c)
-        scratch = np.zeros(room, np.uint8)
-        self._scratch = s = views(Scratch, scratch, cuts)
-        s.ones[:] = s.mixed.unit[:] = 1
-        s.mixed.ahead[:] = ahead
-        s.ranks[:] = np.cumsum((0, *ranks(c)))
-        matrices = np.frombuffer(memory, m.rkv.dtype)
-        self._blocks = matrices, table(found), scratch, table(cuts)
+        self._memory = np.frombuffer(memory, m.rkv.dtype), table(found)
+        self._ahead = ahead
+        self._single = one = Room(c, dtype, 1, ahead)
+        self._many: Room | None = None
+        s = self._scratch = one.scratch
         self._counters = np.zeros(COUNTERS, np.int64)
         self._counters[OPEN] = 1  # a token's first task needs to wait for nothing
         self._eps = np.float32(c.layer_norm_eps), np.float32(c.group_norm_eps)
-        self._observed = {"residual": s.residual, "read": s.read[:, 0]}
+        self._observed = {"residual": s.residual[:, 0], "read": s.read[:, 0]}
         self._observed |= {name: s.vec[:, i, 0] for i, name in enumerate(VECTORS)}
         self._observed |= {name: s.scalars[:, i, 0] for i, name in enumerate(SCALARS)}
         self._every_layer = tuple(range(c.n_layer))
@@ -122,14 +120,63 @@ class CpuEngine:
             states = recorder.arrays["wkv"][t]
             rows = np.full(self.config.n_layer, -1)
             rows[list(recorder.layers)] = range(len(recorder.layers))
-        TEAM.run(
-            self._threads, self.dtype, decode.step, self._counters, int(self._counters[NEXT]),
-            self._plan, token, *self._blocks, state.att_shift, state.ffn_shift, state.wkv, logits,
-            states, rows, *self._eps,
-        )  # fmt: skip
+        self._run(self._single, [token], [state], logits[None], states, rows)
         if recorder is not None:
             every = recorder.layers == self._every_layer
             for name, target in recorder.arrays.items():
                 if name != "wkv":
                     source = self._observed[name]
                     target[t] = source if every else source[list(recorder.layers)]
+
+    def forward_many(self, tokens: Sequence[int], states: Sequence[State]) -> Array:
+        """A token to each of several states; logits (B, V)."""
+        B = len(tokens)
+        with TEAM.lock:
+            if B == 1:
+                room = self._single
+            elif self._many is not None and self._many.count == B:
+                room = self._many
+            else:
+                room = self._many = Room(self.config, self.dtype, B, self._ahead)
+            logits = np.empty((B, self.config.vocab_size), np.float32)
+            self._run(room, tokens, states, logits, self._no_states, self._no_rows)
+        return logits
+
+    def _run(
+        self, room: Room, tokens: Sequence[int], states: Sequence[State], logits: Array,
+        copies: Array, rows: Any,
+    ) -> None:  # fmt: skip
+        room.tokens[:] = tokens
+        for where, state in zip(room.where, states, strict=True):
+            arrays = state.wkv, state.att_shift, state.ffn_shift
+            where[:] = [array.__array_interface__["data"][0] for array in arrays]
+        TEAM.run(
+            self._threads, self.dtype, decode.step, self._counters, int(self._counters[NEXT]),
+            room.plan, room.tokens, *self._memory, room.memory, room.cuts, room.where, logits,
+            copies, rows, *self._eps,
+        )  # fmt: skip
+
+
+class Room:
+    """What the threads share for so many sequences side by side, and their tasks.
+
+    Parameters
+    ----------
+    config : Config
+    dtype : str
+    count : int
+    ahead : (int, int)
+        See `distances`.
+    """
+
+    def __init__(self, config: Config, dtype: str, count: int, ahead: tuple[int, int]) -> None:
+        self.count = count
+        row_bytes = format_of(dtype, "head").row_bytes(config.n_embd)
+        self.plan = decode.plan(config, row_bytes, count)
+        places_, size = scratch_places(config, count)
+        self.memory, self.cuts = np.zeros(size, np.uint8), table(places_)
+        self.scratch = s = views(Scratch, self.memory, places_)
+        s.ones[:] = s.mixed.unit[:] = 1
+        s.ranks[:] = np.cumsum((0, *ranks(config)))
+        s.mixed.ahead[:] = ahead
+        self.tokens, self.where = np.zeros(count, np.int64), np.zeros((count, 3), np.int64)

@@ -83,25 +83,20 @@ def _words(builder: Any, block: Any, chunk: int) -> Any:
     return _vector_at(builder, place, I16, LANES)
 
 
-def int8_pairs(builder: Any, weights: Any, whole: Any) -> Any:
-    """Sixteen int8 times sixteen int16 from two pointers, neighbours added: eight int32."""
-    wide = ir.VectorType(I16, LANES)
-    left = builder.sext(_vector_at(builder, weights, I8, LANES), wide)
-    return _pairs(builder, left, _vector_at(builder, whole, I16, LANES))
+def int8_as_int16(builder: Any, weights: Any) -> Any:
+    """Sixteen int8 from a pointer."""
+    return builder.sext(_vector_at(builder, weights, I8, LANES), ir.VectorType(I16, LANES))
 
 
-def chunk_of_fours(builder: Any, block: Any, chunk: int, numbers: Any) -> list[Any]:
-    """A block's 64 numbers times those of a vector: eight float32 for each of the two groups."""
+def pairs_with(builder: Any, numbers: Any, vector: Any) -> Any:
+    """Sixteen int16 times sixteen from a pointer, neighbours added: eight int32."""
+    return _pairs(builder, numbers, _vector_at(builder, vector, I16, LANES))
+
+
+def numbers_of_chunk(builder: Any, block: Any, chunk: int) -> list[Any]:
+    """64 numbers of an int4 block, as four times sixteen int16."""
     words = _words(builder, block, chunk)
-    groups = []
-    for half in range(2):
-        parts = []
-        for k in (2 * half, 2 * half + 1):
-            place = builder.gep(numbers, [int64(64 * chunk + 16 * k)])
-            x = _vector_at(builder, place, I16, LANES)
-            parts.append(_pairs(builder, _nibbles(builder, words, k), x))
-        groups.append(builder.sitofp(builder.add(*parts), ir.VectorType(F32, PAIRS)))
-    return groups
+    return [_nibbles(builder, words, k) for k in range(4)]
 
 
 def widened_nibbles(builder: Any, words: Any, k: int) -> Any:

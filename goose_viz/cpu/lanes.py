@@ -224,6 +224,39 @@ def widen_row(typingctx: Any, weights: Any, at: Any, scale: Any, n: Any, out: An
 
 
 @intrinsic
+def add_wide(typingctx: Any, rows: Any, factors: Any, out: Any, start: Any, n: Any) -> Any:
+    """`add_four` for the four rows of ``rows`` (4, n), float32 that are in the first cache."""
+
+    def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        data, n = data_of(context, builder, rows, args[0]), args[4]
+        four = [builder.gep(data, [builder.mul(n, int64(i))]) for i in range(4)]
+        single = [builder.extract_value(args[1], i) for i in range(4)]
+        everywhere = [spread(builder, f) for f in single]
+        target = builder.gep(data_of(context, builder, out, args[2]), [args[3]])
+
+        def block(j: Any) -> None:
+            total = load_lanes(builder, target, j, 4)
+            for row, f in zip(four, everywhere, strict=True):
+                total = fma(builder, load_lanes(builder, row, j, 4), f, total)
+            pointer = builder.gep(target, [j])
+            builder.store(total, builder.bitcast(pointer, ir.PointerType(total.type)), align=4)
+
+        def one(j: Any) -> None:
+            pointer = builder.gep(target, [j])
+            total = builder.load(pointer)
+            for row, f in zip(four, single, strict=True):
+                total = fma(builder, builder.load(builder.gep(row, [j])), f, total)
+            builder.store(total, pointer)
+
+        done = blocks_of(builder, int64(0), n, LANES, block)
+        blocks_of(builder, done, n, 1, one)
+        return context.get_dummy_value()
+
+    i = types.int64
+    return types.void(rows, types.UniTuple(types.float32, 4), out, i, i), code
+
+
+@intrinsic
 def sum_rows(
     typingctx: Any, weights: Any, at: Any, count: Any, x: Any, start: Any, out: Any, to: Any,
     n: Any, end: Any, others: Any, other: Any, last: Any,

@@ -148,28 +148,24 @@ def places(config: Config, dtype: str) -> tuple[Places, int]:
     return lay_out({name: arrays[name] for name in names(Packed)})
 
 
-def scratch_places(config: Config) -> tuple[Places, int]:
-    """The same of `Scratch`."""
-    c = config
+def scratch_places(config: Config, count: int = 1) -> tuple[Places, int]:
+    """The same of `Scratch` for so many sequences."""
+    c, B = config, count
     L, D, H, N, R = c.n_layer, c.n_embd, c.n_head, c.head_size, sum(ranks(c))
-    filled = FORMATS["int4"].padded(D)
-    shapes_ = {
-        "x": (D,), "xx": (D,), "mixed.numbers": (len(MIXES), D),
-        "mixed.whole": (len(MIXES), filled), "mixed.unit": (len(MIXES),),
-        "mixed.ahead": (2,), "low": (R,),
-        "v_first": (1, D), "out": (1, D),
-        "parts": (max(H, len(SHARES)), D), "ones": (D,), "vec": (L, len(VECTORS), 1, D),
-        "scalars": (L, len(SCALARS), 1, H), "read": (L, 1, H, N), "residual": (L, D),
-        "ranks": (5,), "live": (L, len(SHARES)), "ended": (3 * L + 2,),
+    met, filled = len(MIXES) * B, FORMATS["int4"].padded(D)
+    floats = {
+        "x": (B, D), "xx": (B, D), "mixed.numbers": (met, D), "mixed.unit": (met,), "low": (B, R),
+        "v_first": (B, D), "out": (B, D), "parts": (max(H, len(SHARES)), B, D), "ones": (D,),
+        "vec": (L, len(VECTORS), B, D), "scalars": (L, len(SCALARS), B, H), "read": (L, B, H, N),
+        "residual": (L, B, D),
     }  # fmt: skip
-    kinds: dict[str, np.dtype[Any]] = {
-        "mixed.whole": _INT16,
-        "mixed.ahead": _INT64,
-        "ranks": _INT64,
-        "live": _INT64,
-        "ended": _INT64,
-    }
-    return lay_out({name: (shape, kinds.get(name, _FLOAT)) for name, shape in shapes_.items()})
+    integers = {
+        "mixed.ahead": (2,), "ranks": (5,), "live": (L, len(SHARES)), "ended": (3 * L + 2,),
+    }  # fmt: skip
+    arrays: dict[str, Any] = {name: (shape, _FLOAT) for name, shape in floats.items()}
+    arrays |= {name: (shape, _INT64) for name, shape in integers.items()}
+    arrays["mixed.whole"] = (met, filled), _INT16
+    return lay_out({name: arrays[name] for name in names(Scratch)})
 
 
 _ANY = Config(1, 1, 1, 1, 1, 1, 1, 1, 1, 1, "")

@@ -104,7 +104,7 @@ def project(counters, limit, pieces, weights, scales, met, out):
             break
         piece = ticket - (limit - pieces)
         begin, end = rows * piece // pieces, rows * (piece + 1) // pieces
-        product(weights, scales, begin, end - begin, begin, met, 0, out)
+        product(weights, scales, begin, end - begin, begin, 0, met, 0, 1, out)
         finish(counters)
     wait_for_all(counters, limit)
 

@@ -31,7 +31,15 @@ from goose_viz.cpu.building import (
     spread,
     widened,
 )
-from goose_viz.cpu.integers import FOURS, PAIRS, WHOLE, chunk_of_fours, int8_pairs, scales_of
+from goose_viz.cpu.integers import (
+    FOURS,
+    PAIRS,
+    WHOLE,
+    int8_as_int16,
+    numbers_of_chunk,
+    pairs_with,
+    scales_of,
+)
 
 
 def _zeros(builder: Any, kind: Any, n: int) -> list[Any]:
@@ -70,178 +78,198 @@ def _ask(builder: Any, row: Any, ahead: list[tuple[Any, int]], lines: int = 1) -
             prefetch(builder, builder.gep(there, [int64(n * LINE)]), closeness)
 
 
-def _floats(builder: Any, kind: Any, rows: list[Any], numbers: Any, n: Any, ahead: Any) -> Any:
-    """(four sums of sixteen lanes as of eight, where whole lanes end)."""
+def _floats(builder: Any, kind: Any, row: Any, vectors: list[Any], n: Any, ahead: Any) -> Any:
+    """(a row times each vector, summed to eight lanes; where whole lanes end)."""
     size = kind.bitwidth // 8
-    wide = ir.VectorType(F32, LANES)
     per_line = max(LANES, LINE // size)
-    halves, done = [], n
-    for row in rows:
-        sums = _zeros(builder, wide, 2)
+    sums = [_zeros(builder, ir.VectorType(F32, LANES), 2) for _ in vectors]
 
-        def add(i: Any, slot: Any, row: Any = row) -> None:
-            x = load_lanes(builder, numbers, i, 4)
-            w = widened(builder, kind, load_lanes(builder, row, i, size))
-            builder.store(fma(builder, w, x, builder.load(slot)), slot)
+    def add(i: Any, odd: int = 0) -> None:
+        w = widened(builder, kind, load_lanes(builder, row, i, size))
+        for x, slots in zip(vectors, sums, strict=True):
+            value = fma(builder, w, load_lanes(builder, x, i, 4), builder.load(slots[odd]))
+            builder.store(value, slots[odd])
 
-        def line(i: Any, row: Any = row, sums: Any = sums, add: Any = add) -> None:
-            for k in range(2):
-                part = builder.add(i, int64(k * per_line))
-                _ask(builder, builder.gep(row, [part]), ahead)
-                for m in range(0, per_line, LANES):
-                    slot = sums[(k * per_line + m) // LANES % 2]
-                    add(builder.add(part, int64(m)), slot)
+    def lines(i: Any) -> None:
+        for k in range(2):
+            part = builder.add(i, int64(k * per_line))
+            _ask(builder, builder.gep(row, [part]), ahead)
+            for m in range(0, per_line, LANES):
+                add(builder.add(part, int64(m)), (k * per_line + m) // LANES % 2)
 
-        def first(i: Any, sums: Any = sums, add: Any = add) -> None:
-            add(i, sums[0])
-
-        done = blocks_of(builder, int64(0), n, 2 * per_line, line)
-        done = blocks_of(builder, done, n, LANES, first)
-        total = builder.fadd(*(builder.load(slot) for slot in sums))
-        low, high = (
-            builder.shuffle_vector(total, total, ir.Constant(ir.VectorType(I32, 8), half))
-            for half in (list(range(8)), list(range(8, 16)))
-        )
-        halves.append(builder.fadd(low, high))
-    return halves, done
+    done = blocks_of(builder, int64(0), n, 2 * per_line, lines)
+    done = blocks_of(builder, done, n, LANES, add)
+    totals = [builder.fadd(*(builder.load(slot) for slot in slots)) for slots in sums]
+    return [_halves_added(builder, total) for total in totals], done
 
 
-def _bytes(builder: Any, rows: list[Any], whole: Any, n: Any, ahead: Any) -> Any:
-    """The same of int8 rows, as int32."""
-    found, done = [], n
-    for row in rows:
-        sums = _zeros(builder, ir.VectorType(I32, PAIRS), 2)
-
-        def add(i: Any, slot: Any, row: Any = row) -> None:
-            pairs = int8_pairs(builder, builder.gep(row, [i]), builder.gep(whole, [i]))
-            builder.store(builder.add(builder.load(slot), pairs), slot)
-
-        def line(i: Any, row: Any = row, sums: Any = sums, add: Any = add) -> None:
-            _ask(builder, builder.gep(row, [i]), ahead)
-            for k in range(LINE // LANES):
-                add(builder.add(i, int64(k * LANES)), sums[k % 2])
-
-        def first(i: Any, sums: Any = sums, add: Any = add) -> None:
-            add(i, sums[0])
-
-        done = blocks_of(builder, int64(0), n, LINE, line)
-        done = blocks_of(builder, done, n, LANES, first)
-        found.append(builder.add(*(builder.load(slot) for slot in sums)))
-    return found, done
+def _halves_added(builder: Any, vector: Any) -> Any:
+    kind = ir.VectorType(I32, 8)
+    low, high = (ir.Constant(kind, list(range(begin, begin + 8))) for begin in (0, 8))
+    return builder.fadd(
+        builder.shuffle_vector(vector, vector, low), builder.shuffle_vector(vector, vector, high)
+    )
 
 
-def _fours(builder: Any, rows: list[Any], whole: Any, n: Any, ahead: Any) -> Any:
-    """The same of int4 rows, scales included, as float32; all of a row is whole blocks."""
+def _bytes(builder: Any, row: Any, vectors: list[Any], n: Any, ahead: Any) -> Any:
+    """The same of an int8 row and rounded vectors, as int32."""
+    sums = [_zeros(builder, ir.VectorType(I32, PAIRS), 2) for _ in vectors]
+
+    def add(i: Any, odd: int = 0) -> None:
+        w = int8_as_int16(builder, builder.gep(row, [i]))
+        for x, slots in zip(vectors, sums, strict=True):
+            pairs = pairs_with(builder, w, builder.gep(x, [i]))
+            builder.store(builder.add(builder.load(slots[odd]), pairs), slots[odd])
+
+    def line(i: Any) -> None:
+        _ask(builder, builder.gep(row, [i]), ahead)
+        for k in range(LINE // LANES):
+            add(builder.add(i, int64(k * LANES)), k % 2)
+
+    done = blocks_of(builder, int64(0), n, LINE, line)
+    done = blocks_of(builder, done, n, LANES, add)
+    return [builder.add(*(builder.load(slot) for slot in slots)) for slots in sums], done
+
+
+def _fours(builder: Any, row: Any, vectors: list[Any], n: Any, ahead: Any) -> Any:
+    """The same of an int4 row, scales included, as float32; all of a row is whole blocks."""
     wide = ir.VectorType(F32, PAIRS)
     scales = cgutils.alloca_once(builder, wide)
     first = builder.bitcast(scales, ir.PointerType(F32))
     blocks = builder.sdiv(builder.add(n, int64(FOURS.block - 1)), int64(FOURS.block))
-    found = []
-    for row in rows:
-        sums = _zeros(builder, wide, 2)
-        with cgutils.for_range(builder, blocks) as loop:
-            block = builder.gep(row, [builder.mul(loop.index, int64(FOURS.items))])
-            numbers = builder.gep(whole, [builder.mul(loop.index, int64(FOURS.block))])
-            _ask(builder, block, ahead, -(-FOURS.items // LINE))
-            builder.store(scales_of(builder, block), scales)
-            for chunk in range(4):
-                groups = chunk_of_fours(builder, block, chunk, numbers)
-                for half, (group, slot) in enumerate(zip(groups, sums, strict=True)):
-                    scale = builder.load(builder.gep(first, [int64(2 * chunk + half)]))
-                    value = fma(builder, group, spread(builder, scale, PAIRS), builder.load(slot))
-                    builder.store(value, slot)
-        found.append(builder.fadd(*(builder.load(slot) for slot in sums)))
-    return found, None
+    sums = [_zeros(builder, wide, 2) for _ in vectors]
+    with cgutils.for_range(builder, blocks) as loop:
+        block = builder.gep(row, [builder.mul(loop.index, int64(FOURS.items))])
+        _ask(builder, block, ahead, -(-FOURS.items // LINE))
+        builder.store(scales_of(builder, block), scales)
+        place = builder.mul(loop.index, int64(FOURS.block))
+        for chunk in range(4):
+            words = numbers_of_chunk(builder, block, chunk)
+            for half in range(2):
+                scale = builder.load(builder.gep(first, [int64(2 * chunk + half)]))
+                scale = spread(builder, scale, PAIRS)
+                for x, slots in zip(vectors, sums, strict=True):
+                    parts = []
+                    for k in (2 * half, 2 * half + 1):
+                        at = builder.add(place, int64(64 * chunk + 16 * k))
+                        parts.append(pairs_with(builder, words[k], builder.gep(x, [at])))
+                    group = builder.sitofp(builder.add(*parts), wide)
+                    value = fma(builder, group, scale, builder.load(slots[half]))
+                    builder.store(value, slots[half])
+    return [builder.fadd(*(builder.load(slot) for slot in slots)) for slots in sums], None
 
 
-def _times(count: int) -> Any:
-    """A function for so many rows: 4 or 1."""
+def _times(n_rows: int, n_vectors: int) -> Any:
+    """A function for so many rows times so many vectors: four products at most."""
 
     def typing(
-        typingctx: Any, weights: Any, scales: Any, row: Any, met: Any, c: Any, out: Any, to: Any
-    ) -> Any:
+        typingctx: Any, weights: Any, scales: Any, row: Any, met: Any, c: Any, out: Any, to: Any,
+        step: Any,
+    ) -> Any:  # fmt: skip
         kind = weights.dtype
         if kind not in STORED and kind not in WHOLE:
             return None
 
         def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            weights_, scales_, first, met_, c_, out_, to_ = args
+            weights_, scales_, first, met_, c_, out_, to_, step_ = args
             array = context.make_array(weights)(context, builder, weights_)
             stride = cgutils.unpack_tuple(builder, array.shape)[-1]
             rows = [
                 builder.gep(array.data, [builder.mul(builder.add(first, int64(r)), stride)])
-                for r in range(count)
+                for r in range(n_rows)
             ]
             numbers, whole, unit, distances = (
                 context.make_array(kind_)(context, builder, builder.extract_value(met_, i))
                 for i, kind_ in enumerate(sig.args[3].types)
             )
             n = cgutils.unpack_tuple(builder, numbers.shape)[1]
-            filled = cgutils.unpack_tuple(builder, whole.shape)[1]
-            x = builder.gep(numbers.data, [builder.mul(c_, n)])
-            q = builder.gep(whole.data, [builder.mul(c_, filled)])
+            met_array = whole if kind in WHOLE else numbers
+            width = cgutils.unpack_tuple(builder, met_array.shape)[1]
+            places = [builder.add(c_, int64(v)) for v in range(n_vectors)]
+            vectors = [builder.gep(met_array.data, [builder.mul(p, width)]) for p in places]
             ahead = [
-                (builder.load(builder.gep(distances.data, [int64(n)])), closeness)
-                for n, closeness in enumerate((3, 2))
+                (builder.load(builder.gep(distances.data, [int64(m)])), closeness)
+                for m, closeness in enumerate((3, 2))
             ]
-            if kind == types.int8:
-                sums, done = _bytes(builder, rows, q, n, ahead)
-            elif kind == types.uint8:
-                sums, done = _fours(builder, rows, q, n, ahead)
-            else:
-                sums, done = _floats(builder, kind, rows, x, n, ahead)
             exact = kind == types.int8
-            sums += [ir.Constant(sums[0].type, None)] * (4 - count)
+            sums, done = [], None
+            for r in rows:
+                if exact:
+                    found, done = _bytes(builder, r, vectors, n, ahead)
+                elif kind == types.uint8:
+                    found, done = _fours(builder, r, vectors, n, ahead)
+                else:
+                    found, done = _floats(builder, kind, r, vectors, n, ahead)
+                sums += found
+            sums += [ir.Constant(sums[0].type, None)] * (4 - len(sums))
             total = _sums(builder, sums, builder.add if exact else builder.fadd)
-            slot = cgutils.alloca_once(builder, total.type)
-            builder.store(total, slot)
-            if done is not None:  # what does not fill the lanes
-                one_by_one = builder.bitcast(slot, ir.PointerType(total.type.element))
-                for r, place in enumerate(rows):
-                    target = builder.gep(one_by_one, [int64(r)])
-
-                    def one(i: Any, place: Any = place, target: Any = target) -> None:
-                        stored = builder.load(builder.gep(place, [i]))
-                        old = builder.load(target)
-                        if exact:
-                            value = builder.sext(builder.load(builder.gep(q, [i])), I32)
-                            more = builder.mul(builder.sext(stored, I32), value)
-                            builder.store(builder.add(old, more), target)
-                            return
-                        value = builder.load(builder.gep(x, [i]))
-                        w = widened(builder, kind, stored)
-                        builder.store(fma(builder, w, value, old), target)
-
-                    blocks_of(builder, done, n, 1, one)
+            slot = cgutils.alloca_once_value(builder, total)
+            single = builder.bitcast(slot, ir.PointerType(total.type.element))
+            products = [(r, v) for r in range(n_rows) for v in range(n_vectors)]
+            if done is not None:
+                for i, (r, v) in enumerate(products):
+                    target = builder.gep(single, [int64(i)])
+                    _rest(builder, kind, rows[r], vectors[v], done, n, target)
             total = builder.load(slot)
             if exact:
                 total = builder.sitofp(total, ir.VectorType(F32, 4))
-            if kind in WHOLE:
-                factor = builder.load(builder.gep(unit.data, [c_]))
-                total = builder.fmul(total, spread(builder, factor, 4))
             target = builder.gep(data_of(context, builder, sig.args[5], out_), [to_])
             place = builder.gep(data_of(context, builder, scales, scales_), [first])
-            for r in range(count) if count < 4 else ():
-                value = builder.extract_element(total, ir.Constant(I32, r))
+            for i, (r, v) in enumerate(products):
+                value = builder.extract_element(total, ir.Constant(I32, i))
+                if kind in WHOLE:
+                    value = builder.fmul(value, builder.load(builder.gep(unit.data, [places[v]])))
                 if exact:
                     value = builder.fmul(value, builder.load(builder.gep(place, [int64(r)])))
-                builder.store(value, builder.gep(target, [int64(r)]))
-            if count == 4:
-                vector = ir.PointerType(total.type)
-                if exact:
-                    total = builder.fmul(
-                        total, builder.load(builder.bitcast(place, vector), align=4)
-                    )
-                builder.store(total, builder.bitcast(target, vector), align=4)
+                at = builder.add(builder.mul(step_, int64(v)), int64(r))
+                builder.store(value, builder.gep(target, [at]))
             return context.get_dummy_value()
 
         i = types.int64
-        return types.void(weights, scales, i, met, i, out, i), code
+        return types.void(weights, scales, i, met, i, out, i, i), code
 
-    return intrinsic(typing)
+    return typing
 
 
-#: times_four(weights, scales, row, met, c, out, to): out[to + i] = W[row + i] . vector c of a
+def _rest(
+    builder: Any, kind: Any, row: Any, vector: Any, begin: Any, end: Any, target: Any
+) -> None:
+    """Add the products that do not fill the lanes to a number in memory."""
+
+    def one(i: Any) -> None:
+        stored, value = (builder.load(builder.gep(p, [i])) for p in (row, vector))
+        old = builder.load(target)
+        if kind == types.int8:
+            more = builder.mul(builder.sext(stored, I32), builder.sext(value, I32))
+            builder.store(builder.add(old, more), target)
+        else:
+            builder.store(fma(builder, widened(builder, kind, stored), value, old), target)
+
+    blocks_of(builder, begin, end, 1, one)
+
+
+@intrinsic
+def vectors_at_once(typingctx: Any, weights: Any) -> Any:
+    """How many vectors `times_many` takes: their sums must stay in registers."""
+
+    def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return int64(4 if weights.dtype in WHOLE else 2)
+
+    return types.int64(weights), code
+
+
+@intrinsic
+def times_many(
+    typingctx: Any, weights: Any, scales: Any, row: Any, met: Any, c: Any, out: Any, to: Any,
+    step: Any,
+) -> Any:  # fmt: skip
+    """out[to + v step] = W[row] . vector c + v, for `vectors_at_once` of them."""
+    chosen = _four_vectors if weights.dtype in WHOLE else _two_vectors
+    return chosen(typingctx, weights, scales, row, met, c, out, to, step)
+
+
+#: times_four(weights, scales, row, met, c, out, to, step): out[to + i] = W[row + i] . vector c of a
 #: `layout.Met`, i from 0 to 3.  Indices of rows count through all layers, ``to`` from the array's
 #: beginning.
-times_four, times_one = _times(4), _times(1)
+times_four, times_one = intrinsic(_times(4, 1)), intrinsic(_times(1, 1))
+_two_vectors, _four_vectors = _times(1, 2), _times(1, 4)

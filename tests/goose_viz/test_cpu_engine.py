@@ -182,16 +182,19 @@ def test_small_models_run_on_one_core(monkeypatch):
     assert gv.load_model(PTH, device="cpu")._engine._threads == 5
 
 
-def test_the_plan_covers_every_row_once():
+@pytest.mark.parametrize("count", [1, 3])
+def test_the_plan_covers_every_row_once(count):
     config = gv.load_model(PTH, device="cpu").config
-    plan = decode.plan(config, 2)
+    plan = decode.plan(config, 2, count)
     R = config.rank_decay + config.rank_iclr + config.rank_value + config.rank_gate
     rows = {1: 3 * config.n_embd + R, 2: config.n_head, 3: config.n_ffn, 4: config.vocab_size}
-    for kind, count in rows.items():
-        for layer in range(config.n_layer if kind < 4 else 1):
+    if count > 1:
+        rows |= {5: count, 6: count}
+    for kind, wanted in rows.items():
+        for layer in range(config.n_layer if kind != 4 else 1):
             mine = plan[(plan[:, 0] == kind) & (plan[:, 1] == layer)]
             covered = np.concatenate([np.arange(a, b) for a, b in mine[:, 2:4]])
-            np.testing.assert_array_equal(covered, np.arange(count))
+            np.testing.assert_array_equal(covered, np.arange(wanted))
             assert (mine[:, 6] == len(mine)).all()
     ends = plan[:, 5]
     assert (np.diff(ends) >= 0).all()

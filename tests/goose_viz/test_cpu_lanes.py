@@ -56,7 +56,7 @@ def met_with(x):
 @numba.njit
 def times(weights, scales, first, rows, at, met, c, out):
     meet(met, c, weights)
-    product(weights, scales, first, rows, at, met, c, out)
+    product(weights, scales, first, rows, at, 0, met, c, 1, out)
 
 
 @pytest.mark.parametrize("kind", FORMATS)

@@ -211,3 +211,65 @@ def test_bad_tokens_leave_the_state_alone(small):
 def test_a_state_of_another_model_is_refused(small, demo):
     with pytest.raises(gv.StateError, match="use a state of the same model"):
         small.forward([1], demo.new_state())
+
+
+# -- many at once ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 16])
+@pytest.mark.parametrize("dtype", ["fp32", "bf16", "fp16", "int8", "int4"])
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_many_sequences_have_the_bits_of_one(dtype, count, threads, monkeypatch):
+    monkeypatch.setenv("GOOSE_VIZ_THREADS", threads)
+    model = gv.load_model(DATA / "random-L2-D96-N16.bf16.pth", device="cpu", dtype=dtype)
+    V = model.config.vocab_size
+    together = [model.new_state() for _ in range(count)]
+    for i, state in enumerate(together):  # each has come another way
+        model.forward([(3 + 5 * i + k) % V for k in range(1 + i % 3)], state)
+    singly = [state.copy() for state in together]
+    for step in range(3):
+        tokens = [(7 * i + 13 * step + 5) % V for i in range(count)]
+        logits = model.forward_many(tokens, together)
+        assert logits.shape == (count, V)
+        for token, state, row in zip(tokens, singly, logits, strict=True):
+            np.testing.assert_array_equal(model.forward([token], state), row)
+    for one, other in zip(together, singly, strict=True):
+        for name, array in one.arrays().items():
+            np.testing.assert_array_equal(array, other.arrays()[name])
+
+
+def test_many_sequences_on_the_reference():
+    model = gv.load_model(DATA / "random-L2-D96-N16.bf16.pth", device="reference")
+    together = [model.new_state() for _ in range(3)]
+    singly = [model.new_state() for _ in range(3)]
+    for tokens in ([1, 2, 3], [4, 4, 4]):
+        logits = model.forward_many(tokens, together)
+        for token, state, row in zip(tokens, singly, logits, strict=True):
+            np.testing.assert_array_equal(model.forward([token], state), row)
+
+
+def test_other_numbers_of_sequences_in_between():
+    model = gv.load_model(DATA / "random-L2-D96-N16.bf16.pth", device="cpu")
+    states = [model.new_state() for _ in range(4)]
+    alone = model.new_state()
+    for token, count in ((3, 4), (5, 2), (7, 4), (9, 1)):
+        found = model.forward_many([token] * count, states[:count])
+        expected = model.forward([token], alone)
+        np.testing.assert_array_equal(found[0], expected)
+        model.forward([token, token], model.new_state())  # and others' tokens
+
+
+@pytest.mark.parametrize(
+    ("tokens", "which", "words"),
+    [
+        ([], [], "0 tokens for 0 states"),
+        ([1, 2], [0], "2 tokens for 1 states"),
+        ([1, 5000], [0, 1], "token 5000 is outside the vocabulary"),
+        ([1, 2], [0, 0], "a state is there twice"),
+    ],
+)
+def test_many_sequences_that_will_not_do(demo, tokens, which, words):
+    states = [demo.new_state() for _ in range(2)]
+    with pytest.raises(ValueError, match=words):
+        demo.forward_many(tokens, [states[i] for i in which])
+    assert not any(array.any() for state in states for array in state.arrays().values())

@@ -6,7 +6,8 @@
 
 Random weights of a World model's shape.  Every engine has a process of its own, for their threads
 get into each other's way, and one works at a time.  Each round reads memory, lets every engine
-write tokens, and lets every engine read a prompt of 512; the figures are medians over the rounds,
+write tokens (ours also sixteen sequences
+side by side), and lets every engine read a prompt of 512; the figures are medians over the rounds,
 ratios and shares are taken within a round.  llama.cpp's low-rank matrices are F16 beside Q8_0 too,
 as its own quantiser leaves them.
 """
@@ -46,6 +47,7 @@ RATIOS = {
     "goose-viz bf16": "llama.cpp F16",
     "goose-viz fp16": "llama.cpp F16",
     "goose-viz int8": "llama.cpp Q8_0",
+    "goose-viz int4": "llama.cpp Q4_K_M",
 }
 
 
@@ -55,7 +57,8 @@ class Engine(NamedTuple):
     write: Callable[[list[int], int], list[int]]  # greedy tokens behind a prompt
     decode: Callable[[int], float]
     prefill: Callable[[list[int]], float]
-    bytes_read: Callable[[], int]
+    bytes_read: Callable[[], int] = lambda: 0
+    many: Callable[[int], float] = lambda n: 0.0  # a token of one of many sequences
 
 
 def ours(shape: str, dtype: str) -> Engine:
@@ -83,7 +86,16 @@ def ours(shape: str, dtype: str) -> Engine:
         model.forward(prompt, state)
         return (time.perf_counter() - begin) / len(prompt)
 
-    return Engine(write, decode, prefill, model.bytes_read)
+    kept_many = [model.new_state() for _ in range(_MANY)]
+
+    def many(n: int) -> float:
+        tokens = list(range(1, _MANY + 1))
+        begin = time.perf_counter()
+        for _ in range(n):
+            tokens = model.forward_many(tokens, kept_many).argmax(1).tolist()
+        return (time.perf_counter() - begin) / n / _MANY
+
+    return Engine(write, decode, prefill, model.bytes_read, many)
 
 
 def official(shape: str) -> Engine:
@@ -118,7 +130,7 @@ def official(shape: str) -> Engine:
         forward(prompt, None)
         return (time.perf_counter() - begin) / len(prompt)
 
-    return Engine(write, decode, prefill, lambda: 0)
+    return Engine(write, decode, prefill)
 
 
 def llama(shape: str, kind: str) -> Engine:
@@ -147,7 +159,6 @@ def llama(shape: str, kind: str) -> Engine:
         write,
         lambda n: complete([1], n)["timings"]["predicted_per_token_ms"] / 1e3,
         lambda prompt: complete(prompt, 1)["timings"]["prompt_per_token_ms"] / 1e3,
-        lambda: 0,
     )
 
 
@@ -158,7 +169,8 @@ def build(name: str, shape: str) -> Engine:
     return llama(shape, kind) if program == "llama.cpp" else ours(shape, kind)
 
 
-NAMES = ("rwkv fp32", "llama.cpp F16", "llama.cpp Q8_0", *RATIOS)
+NAMES = ("rwkv fp32", "llama.cpp F16", "llama.cpp Q8_0", "llama.cpp Q4_K_M", *RATIOS)
+_MANY = 16  # sequences side by side
 
 
 def serve(name: str, shape: str) -> None:
@@ -201,7 +213,7 @@ def main() -> None:
     if args.serve:
         serve(args.serve, args.shape)
         return
-    for kind in ("F16", "Q8_0"):
+    for kind in ("F16", "Q8_0", "Q4_K_M"):
         gguf_file(args.shape, kind)
     pth_file(args.shape)
     engines = {name: Remote(name, args.shape) for name in NAMES}
@@ -213,6 +225,7 @@ def main() -> None:
     decode: dict[str, list[float]] = {name: [] for name in engines}
     prefill: dict[str, list[float]] = {name: [] for name in engines}
     shares: dict[str, list[float]] = {name: [] for name in engines}
+    many: dict[str, list[float]] = {name: [] for name in RATIOS}
     for n in range(-1, args.rounds):  # the first round warms up
         for name, engine in engines.items():
             around = rate.measure()
@@ -220,10 +233,12 @@ def main() -> None:
             around = (around + rate.measure()) / 2
             decode[name].append(1 / seconds)
             shares[name].append(engine.ask("bytes_read") / seconds / around)
+            if name in RATIOS:
+                many[name].append(1 / engine.ask("many", max(2, args.tokens // _MANY)))
         for name, engine in engines.items():
             prefill[name].append(1 / engine.ask("prefill", prompt))
         if n < 0:
-            for rows in (decode, prefill, shares):
+            for rows in (decode, prefill, shares, many):
                 for row in rows.values():
                     row.clear()
     results: dict[str, dict[str, Any]] = {}
@@ -242,6 +257,8 @@ def main() -> None:
                 "prefill ratio to the fastest peer": _ratio(prefill[name], best),
                 "bytes read per token": engine.ask("bytes_read"),
                 "share of the read rate": statistics.median(shares[name]),
+                f"{_MANY} sequences tokens/s": statistics.median(many[name]),
+                f"{_MANY} sequences ratio to one": _ratio(many[name], decode[name]),
             }
     for name, found in results.items():
         print(name, {k: round(v, 3) if isinstance(v, float) else v for k, v in found.items()})

@@ -7,15 +7,30 @@ import platform
 from importlib.metadata import version
 from pathlib import Path
 
+#: What the kernels can make use of, or could.
+_FLAGS = (
+    "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx_vnni", "avx512_vnni", "avx512_bf16",
+    "amx_int8", "asimd", "asimddp",
+)  # fmt: skip
+
 
 def describe(*packages: str) -> dict[str, str]:
     """Processor, cores, system and the versions of packages."""
-    cpu = platform.processor() or platform.machine()
+    cpu, found = platform.processor() or platform.machine(), []
     info = Path("/proc/cpuinfo")
     if info.exists():
-        lines = info.read_text().splitlines()
-        cpu = next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), cpu)
+        facts = dict(x.split(":", 1) for x in info.read_text().splitlines() if ":" in x)
+        facts = {name.strip(): value.strip() for name, value in facts.items()}
+        cpu = facts.get("model name", cpu)
+        cpu += f" (family {facts.get('cpu family')}, model {facts.get('model')})"
+        flags = facts.get("flags", "").split()
+        found = [flag for flag in _FLAGS if flag in flags]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    facts = {"processor": cpu, "cores": str(cores), "system": platform.platform()}
+    facts = {
+        "processor": cpu,
+        "instructions": " ".join(found),
+        "cores": str(cores),
+        "system": platform.platform(),
+    }
     facts["python"] = platform.python_version()
     return facts | {p: version(p) for p in packages}

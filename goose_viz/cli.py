@@ -77,7 +77,7 @@ ModelArgument = Annotated[
     ),
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 … or reference.")]
-DtypeOption = Annotated[str, typer.Option(help="auto, fp32, bf16, fp16 or int8.")]
+DtypeOption = Annotated[str, typer.Option(help="auto, fp32, bf16, fp16, int8 or int4.")]
 TokenizerOption = Annotated[
     str | None,
     typer.Option(help="world, bytes, ids, a tokenizer.json or RWKV vocabulary; found by itself."),

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from goose_gpu import CardError
 from goose_gpu.card import Card
 from goose_gpu.engine import Engine, Slot
-from goose_gpu.weights import Sizes, Source
+from goose_gpu.weights import MEMORY, Sizes, Source
 from goose_viz.config import Config
 from goose_viz.convert import Progress, convert, quantise, stored_by_columns
 from goose_viz.errors import GooseError
@@ -155,6 +155,11 @@ class CudaEngine:
     state_dtype = _FLOAT32
 
     def __init__(self, weights: Weights, ordinal: int, dtype: str, progress: Progress) -> None:
+        if dtype not in MEMORY:
+            raise CardError(
+                f"{dtype} weights run on the CPU only so far; take dtype='int8' for the card; use "
+                "device='cpu'"
+            )
         self.config = c = weights.config
         self.dtype = dtype
         self.n_parameters = weights.n_parameters

@@ -24,7 +24,7 @@ from goose_viz.tokenizer import Tokenizer, choose_tokenizer, named_tokenizer
 from goose_viz.weights import Weights, check_weights
 
 DEFAULT_MODEL = "stories-7M"
-_DTYPES = ("auto", *FORMATS)
+DTYPES = tuple(FORMATS)  #: how weights can be kept
 
 
 PORTION = 128  #: tokens of a prompt per forward call: a long one can be watched and cancelled
@@ -306,8 +306,8 @@ def load_model(
     """
     report = progress or (lambda fraction, words: None)
     parse_device(device)  # before anything is read
-    if dtype not in _DTYPES:
-        raise GooseError(f"dtype {dtype!r} is unknown; expected one of {', '.join(_DTYPES)}")
+    if dtype not in ("auto", *DTYPES):
+        raise GooseError(f"dtype {dtype!r} is unknown; expected auto or one of {', '.join(DTYPES)}")
     opened = open_model(source, tokenizer, report)
     try:
         engine, device, words = build_engine(opened.weights, device, dtype, report)

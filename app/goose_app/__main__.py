@@ -61,7 +61,7 @@ def _window(words: list[str]) -> int:
     parser.add_argument("--prompt", help="the text to go on from; - reads standard input")
     parser.add_argument("--prompt-file", help="a file with the text to go on from")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 … or reference")
-    parser.add_argument("--dtype", default="auto", help="auto, fp32, bf16, fp16 or int8")
+    parser.add_argument("--dtype", default="auto", help="auto, fp32, bf16, fp16, int8 or int4")
     parser.add_argument("--tokenizer", help="world, bytes, ids, a tokenizer.json or a vocabulary "
                         "in RWKV's form")  # fmt: skip
     parser.add_argument("--theme", choices=("system", "dark", "light"),

@@ -22,6 +22,7 @@ from goose_app import messages as m
 from goose_app.model_facts import ModelFacts
 from goose_app.plain import Label
 from goose_viz import Sampler
+from goose_viz.model import DTYPES
 
 _FILE = "a file…"
 _SAME, _DEMO = "the same", "the demo model"
@@ -51,7 +52,7 @@ class OtherRun(QDialog):
         self.model.addItem(_DEMO, "")
         self.model.addItem(_FILE, _FILE)
         self.device.addItems([_SAME, "cpu", "cuda", "reference"])
-        self.dtype.addItems([_SAME, "fp32", "bf16", "fp16", "int8"])
+        self.dtype.addItems([_SAME, *DTYPES])
         rows = QFormLayout(self)
         for words, box in (
             ("prompt", self.prompt), ("then write", self.tokens), ("temperature", self.temperature),

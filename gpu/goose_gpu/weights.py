@@ -10,16 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from goose_gpu.channelmix import slices
+from goose_gpu.formats import FORMATS
 from goose_gpu.launch import padded
 from goose_gpu.matmul import Products
+from goose_gpu.planes import ATT, LOW, LOW_MIX, LOW_PLANE, MIXES, RKV, RKV_MIX, RKV_PLANE
 
-#: How each weight type lies in memory; see `lanes`.
-MEMORY: dict[str, Any] = {
-    "fp32": np.dtype(np.float32), "bf16": np.dtype(np.uint16), "fp16": np.dtype(np.int16),
-    "int8": np.dtype(np.int8),
-}  # fmt: skip
-
-_ATT = ("w0", "a0", "v0", "k_k", "k_a", "r_k", "ln_x.weight", "ln_x.bias")
+#: How each weight type that the kernels read lies in memory.
+MEMORY: dict[str, Any] = {name: kind.memory for name, kind in FORMATS.items() if kind.block == 1}
 
 
 @dataclass(frozen=True)
@@ -146,12 +143,12 @@ class Weights:
         up = np.zeros((D, R), self.memory)
         inward_scales = np.ones(3 * D + R, np.float32)
         up_scales = np.ones((4, D), np.float32)
-        for n, name in enumerate(("receptance", "key", "value")):
+        for n, name in enumerate(RKV):
             rows = slice(n * D, n * D + D)
             inward[rows, :D], scales = source.matrix(f"{p}att.{name}.weight")
             if scales is not None:
                 inward_scales[rows] = scales
-        for n, name in enumerate("wavg"):
+        for n, name in enumerate(LOW):
             if source.has(f"{p}att.{name}1"):  # layer 0 has no v1, v2
                 first, first_scales = source.matrix(f"{p}att.{name}1")
                 second, second_scales = source.matrix(f"{p}att.{name}2")
@@ -175,23 +172,23 @@ class Weights:
         return Layer(
             ln1=self._norm(source, p + "ln1"),
             ln2=self._norm(source, p + "ln2"),
-            mix=send(vectors([f"{p}att.x_{c}" for c in "rwkvag"])),
-            att=send(vectors([f"{p}att.{name}" for name in _ATT])),
+            mix=send(vectors([f"{p}att.x_{c}" for c in MIXES])),
+            att=send(vectors([f"{p}att.{name}" for name in ATT])),
             inward=Products(
                 inward, in_scales, width,
-                [(0, 0, D, 0, width, 5, 0), (2, D, D, 0, width, 3, 0),
-                 (3, 2 * D, D, 0, width, 4, 0)], send,
+                [(mix, n * D, D, 0, width, plane, 0)
+                 for n, (mix, plane) in enumerate(zip(RKV_MIX, RKV_PLANE, strict=True))], send,
             ),
             low=Products(
                 inward, in_scales, width,
                 [(plane, 3 * D + ends[n], ranks[n], 0, width, 0, ends[n])
-                 for n, plane in enumerate((1, 4, 3, 5))], send,
+                 for n, plane in enumerate(LOW_MIX)], send,
             ),
             up=Products(
                 send(up.ravel()), send(up_scales.ravel()), R,
                 [
                     (0, 0, D, ends[n], ranks[n], plane, 0, n * D)
-                    for n, plane in enumerate((0, 1, 7, 6))
+                    for n, plane in enumerate(LOW_PLANE)
                 ],
                 send,
             ),

@@ -7,6 +7,8 @@ import pytest
 from goose_gpu.formats import FORMATS
 from goose_viz.checkpoint.tensor import Tensor
 from goose_viz.convert import convert, quantise
+from goose_viz.cpu import integers
+from goose_viz.cpu import rows as rows_module
 from goose_viz.cpu.arithmetic import add_rows, meet, product
 from goose_viz.cpu.lanes import index_of, sum_rows, widen_row
 from goose_viz.cpu.layout import Met
@@ -182,3 +184,26 @@ def test_an_index_across_arrays(dtype):
     array = np.zeros(64, np.float32)
     bytes_apart = array.ctypes.data + 4 * 8 - weights.ctypes.data
     assert distance(weights, array, 8) == bytes_apart // weights.itemsize
+
+
+@pytest.mark.parametrize("kind", ["int8", "int4"])
+def test_pairs_without_an_instruction_for_them(kind, monkeypatch):
+    """What other processors compute is the same, bit for bit."""
+    rng = np.random.default_rng(3)
+    rows, x = (rng.standard_normal(shape).astype(np.float32) for shape in ((4, 300), (1, 300)))
+    scales = np.ones(4, np.float32)
+    if kind == "int4":
+        weights = as_blocks(*quantise_groups(rows))
+    else:
+        weights, scales = quantise(rows)
+    met, usual, plain = met_with(x), np.empty(4, np.float32), np.empty(4, np.float32)
+    times(weights, scales, 0, 4, 0, met, 0, usual)
+    monkeypatch.setattr(integers, "_AVX2", False)
+    four = numba.extending.intrinsic(rows_module._times(4, 1))
+
+    @numba.njit
+    def without(weights, scales, met, out):
+        four(weights, scales, 0, met, 0, out, 0, 0)
+
+    without(weights, scales, met, plain)
+    np.testing.assert_array_equal(plain, usual)

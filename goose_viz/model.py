@@ -307,7 +307,7 @@ def load_model(
     report = progress or (lambda fraction, words: None)
     parse_device(device)  # before anything is read
     if dtype not in ("auto", *DTYPES):
-        raise GooseError(f"dtype {dtype!r} is unknown; expected auto or one of {', '.join(DTYPES)}")
+        raise GooseError(f"dtype {dtype!r} is unknown; expected one of auto, {', '.join(DTYPES)}")
     opened = open_model(source, tokenizer, report)
     try:
         engine, device, words = build_engine(opened.weights, device, dtype, report)

@@ -34,8 +34,8 @@ def _forget():
 
 
 @pytest.fixture
-def package(tmp_path):
-    """A package of its own, whose cache is its own."""
+def package(tmp_path, monkeypatch):
+    """A package of its own, whose cache is its own; it can be imported, as any other."""
     package = tmp_path / "package"
     package.mkdir()
     (package / "other.py").write_text("def two():\n    return 2\n")
@@ -43,6 +43,7 @@ def package(tmp_path):
     path.write_text(SOURCE)
     spec = importlib.util.spec_from_file_location("function", path)
     module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "function", module)
     spec.loader.exec_module(module)
     return module
 

@@ -40,17 +40,31 @@ _FLOOR = np.float32(1e-12)  # of a removal key's length
 
 
 @compiled
-def meet(met, c, weights):
-    """Make vector c of `layout.Met` ready for such weights: whole numbers want whole ones.
+def unit_of(x, start, n):
+    """What n numbers of x from an index on are rounded to multiples of, to meet whole numbers.
 
-    They are multiples of a unit so large that no sum of products overflows.
+    So much that no sum of products overflows.
     """
+    most, total = magnitudes(x, start, n)
+    unit = max(most / _MOST, total / (_MOST_IN_ALL - np.float32(n)))
+    return unit if unit != ZERO else ONE
+
+
+@compiled
+def rounded(x):
+    """Round x (n,) in place as `meet` does, where float products are to see the same numbers."""
+    unit = unit_of(x, 0, x.size)
+    by = ONE / unit
+    for i in range(x.size):
+        x[i] = np.rint(x[i] * by) * unit
+
+
+@compiled
+def meet(met, c, weights):
+    """Make vector c of `layout.Met` ready for such weights: whole numbers want whole ones."""
     if are_whole(weights):
         n = met.numbers.shape[1]
-        most, total = magnitudes(met.numbers, c * n, n)
-        unit = max(most / _MOST, total / (_MOST_IN_ALL - np.float32(n)))
-        if unit == ZERO:
-            unit = ONE
+        unit = unit_of(met.numbers, c * n, n)
         round_into(met.numbers, c * n, n, ONE / unit, met.whole, c * met.whole.shape[1])
         met.unit[c] = unit
 

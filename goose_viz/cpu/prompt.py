@@ -46,6 +46,7 @@ class Prompt:
     ) -> None:
         self.config, self._dtype = config, dtype
         self._m, self._threads = m, threads
+        self._whole = FORMATS[dtype].whole
         self._counters = np.zeros(COUNTERS, np.int64)
         self._ones = np.ones(config.n_embd, np.float32)
         self._eps = np.float32(config.layer_norm_eps), np.float32(config.group_norm_eps)
@@ -84,7 +85,7 @@ class Prompt:
         scalars, read = np.empty((3, T, H), np.float32), np.empty((T, H, N), np.float32)
         ends = np.cumsum((0, *ranks(c))).tolist()
         low = np.empty((T, ends[-1]), np.float32)
-        kernels.norm(self._embedding(tokens), m.ln0[0], m.ln0[1], ln_eps, self._ones, x)
+        kernels.norm(self._embedding(tokens), m.ln0[0], m.ln0[1], ln_eps, self._ones, x, False)
         for i in range(c.n_layer):
             report(i / c.n_layer)
             self._mix(x, m.ln[i, :2], state.att_shift[i], m.mix[i], mixed)
@@ -125,12 +126,12 @@ class Prompt:
         last = x[T - len(logits) :]
         if len(last) == 1:
             met, pieces = self._last, _PIECES * self._threads
-            kernels.norm(last, m.ln_out[0], m.ln_out[1], ln_eps, self._ones, met.numbers)
+            kernels.norm(last, m.ln_out[0], m.ln_out[1], ln_eps, self._ones, met.numbers, False)
             meet(met, 0, m.head)
             self._run(kernels.project, pieces, m.head, m.scale.head, met, logits[0])
             return
         normed = np.empty_like(last)
-        kernels.norm(last, m.ln_out[0], m.ln_out[1], ln_eps, self._ones, normed)
+        kernels.norm(last, m.ln_out[0], m.ln_out[1], ln_eps, self._ones, normed, self._whole)
         for a, b, W in self._rows("head", 0, 0, c.vocab_size):
             np.matmul(normed, W.T, out=logits[:, a : a + b])
 
@@ -149,7 +150,7 @@ class Prompt:
         pieces = min(len(x), _PIECES * self._threads)
         self._run(
             kernels.norm_and_mix, pieces, x, norms, self._eps[0], self._ones, shift, weights,
-            mixed, last,
+            mixed, last, self._whole,
         )  # fmt: skip
         shift[...] = last
 

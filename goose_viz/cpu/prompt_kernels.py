@@ -17,6 +17,7 @@ from goose_viz.cpu.arithmetic import (
     layer_norm,
     mix,
     product,
+    rounded,
     sigmoid,
     tanh,
 )
@@ -25,11 +26,13 @@ from goose_viz.cpu.tickets import draw, finish, wait_for_all
 
 
 @compiled
-def norm_and_mix(counters, limit, pieces, x, norms, eps, ones, shift, weights, mixed, last):
+def norm_and_mix(
+    counters, limit, pieces, x, norms, eps, ones, shift, weights, mixed, last, whole
+):  # fmt: skip
     """Layer norm, token shift, mixing: x (T, D), weights (C, D) -> mixed (C, T, D).
 
     norms (2, D) are weight and bias, shift (D,) the norm of the token before the first; last (D,)
-    gets the norm of the last.
+    gets the norm of the last.  ``whole`` is whether what is mixed will meet whole numbers.
     """
     x, norms, ones, shift = borrowed(x), borrowed(norms), borrowed(ones), borrowed(shift)
     weights, mixed, last = borrowed(weights), borrowed(mixed), borrowed(last)
@@ -49,6 +52,8 @@ def norm_and_mix(counters, limit, pieces, x, norms, eps, ones, shift, weights, m
             layer_norm(x[t], norms[0], norms[1], eps, ones, xx)
             for c in range(weights.shape[0]):
                 mix(xx, before, weights[c], mixed[c, t])
+                if whole:
+                    rounded(mixed[c, t])
             before[:] = xx
         if begin < end == T:
             last[:] = xx
@@ -57,10 +62,12 @@ def norm_and_mix(counters, limit, pieces, x, norms, eps, ones, shift, weights, m
 
 
 @compiled
-def norm(x, weight, bias, eps, ones, out):
-    """Layer norm of every row of x (T, D)."""
+def norm(x, weight, bias, eps, ones, out, whole):
+    """Layer norm of every row of x (T, D); ``whole`` as in `norm_and_mix`."""
     for t in range(x.shape[0]):
         layer_norm(x[t], weight, bias, eps, ones, out[t])
+        if whole:
+            rounded(out[t])
 
 
 @compiled

@@ -7,6 +7,8 @@ import platform
 from importlib.metadata import version
 from pathlib import Path
 
+from goose_viz.cpu.distances import processor
+
 #: What the kernels can make use of, or could.
 _FLAGS = (
     "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx_vnni", "avx512_vnni", "avx512_bf16",
@@ -16,14 +18,14 @@ _FLAGS = (
 
 def describe(*packages: str) -> dict[str, str]:
     """Processor, cores, system and the versions of packages."""
-    cpu, found = platform.processor() or platform.machine(), []
+    cpu, found = processor(), []
     info = Path("/proc/cpuinfo")
     if info.exists():
         facts = dict(x.split(":", 1) for x in info.read_text().splitlines() if ":" in x)
         facts = {name.strip(): value.strip() for name, value in facts.items()}
-        cpu = facts.get("model name", cpu)
-        cpu += f" (family {facts.get('cpu family')}, model {facts.get('model')})"
-        flags = facts.get("flags", "").split()
+        if "cpu family" in facts:  # one name stands for many
+            cpu += f" (family {facts['cpu family']}, model {facts.get('model')})"
+        flags = facts.get("flags", facts.get("Features", "")).split()
         found = [flag for flag in _FLAGS if flag in flags]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     facts = {

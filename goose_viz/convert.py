@@ -73,7 +73,8 @@ def as_kept(tensor: Tensor, name: str, dtype: str) -> NDArray[Any]:
 
 def four_bits_of(rows: Tensor) -> tuple[NDArray[np.int8], NDArray[np.float16]]:
     """Rows as `quantise_groups` has them; those that a file stores so are taken as they are."""
-    return filled_up(*rows.fours) if rows.fours else quantise_groups(rows.float32())
+    fours = rows.fours
+    return quantise_groups(rows.float32()) if fours is None else filled_up(*fours)
 
 
 def rounded(rows: Tensor, kind: str) -> NDArray[np.float32]:

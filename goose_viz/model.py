@@ -189,10 +189,7 @@ class Model:
         tokens = [int(t) for t in tokens]
         if not tokens:
             raise ValueError("no tokens to feed; expected at least one")
-        V = self.config.vocab_size
-        wrong = next((t for t in tokens if not 0 <= t < V), None)
-        if wrong is not None:
-            raise ValueError(f"token {wrong} is outside the vocabulary; expected 0 to {V - 1}")
+        self._check_tokens(tokens)
         dtype = self._engine.state_dtype
         state.make_ready(self.config, dtype)
         recorder = None
@@ -238,15 +235,18 @@ class Model:
                 f"{len(tokens)} tokens for {len(states)} states; expected one for each, and at "
                 "least one"
             )
-        V = self.config.vocab_size
-        wrong = next((t for t in tokens if not 0 <= t < V), None)
-        if wrong is not None:
-            raise ValueError(f"token {wrong} is outside the vocabulary; expected 0 to {V - 1}")
+        self._check_tokens(tokens)
         if len({id(state) for state in states}) < len(states):
             raise ValueError("a state is there twice; give each sequence a copy of its own")
         for state in states:
             state.make_ready(self.config, self._engine.state_dtype)
         return self._engine.forward_many(tokens, states)
+
+    def _check_tokens(self, tokens: list[int]) -> None:
+        V = self.config.vocab_size
+        wrong = next((t for t in tokens if not 0 <= t < V), None)
+        if wrong is not None:
+            raise ValueError(f"token {wrong} is outside the vocabulary; expected 0 to {V - 1}")
 
 
 def _name(source: Path) -> str:

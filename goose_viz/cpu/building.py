@@ -17,9 +17,7 @@ from numba.core import cgutils
 LANES = 16
 #: Sums that a dot product keeps apart, so that each addition need not wait for the last.
 SUMS = 4
-#: Bytes between what is added and what is asked for: into the first cache, into the second.  Alone,
-#: the processor's own prefetching reaches two thirds of the memory's rate on 16-bit rows.
-NEAR, FAR = 2048, 16384
+FAR = 16384  # bytes between rows that are added and those that are asked for
 OTHERS = 4  # lines of another array that `sum_rows` asks for with each row
 LINE = 64  # bytes that memory hands out at once
 
@@ -111,3 +109,25 @@ def blocks_of(builder: Any, begin: Any, end: Any, step: int, body: Callable[[Any
     with cgutils.for_range_slice(builder, begin, stop, int64(step), inc=True) as (i, _count):
         body(i)
     return stop
+
+
+def read(builder: Any, pointer: Any, i: Any, many: bool) -> Any:
+    """Number i behind a pointer, or sixteen from it on."""
+    if not many:
+        return builder.load(builder.gep(pointer, [i]))
+    kind = pointer.type.pointee
+    return load_lanes(builder, pointer, i, kind.width // 8 if isinstance(kind, ir.IntType) else 4)
+
+
+def write(builder: Any, value: Any, pointer: Any, i: Any) -> None:
+    """One number or sixteen, from number i behind a pointer on."""
+    place = builder.gep(pointer, [i])
+    kind = pointer.type.pointee
+    size = kind.width // 8 if isinstance(kind, ir.IntType) else 4
+    builder.store(value, builder.bitcast(place, ir.PointerType(value.type)), align=size)
+
+
+def every(builder: Any, begin: Any, end: Any, body: Callable[[Any, bool], None]) -> None:
+    """Run body(i, True) for sixteen numbers from i on, body(i, False) for each that is left."""
+    done = blocks_of(builder, begin, end, LANES, lambda i: body(i, True))
+    blocks_of(builder, done, end, 1, lambda i: body(i, False))

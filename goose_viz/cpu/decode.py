@@ -179,7 +179,7 @@ def _inward(layer, first, last, m, s, counters, ticket):
 def _head(layer, h, m, s, where, copy, gn_eps, queue, ticket, foreseen):
     """A head of every sequence, from its low-rank sums to its part of the output product.
 
-    The states at `where` change in place.  copy is (N, N) to get a copy of the first one's, or has
+    The states at ``where`` change in place.  copy is (N, N) to get one of the first state, or has
     no rows.  ``foreseen`` is whether the thread's last task has asked for what this begins with.
     """
     B, D = s.x.shape
@@ -199,7 +199,7 @@ def _head(layer, h, m, s, where, copy, gn_eps, queue, ticket, foreseen):
     stride = m.output.shape[-1]
     asked, end = rows * stride, (rows + N) * stride
     erase = np.empty(N, np.float32)
-    following_state = float32_at(where[0, 0], (N,))
+    state = float32_at(where[0, 0], (m.up.shape[0] * H * N * N,))
     for b in range(B):
         S = float32_at(where[b, 0] + 4 * (layer * H + h) * N * N, (N, N))
         at = (layer * 8 * B + b) * D + c0
@@ -243,8 +243,7 @@ def _head(layer, h, m, s, where, copy, gn_eps, queue, ticket, foreseen):
             factors[b, i] = s.out[b, c0 + i] * scale
     beyond, step = end - stride, 0
     if following >= 0:
-        state = 4 * (layer * H + following) * N * N
-        beyond, step = index_of(m.output, following_state, state // 4), stride
+        beyond, step = index_of(m.output, state, (layer * H + following) * N * N), stride
     _add_rows(m.output, wanted, factors, N, s.parts[h], beyond, step)
     return following >= 0
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-import os
 import platform
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +21,8 @@ from goose_viz.cpu.pack import allocate
 from goose_viz.cpu.store import folder
 from goose_viz.cpu.team import TEAM, cores
 from goose_viz.cpu.tickets import COUNTERS, NEXT
+from goose_viz.errors import GooseError
+from goose_viz.files import json_object, write_whole
 
 #: (into the first cache, into the second) in bytes; 0 asks for what is there already.
 CANDIDATES = ((1024, 0), (2048, 16384), (1024, 8192), (4096, 0), (0, 16384))
@@ -36,22 +38,20 @@ def distances() -> tuple[int, int]:
     place = folder()
     if place is None:
         return USUAL
-    path = place / "machine.json"
-    machine = f"{processor()}, {cores()} cores"
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        known = json.loads(path.read_text())
-        near, far = known[machine]
-        if (near, far) in CANDIDATES:
-            return near, far
+    path, machine = place / "machine.json", f"{processor()}, {cores()} cores"
+    known: dict[str, Any] = {}
+    with contextlib.suppress(GooseError):
+        known = json_object(path, GooseError)
+    for candidate in CANDIDATES:
+        if known.get(machine) == list(candidate):
+            return candidate
     try:
         found = measure()
     except MemoryError:
         return USUAL
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError):  # a folder that many machines share keeps what each found
         place.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(f".{os.getpid()}.part")
-        temporary.write_text(json.dumps({machine: found}))
-        temporary.replace(path)
+        write_whole(path, json.dumps(known | {machine: found}).encode())
     return found
 
 

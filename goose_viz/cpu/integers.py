@@ -23,6 +23,9 @@ from goose_viz.cpu.building import (
     LANES,
     external,
     int64,
+    lanes_of,
+    spread,
+    write,
 )
 
 LARGEST = 32767
@@ -65,22 +68,15 @@ def _vector_at(builder: Any, pointer: Any, element: Any, n: int) -> Any:
     return builder.load(builder.bitcast(pointer, ir.PointerType(vector)), align=1)
 
 
+def blocks_in(builder: Any, n: Any) -> Any:
+    """Blocks of int4 that n numbers take."""
+    return builder.sdiv(builder.add(n, int64(FOURS.block - 1)), int64(FOURS.block))
+
+
 def scales_of(builder: Any, block: Any) -> Any:
     """The eight scales of a block of int4, as float32."""
     halves = _vector_at(builder, block, ir.HalfType(), 8)
     return builder.fpext(halves, ir.VectorType(F32, 8))
-
-
-def _of_eight(builder: Any, vector: Any, i: int, n: int) -> Any:
-    """Element i of eight, n times."""
-    undefined = ir.Constant(vector.type, ir.Undefined)
-    return builder.shuffle_vector(vector, undefined, _constants(I32, n, i))
-
-
-def _words(builder: Any, block: Any, chunk: int) -> Any:
-    """The sixteen words of a block's 64 numbers."""
-    place = builder.gep(block, [int64(16 + 32 * chunk)])
-    return _vector_at(builder, place, I16, LANES)
 
 
 def int8_as_int16(builder: Any, weights: Any) -> Any:
@@ -95,28 +91,19 @@ def pairs_with(builder: Any, numbers: Any, vector: Any) -> Any:
 
 def numbers_of_chunk(builder: Any, block: Any, chunk: int) -> list[Any]:
     """64 numbers of an int4 block, as four times sixteen int16."""
-    words = _words(builder, block, chunk)
+    words = _vector_at(builder, builder.gep(block, [int64(16 + 32 * chunk)]), I16, LANES)
     return [_nibbles(builder, words, k) for k in range(4)]
-
-
-def widened_nibbles(builder: Any, words: Any, k: int) -> Any:
-    """Number k of each of sixteen words of four, as float32."""
-    whole = builder.sext(_nibbles(builder, words, k), ir.VectorType(I32, LANES))
-    return builder.sitofp(whole, ir.VectorType(F32, LANES))
 
 
 def widen_blocks(builder: Any, row: Any, n: Any, target: Any) -> None:
     """The n numbers of an int4 row, and what fills it up, as float32."""
-    blocks = builder.sdiv(builder.add(n, int64(FOURS.block - 1)), int64(FOURS.block))
-    with cgutils.for_range(builder, blocks) as loop:
+    with cgutils.for_range(builder, blocks_in(builder, n)) as loop:
         block = builder.gep(row, [builder.mul(loop.index, int64(FOURS.items))])
         base = builder.gep(target, [builder.mul(loop.index, int64(FOURS.block))])
         scales = scales_of(builder, block)
         for chunk in range(4):
-            words = _words(builder, block, chunk)
-            for k in range(4):
-                scale = _of_eight(builder, scales, 2 * chunk + k // 2, LANES)
-                value = builder.fmul(widened_nibbles(builder, words, k), scale)
-                place = builder.gep(base, [int64(64 * chunk + 16 * k)])
-                place = builder.bitcast(place, ir.PointerType(value.type))
-                builder.store(value, place, align=4)
+            for k, numbers in enumerate(numbers_of_chunk(builder, block, chunk)):
+                one = builder.extract_element(scales, ir.Constant(I32, 2 * chunk + k // 2))
+                whole = builder.sext(numbers, lanes_of(I32))
+                value = builder.fmul(builder.sitofp(whole, lanes_of(F32)), spread(builder, one))
+                write(builder, value, base, int64(64 * chunk + 16 * k))

@@ -29,15 +29,18 @@ from goose_viz.cpu.building import (
     X86,
     blocks_of,
     data_of,
+    every,
     external,
     fma,
     int64,
     lanes_of,
     load_lanes,
     prefetch,
+    read,
     spread,
     total_of,
     widened,
+    write,
 )
 from goose_viz.cpu.integers import WHOLE, widen_blocks
 
@@ -128,6 +131,19 @@ def dot(typingctx: Any, a: Any, i: Any, b: Any, j: Any, n: Any) -> Any:
     return types.float32(a, types.int64, b, types.int64, types.int64), code
 
 
+def _adder(builder: Any, kind: Any, rows: list[Any], factors: list[Any], target: Any) -> Any:
+    """A body for `every`: target[j] += sum_i factors[i] rows[i][j], in that order."""
+    everywhere = [spread(builder, f) for f in factors]
+
+    def add(j: Any, many: bool) -> None:
+        total = read(builder, target, j, many)
+        for row, f in zip(rows, everywhere if many else factors, strict=True):
+            total = fma(builder, widened(builder, kind, read(builder, row, j, many)), f, total)
+        write(builder, total, target, j)
+
+    return add
+
+
 @intrinsic
 def add_four(
     typingctx: Any, weights: Any, rows: Any, near: Any, far: Any, factors: Any,
@@ -146,81 +162,27 @@ def add_four(
 
     def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         data = data_of(context, builder, weights, args[0])
-        four = [builder.gep(data, [builder.extract_value(args[1], i)]) for i in range(4)]
-        near_ = [builder.gep(data, [builder.extract_value(args[2], i)]) for i in range(4)]
-        far_ = [builder.gep(data, [builder.extract_value(args[3], i)]) for i in range(4)]
+        four, near_, far_ = (
+            [builder.gep(data, [builder.extract_value(indices, i)]) for i in range(4)]
+            for indices in args[1:4]
+        )
         factors_ = [builder.extract_value(args[4], i) for i in range(4)]
         target = builder.gep(data_of(context, builder, out, args[5]), [args[6]])
-        n = args[7]
-        everywhere = [spread(builder, f) for f in factors_]
+        add = _adder(builder, kind, four, factors_, target)
 
         def line(j: Any) -> None:
             # four rows of float32 would not stay in the first cache until their turn
             for rows_, closeness in ((near_, 3), (far_, 2))[size == 4 :]:
                 for row in rows_:
                     prefetch(builder, builder.gep(row, [j]), closeness)
-            with cgutils.for_range_slice(
-                builder, j, builder.add(j, int64(per_line)), int64(LANES), inc=True
-            ) as (i, _count):
-                block(i)
+            blocks_of(builder, j, builder.add(j, int64(per_line)), LANES, lambda i: add(i, True))
 
-        def block(j: Any) -> None:
-            total = load_lanes(builder, target, j, 4)
-            for row, f in zip(four, everywhere, strict=True):
-                w = widened(builder, kind, load_lanes(builder, row, j, size))
-                total = fma(builder, w, f, total)
-            pointer = builder.gep(target, [j])
-            builder.store(total, builder.bitcast(pointer, ir.PointerType(total.type)), align=4)
-
-        def one(j: Any) -> None:
-            pointer = builder.gep(target, [j])
-            total = builder.load(pointer)
-            for row, f in zip(four, factors_, strict=True):
-                w = widened(builder, kind, builder.load(builder.gep(row, [j])))
-                total = fma(builder, w, f, total)
-            builder.store(total, pointer)
-
-        done = blocks_of(builder, int64(0), n, per_line, line)
-        done = blocks_of(builder, done, n, LANES, block)
-        blocks_of(builder, done, n, 1, one)
+        done = blocks_of(builder, int64(0), args[7], per_line, line)
+        every(builder, done, args[7], add)
         return context.get_dummy_value()
 
     rows_, factors_ = types.UniTuple(types.int64, 4), types.UniTuple(types.float32, 4)
     return types.void(weights, *[rows_] * 3, factors_, out, types.int64, types.int64), code
-
-
-@intrinsic
-def widen_row(typingctx: Any, weights: Any, at: Any, scale: Any, n: Any, out: Any, to: Any) -> Any:
-    """out[to : to + n] = scale times the row of n numbers (and what fills it up) at item ``at``."""
-    kind = weights.dtype
-    fours = kind == types.uint8
-    if not fours and kind not in STORED:
-        return None
-    size = kind.bitwidth // 8
-
-    def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        row = builder.gep(data_of(context, builder, weights, args[0]), [args[1]])
-        target = builder.gep(data_of(context, builder, out, args[4]), [args[5]])
-        if fours:
-            widen_blocks(builder, row, args[3], target)
-            return context.get_dummy_value()
-        factor = spread(builder, args[2])
-
-        def block(i: Any) -> None:
-            value = widened(builder, kind, load_lanes(builder, row, i, size))
-            pointer = builder.bitcast(builder.gep(target, [i]), ir.PointerType(value.type))
-            builder.store(builder.fmul(value, factor), pointer, align=4)
-
-        def one(i: Any) -> None:
-            value = widened(builder, kind, builder.load(builder.gep(row, [i])))
-            builder.store(builder.fmul(value, args[2]), builder.gep(target, [i]))
-
-        done = blocks_of(builder, int64(0), args[3], LANES, block)
-        blocks_of(builder, done, args[3], 1, one)
-        return context.get_dummy_value()
-
-    i = types.int64
-    return types.void(weights, i, types.float32, i, out, i), code
 
 
 @intrinsic
@@ -230,30 +192,40 @@ def add_wide(typingctx: Any, rows: Any, factors: Any, out: Any, start: Any, n: A
     def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         data, n = data_of(context, builder, rows, args[0]), args[4]
         four = [builder.gep(data, [builder.mul(n, int64(i))]) for i in range(4)]
-        single = [builder.extract_value(args[1], i) for i in range(4)]
-        everywhere = [spread(builder, f) for f in single]
+        factors_ = [builder.extract_value(args[1], i) for i in range(4)]
         target = builder.gep(data_of(context, builder, out, args[2]), [args[3]])
-
-        def block(j: Any) -> None:
-            total = load_lanes(builder, target, j, 4)
-            for row, f in zip(four, everywhere, strict=True):
-                total = fma(builder, load_lanes(builder, row, j, 4), f, total)
-            pointer = builder.gep(target, [j])
-            builder.store(total, builder.bitcast(pointer, ir.PointerType(total.type)), align=4)
-
-        def one(j: Any) -> None:
-            pointer = builder.gep(target, [j])
-            total = builder.load(pointer)
-            for row, f in zip(four, single, strict=True):
-                total = fma(builder, builder.load(builder.gep(row, [j])), f, total)
-            builder.store(total, pointer)
-
-        done = blocks_of(builder, int64(0), n, LANES, block)
-        blocks_of(builder, done, n, 1, one)
+        every(builder, int64(0), n, _adder(builder, rows.dtype, four, factors_, target))
         return context.get_dummy_value()
 
     i = types.int64
     return types.void(rows, types.UniTuple(types.float32, 4), out, i, i), code
+
+
+@intrinsic
+def widen_row(typingctx: Any, weights: Any, at: Any, scale: Any, n: Any, out: Any, to: Any) -> Any:
+    """out[to : to + n] = scale times the row of n numbers (and what fills it up) at item ``at``."""
+    kind = weights.dtype
+    fours = kind == types.uint8
+    if not fours and kind not in STORED:
+        return None
+
+    def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        row = builder.gep(data_of(context, builder, weights, args[0]), [args[1]])
+        target = builder.gep(data_of(context, builder, out, args[4]), [args[5]])
+        if fours:
+            widen_blocks(builder, row, args[3], target)
+            return context.get_dummy_value()
+        everywhere = spread(builder, args[2])
+
+        def put(i: Any, many: bool) -> None:
+            value = widened(builder, kind, read(builder, row, i, many))
+            write(builder, builder.fmul(value, everywhere if many else args[2]), target, i)
+
+        every(builder, int64(0), args[3], put)
+        return context.get_dummy_value()
+
+    i = types.int64
+    return types.void(weights, i, types.float32, i, out, i), code
 
 
 @intrinsic
@@ -448,13 +420,15 @@ def magnitudes(typingctx: Any, x: Any, start: Any, n: Any) -> Any:
 
     def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         first = builder.gep(data_of(context, builder, x, args[0]), [args[1]])
-        zero = ir.Constant(ir.VectorType(I32, LANES), [0] * LANES)
+        zero = ir.Constant(lanes_of(I32), [0] * LANES)
         none = ir.Constant(lanes_of(F32), [0.0] * LANES)
         most, total = (cgutils.alloca_once_value(builder, v) for v in (zero, none))
 
         def keep(bits: Any, largest: Any, total: Any) -> None:
             old = builder.load(largest)  # as whole numbers, magnitudes have the same order
-            bits = builder.and_(bits, ir.Constant(bits.type, _but_the_sign(bits.type)))
+            many = isinstance(bits.type, ir.VectorType)
+            but_the_sign = [0x7FFFFFFF] * LANES if many else 0x7FFFFFFF
+            bits = builder.and_(bits, ir.Constant(bits.type, but_the_sign))
             builder.store(builder.select(builder.icmp_signed(">", bits, old), bits, old), largest)
             old = builder.load(total)
             builder.store(builder.fadd(old, builder.bitcast(bits, old.type)), total)
@@ -478,11 +452,6 @@ def magnitudes(typingctx: Any, x: Any, start: Any, n: Any) -> Any:
     return result(x, types.int64, types.int64), code
 
 
-def _but_the_sign(kind: Any) -> Any:
-    """All bits but the sign's, of a number or of sixteen."""
-    return [0x7FFFFFFF] * LANES if isinstance(kind, ir.VectorType) else 0x7FFFFFFF
-
-
 @intrinsic
 def round_into(typingctx: Any, x: Any, start: Any, n: Any, by: Any, out: Any, to: Any) -> Any:
     """out[to + i] = x[start + i] times ``by``, to the nearest whole number, for i < n; int16."""
@@ -490,30 +459,20 @@ def round_into(typingctx: Any, x: Any, start: Any, n: Any, by: Any, out: Any, to
     def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         first = builder.gep(data_of(context, builder, x, args[0]), [args[1]])
         target = builder.gep(data_of(context, builder, out, args[4]), [args[5]])
-        factor = spread(builder, args[3])
+        everywhere = spread(builder, args[3])
 
-        def rounded(value: Any, whole: Any) -> Any:
-            kind = value.type
-            suffix = f"v{LANES}f32" if isinstance(kind, ir.VectorType) else "f32"
-            near = external(builder, f"llvm.nearbyint.{suffix}", kind, [kind])
-            integer = suffix.replace("f32", "i32")
-            name = f"llvm.fptosi.sat.{integer}.{suffix}"  # NaN is 0: the unit is NaN then
-            wide = ir.VectorType(I32, LANES) if isinstance(kind, ir.VectorType) else I32
-            to_whole = external(builder, name, wide, [kind])
-            return builder.trunc(builder.call(to_whole, [builder.call(near, [value])]), whole)
+        def put(i: Any, many: bool) -> None:
+            value = builder.fmul(read(builder, first, i, many), everywhere if many else args[3])
+            suffix = f".v{LANES}" if many else "."
+            near = external(builder, f"llvm.nearbyint{suffix}f32", value.type, [value.type])
+            wide, narrow = (lanes_of(kind) if many else kind for kind in (I32, I16))
+            # NaN is 0: the unit is NaN then
+            name = f"llvm.fptosi.sat{suffix}i32{suffix}f32"
+            whole = external(builder, name, wide, [value.type])
+            value = builder.call(whole, [builder.call(near, [value])])
+            write(builder, builder.trunc(value, narrow), target, i)
 
-        def block(i: Any) -> None:
-            value = builder.fmul(load_lanes(builder, first, i, 4), factor)
-            whole = rounded(value, ir.VectorType(I16, LANES))
-            pointer = builder.gep(target, [i])
-            builder.store(whole, builder.bitcast(pointer, ir.PointerType(whole.type)), align=2)
-
-        def one(i: Any) -> None:
-            value = builder.fmul(builder.load(builder.gep(first, [i])), args[3])
-            builder.store(rounded(value, I16), builder.gep(target, [i]))
-
-        done = blocks_of(builder, int64(0), args[2], LANES, block)
-        blocks_of(builder, done, args[2], 1, one)
+        every(builder, int64(0), args[2], put)
         return context.get_dummy_value()
 
     i = types.int64

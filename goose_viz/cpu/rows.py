@@ -35,6 +35,7 @@ from goose_viz.cpu.integers import (
     FOURS,
     PAIRS,
     WHOLE,
+    blocks_in,
     int8_as_int16,
     numbers_of_chunk,
     pairs_with,
@@ -136,9 +137,8 @@ def _fours(builder: Any, row: Any, vectors: list[Any], n: Any, ahead: Any) -> An
     wide = ir.VectorType(F32, PAIRS)
     scales = cgutils.alloca_once(builder, wide)
     first = builder.bitcast(scales, ir.PointerType(F32))
-    blocks = builder.sdiv(builder.add(n, int64(FOURS.block - 1)), int64(FOURS.block))
     sums = [_zeros(builder, wide, 2) for _ in vectors]
-    with cgutils.for_range(builder, blocks) as loop:
+    with cgutils.for_range(builder, blocks_in(builder, n)) as loop:
         block = builder.gep(row, [builder.mul(loop.index, int64(FOURS.items))])
         _ask(builder, block, ahead, -(-FOURS.items // LINE))
         builder.store(scales_of(builder, block), scales)

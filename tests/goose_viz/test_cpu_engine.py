@@ -18,8 +18,9 @@ from safetensors.numpy import save_file
 import goose_viz as gv
 from goose_viz.checkpoint import read_checkpoint
 from goose_viz.convert import quantise
-from goose_viz.cpu import decode, engine, store
+from goose_viz.cpu import decode, distances, engine, store
 from goose_viz.cpu.arithmetic import exp, sigmoid
+from goose_viz.cpu.distances import CANDIDATES
 from goose_viz.cpu.pack import allocate
 from goose_viz.cpu.reading import ReadRate
 from goose_viz.cpu.team import TEAM, cores, quota
@@ -157,7 +158,7 @@ def test_a_model_of_one_layer(dtype, tmp_path):
     singly = np.stack([model.forward([t], state) for t in TOKENS])
     allowed = {"fp32": 1e-5, "bf16": 1e-5, "int8": 0.05, "int4": 0.5}[dtype]
     assert np.abs(together - expected).max() <= allowed * np.abs(expected).max()
-    close = 1e-4 if dtype.startswith("int") else 1e-5  # token by token, vectors are rounded too
+    close = 1e-4 if dtype == "int4" else 1e-5  # its vectors are rounded, to this side or to that
     assert np.abs(singly - together).max() <= close * np.abs(expected).max()
 
 
@@ -364,6 +365,41 @@ def test_the_cache_has_a_bound(cache, monkeypatch):
     monkeypatch.setattr(store, "_BOUND", sum(sizes.values()) + 1000)
     load(1, "fp16")
     assert {f.name.split("-")[-2] for f in cache.glob("*.bin")} == {"fp32", "int8", "fp16"}
+
+
+def test_what_suits_the_machine_is_measured_once(cache, monkeypatch):
+    measured = []
+
+    def measure():
+        measured.append(1)
+        return CANDIDATES[3]
+
+    monkeypatch.setattr(distances, "measure", measure)
+    monkeypatch.setattr(distances, "processor", lambda: "one")
+
+    def found():
+        distances.distances.cache_clear()  # as in another process
+        return distances.distances()
+
+    assert [found(), found()] == [CANDIDATES[3]] * 2
+    monkeypatch.setattr(distances, "processor", lambda: "another")
+    assert found() == CANDIDATES[3]
+    monkeypatch.setattr(distances, "processor", lambda: "one")
+    assert found() == CANDIDATES[3]
+    assert len(measured) == 2, "two machines that share a folder keep what each has found"
+    for content in ("", "[1]", '{"one, 2 cores": 7}', f'{{"one, {cores()} cores": [5, 5]}}'):
+        (cache / "machine.json").write_text(content)
+        assert found() == CANDIDATES[3]
+    assert len(measured) == 6
+    monkeypatch.setenv("GOOSE_VIZ_CACHE", "off")
+    assert found() == distances.USUAL
+    assert len(measured) == 6
+    distances.distances.cache_clear()
+
+
+def test_a_measurement_ends_with_a_candidate(monkeypatch):
+    monkeypatch.setattr(distances, "_ROWS", 4096)
+    assert distances.measure() in CANDIDATES
 
 
 def test_a_cancelled_load_leaves_nothing_behind(cache):

@@ -16,10 +16,19 @@ from numpy.typing import NDArray
 from goose_gpu import CardError
 from goose_gpu.card import Card
 from goose_gpu.engine import Engine, Slot
-from goose_gpu.weights import MEMORY, Sizes, Source
+from goose_gpu.formats import format_name
+from goose_gpu.weights import Sizes, Source
 from goose_viz.config import Config
-from goose_viz.convert import Progress, convert, quantise, stored_by_columns
+from goose_viz.convert import (
+    Progress,
+    convert,
+    four_bits_of,
+    matrix_of,
+    quantise,
+    stored_by_columns,
+)
 from goose_viz.errors import GooseError
+from goose_viz.four_bits import as_blocks
 from goose_viz.many import one_by_one
 from goose_viz.probe import Recorder
 from goose_viz.ranking import Candidates
@@ -144,7 +153,7 @@ class CudaState(State):
 
 
 class CudaEngine:
-    """RWKV-7 on an NVIDIA card, float32 arithmetic over fp32, bf16, fp16 or int8 weights.
+    """RWKV-7 on an NVIDIA card, float32 arithmetic over weights of any type.
 
     Attributes
     ----------
@@ -155,11 +164,6 @@ class CudaEngine:
     state_dtype = _FLOAT32
 
     def __init__(self, weights: Weights, ordinal: int, dtype: str, progress: Progress) -> None:
-        if dtype not in MEMORY:
-            raise CardError(
-                f"{dtype} weights run on the CPU only so far; take dtype='int8' for the card; use "
-                "device='cpu'"
-            )
         self.config = c = weights.config
         self.dtype = dtype
         self.n_parameters = weights.n_parameters
@@ -234,9 +238,12 @@ class CudaEngine:
 def _matrix(
     weights: Weights, name: str, dtype: str
 ) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
-    """A matrix in the weight type, with the scales of its stored rows if that is int8."""
-    if dtype != "int8":
-        return convert(weights[name], dtype), None
+    """A matrix in its format, with the scales of its stored rows if that is int8."""
+    kind = format_name(dtype, matrix_of(name))
+    if kind == "int4":
+        return as_blocks(*four_bits_of(weights[name])), None
+    if kind != "int8":
+        return convert(weights[name], kind), None
     turned = stored_by_columns(name)
     numbers = weights[name].float32()
     rows, scales = quantise(numbers.T if turned else numbers)

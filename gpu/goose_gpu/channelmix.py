@@ -32,8 +32,8 @@ from goose_gpu.lanes import (
     store_sums,
 )
 from goose_gpu.launch import THREADS, Queue, cover, kernel
-from goose_gpu.matvec import dot_rows, load_first, room
-from goose_gpu.norm import fill_mixed
+from goose_gpu.matvec import room, row_width
+from goose_gpu.norm import mixed_products
 
 SLICE_THREADS = 8 if SIMULATOR else 256
 PACKETS = 4  # of 16 bytes in a row of a slice
@@ -47,14 +47,9 @@ def _ffn_key(
     scratch = cuda.shared.array(32, float32)
     first = cuda.blockIdx.x * tile
     end = min(first + tile, F)
-    packets = load_first(key, first, end, width)
-    size = packet_size(key)
-    fill_mixed(
-        x, weight, bias, eps, shift, mix, cuda.blockIdx.x == 0, fresh, D, space, size, xs, scratch
+    mixed_products(
+        x, weight, bias, eps, shift, mix, fresh, D, key, first, end, width, space, xs, scratch
     )
-    cuda.syncthreads()
-    dot_rows(key, packets, first, end, width, xs, space)
-    cuda.syncthreads()
     i = cuda.threadIdx.x
     while i < end - first:
         value = max(xs[space + i] * scale_of(scales, first + i, key), ZERO)
@@ -68,10 +63,10 @@ def ffn_key(
 ) -> None:  # fmt: skip
     """Layer norm, token shift, hidden (F,) = relu(key x_k)^2; xx is left in ``fresh``.
 
-    x, shift, mix, fresh (D,); norm two of (D,); key flat (F, width), its int8 scales (F,).
+    x, shift, mix, fresh (D,); norm two of (D,); key flat, F rows, its int8 scales (F,).
     """
     D, F = x.size, hidden.size
-    width = key.size // F
+    width = row_width(key, F)
     tile, space = queue.tile(F), room(width, key)
     queue.launch(
         _ffn_key, cover(F, tile), THREADS, x, *norm, eps, shift, mix, key, scales, D, width,

@@ -52,8 +52,7 @@ class Decoder:
         self.low = zeros(sum(weights.ranks), np.float32)
         self.hidden = zeros(weights.ffn, np.float32)
         self.v_first, self.out, self.fresh = (zeros(D, np.float32) for _ in range(3))
-        itemsize = weights.memory.itemsize
-        pieces, columns = channelmix.slices(D, itemsize)
+        pieces, columns = weights.slices
         splits = channelmix.splits_of(weights.ffn, pieces, card.queue.multiprocessors)
         self.partial = zeros((splits, pieces * columns), np.float32)
         self.tickets = zeros(pieces, np.int32)
@@ -111,8 +110,9 @@ class Decoder:
         vocabulary.embed(queue, self.token, w.emb, w.emb_scales, w.ln0, ln_eps, self.x, 1)
         for i, layer in enumerate(w.layers):
             timemix.project(
-                queue, x, layer.ln1, ln_eps, self.att_shift[i], layer.mix, layer.inward.weights,
-                layer.inward.scales, w.ranks, self.vec[i], self.low, self.fresh,
+                queue, x, layer.ln1, ln_eps, self.att_shift[i], layer.mix, layer.rkv.weights,
+                layer.rkv.scales, layer.low.weights, layer.low.scales, w.ranks, self.vec[i],
+                self.low, self.fresh,
             )  # fmt: skip
             timemix.advance(
                 queue, i, self.low, layer.up.weights, layer.up.scales, w.ranks, self.vec[i],

@@ -57,7 +57,7 @@ class Engine:
     card : Card
     sizes : Sizes
     dtype : str
-        ``"fp32"``, ``"bf16"``, ``"fp16"`` or ``"int8"``.
+        ``"fp32"``, ``"bf16"``, ``"fp16"``, ``"int8"`` or ``"int4"``.
     source : Source
     progress : callable (float, str)
     chunk : int

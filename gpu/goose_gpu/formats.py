@@ -41,9 +41,25 @@ class Format(NamedTuple):
         """Numbers of a row with what fills it up."""
         return -(-width // self.block) * self.block
 
+    def numbers(self, items: int) -> int:
+        """Numbers that so many items hold."""
+        return items // self.items * self.block
+
     def stride(self, width: int) -> int:
         """Items of a row."""
         return self.padded(width) // self.block * self.items
+
+    @property
+    def packet(self) -> int:
+        """Numbers in 16 bytes without scales: a row on a card is read in whole ones."""
+        return 16 * self.block // (self.items * self.memory.itemsize - self._scale_bytes)
+
+    @property
+    def _scale_bytes(self) -> int:
+        """Bytes of the scales in a block."""
+        if self.scale is None or self.group == ROW:
+            return 0
+        return self.block // self.group * self.scale.itemsize
 
     def row_bytes(self, width: int) -> int:
         """Bytes of a row, with its scales."""
@@ -65,6 +81,9 @@ FORMATS = {
     "int8": Format(np.dtype(np.int8), group=ROW, scale=np.dtype(np.float32)),
     "int4": Format(np.dtype(np.uint8), 256, 144, 32, np.dtype(np.float16)),
 }
+
+#: By the integer type of an array.
+STORED_AS = {kind.memory: kind for kind in FORMATS.values()}
 
 #: The matrices that a model of four bits keeps in eight.  A token is one row of the embedding, and
 #: the head's error goes straight into the logits; the low-rank pairs are few; the two that are read

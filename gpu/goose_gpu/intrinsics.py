@@ -11,16 +11,20 @@ from llvmlite import ir
 from numba.cuda import types
 from numba.cuda.extending import intrinsic
 
+from goose_gpu.formats import FORMATS
+
 #: The compiler must not move a call among diverging lanes, or double it.
 CONVERGENT = ("convergent",)
 
 I1, I16, I32, I64 = (ir.IntType(n) for n in (1, 16, 32, 64))
 F32 = ir.FloatType()
-#: What the four words of a packet are called: the name tells what they are made of.
+#: What the words of a packet are called: the name tells what they are made of.
 _BITS = {
     types.float32: types.float32, types.uint16: types.uint32, types.int16: types.int32,
-    types.int8: types.uint64,
+    types.int8: types.uint64, types.uint8: types.int64,
 }  # fmt: skip
+_FOURS = FORMATS["int4"]
+_SCALES = _FOURS.block // _FOURS.group * 2  # bytes of a block in front of its numbers
 
 
 def _element(weights: Any) -> Any:
@@ -35,7 +39,7 @@ def _kind(packet: Any) -> Any:
 
 
 def _size(dtype: Any) -> int:
-    return 128 // int(dtype.bitwidth)
+    return _FOURS.packet if dtype == types.uint8 else 128 // int(dtype.bitwidth)
 
 
 def pointer_to(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> Any:
@@ -99,7 +103,7 @@ def pack(builder: Any, values: list[Any]) -> Any:
 
 @intrinsic
 def packet_size(typingctx: Any, weights: Any) -> Any:
-    """Numbers in 16 bytes: 4, 8 or 16."""
+    """Numbers in 16 bytes: 4, 8, 16 or 32."""
     if (dtype := _element(weights)) is None:
         return None
 
@@ -111,7 +115,7 @@ def packet_size(typingctx: Any, weights: Any) -> Any:
 
 @intrinsic
 def widen(typingctx: Any, number: Any) -> Any:
-    """A stored weight as float32 (an int8 still wants its scale)."""
+    """A stored weight as float32 (an int8 still wants its scale); not one of int4."""
     if (dtype := _element(number)) is None:
         return None
 
@@ -119,6 +123,41 @@ def widen(typingctx: Any, number: Any) -> Any:
         return args[0] if dtype == types.float32 else _wide(builder, dtype, args[0])
 
     return types.float32(number), code
+
+
+@intrinsic
+def number_at(typingctx: Any, weights: Any, index: Any) -> Any:
+    """Number ``index`` of flat weights as float32 (an int8 still wants its scale)."""
+    if (dtype := _element(weights)) is None:
+        return None
+
+    def load(context: Any, builder: Any, array: Any, at: Any, kind: Any) -> Any:
+        pointer = pointer_to(context, builder, weights, array, at)
+        return builder.load(builder.bitcast(pointer, ir.PointerType(kind)))
+
+    def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        array, at = args
+        if dtype == types.float32:
+            return load(context, builder, array, at, F32)
+        if dtype != types.uint8:
+            bits = load(context, builder, array, at, ir.IntType(int(dtype.bitwidth)))
+            return _wide(builder, dtype, bits)
+        number = lambda n: ir.Constant(I64, n)  # noqa: E731
+        begin = builder.mul(builder.udiv(at, number(_FOURS.block)), number(_FOURS.items))
+        within = builder.urem(at, number(_FOURS.block))
+        group = builder.udiv(within, number(_FOURS.group))
+        scale = builder.add(begin, builder.mul(group, number(2)))
+        run = builder.mul(builder.udiv(within, number(64)), number(16))
+        word = builder.add(run, builder.urem(within, number(16)))
+        word = builder.add(builder.mul(word, number(2)), builder.add(begin, number(_SCALES)))
+        fourth = builder.udiv(builder.urem(within, number(64)), number(16))
+        left = builder.sub(ir.Constant(I16, 12), builder.trunc(builder.mul(fourth, number(4)), I16))
+        bits = builder.shl(load(context, builder, array, word, I16), left)
+        value = builder.sitofp(builder.ashr(bits, ir.Constant(I16, 12)), F32)
+        half = load(context, builder, array, scale, I16)
+        return builder.fmul(value, _wide(builder, types.int16, half))
+
+    return types.float32(weights, types.int64), code
 
 
 @intrinsic
@@ -135,30 +174,38 @@ def scale_of(typingctx: Any, scales: Any, index: Any, weights: Any) -> Any:
 
 @intrinsic
 def load_packet(typingctx: Any, weights: Any, index: Any, wanted: Any) -> Any:
-    """16 bytes of weights from element ``index`` on; zeros, and no access, if not wanted.
+    """16 bytes of weights from number ``index`` on; zeros, and no access, if not wanted.
+
+    Int4 comes with a word that holds its two scales.  See `slot` for which numbers it has.
 
     Past L1, since a token reads every weight once; volatile, so that the load stays ahead of
     the barrier that it is written ahead of.
     """
     if (dtype := _element(weights)) is None:
         return None
-    packet = types.UniTuple(_BITS[dtype], 4)
+    packet = types.UniTuple(_BITS[dtype], 5 if dtype == types.uint8 else 4)
 
     def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         array, at, on = args
-        pointer = builder.ptrtoint(pointer_to(context, builder, weights, array, at), I64)
-        text = (
-            "{ .reg .pred p; setp.ne.u32 p, $5, 0; "
-            "mov.u32 $0, 0; mov.u32 $1, 0; mov.u32 $2, 0; mov.u32 $3, 0; "
-            "@p ld.global.nc.L1::no_allocate.v4.u32 {$0, $1, $2, $3}, [$4]; }"
-        )
-        kind = ir.FunctionType(ir.LiteralStructType([I32] * 4), [I64, I32])
-        asm = ir.InlineAsm(kind, text, "=&r,=&r,=&r,=&r,l,r", side_effect=True)
-        words = builder.call(asm, [pointer, builder.zext(on, I32)])
-        values = [builder.extract_value(words, i) for i in range(4)]
+        pointers = [
+            builder.ptrtoint(pointer_to(context, builder, weights, array, i), I64)
+            for i in (_places_of_fours(builder, at) if dtype == types.uint8 else [at])
+        ]
+        n = 3 + len(pointers)  # words
+        on_at = n + len(pointers)
+        text = f"{{ .reg .pred p; setp.ne.u32 p, ${on_at}, 0; "
+        text += "".join(f"mov.u32 ${i}, 0; " for i in range(n))
+        text += f"@p ld.global.nc.L1::no_allocate.v4.u32 {{$0, $1, $2, $3}}, [${n}]; "
+        if n == 5:
+            text += f"@p ld.global.nc.u32 $4, [${n + 1}]; "
+        kind = ir.FunctionType(ir.LiteralStructType([I32] * n), [I64] * len(pointers) + [I32])
+        constraints = ",".join(["=&r"] * n + ["l"] * len(pointers) + ["r"])
+        asm = ir.InlineAsm(kind, text + "}", constraints, side_effect=True)
+        words = builder.call(asm, [*pointers, builder.zext(on, I32)])
+        values = [builder.extract_value(words, i) for i in range(n)]
         if dtype == types.float32:
             values = [builder.bitcast(v, F32) for v in values]
-        elif dtype == types.int8:
+        elif dtype in (types.int8, types.uint8):
             values = [builder.zext(v, I64) for v in values]
         return pack(builder, values)
 
@@ -176,11 +223,51 @@ def dot_packet(typingctx: Any, packet: Any, xs: Any, at: Any, half: Any, total: 
         for _ in range(_size(kind) // 4):
             x += _four(builder, pointer_to(context, builder, xs, array, i))
             i = builder.add(i, gap)
+        if kind == types.uint8:
+            return _dot_fours(builder, values, x, sum_)
         for weight, number in zip(_unpack(builder, kind, values), x, strict=True):
             sum_ = _fma(builder, weight, number, sum_)
         return sum_
 
     return types.float32(packet, xs, types.int64, types.int64, types.float32), code
+
+
+def _places_of_fours(builder: Any, at: Any) -> list[Any]:
+    """In which bytes of int4 the packet of number ``at`` begins, and the word of its scales."""
+    number = lambda n: ir.Constant(I64, n)  # noqa: E731
+    block = builder.udiv(at, number(_FOURS.block))
+    packet = builder.udiv(builder.urem(at, number(_FOURS.block)), number(_FOURS.packet))
+    begin = builder.mul(block, number(_FOURS.items))
+    numbers = builder.add(begin, builder.mul(packet, number(16)))
+    scales = builder.mul(builder.udiv(packet, number(2)), number(4))
+    return [builder.add(numbers, number(_SCALES)), builder.add(begin, scales)]
+
+
+def _dot_fours(builder: Any, packet: Any, x: list[Any], total: Any) -> Any:
+    """Total + a packet of int4 times 32 numbers x: four runs of eight, two for each scale.
+
+    Run k's numbers are bits 4 k of eight 16-bit words, n - 8 for the bits n with the uppermost
+    turned.  Or-ed into 2^23 they are a float32 16^k (n - 8) + 2^23 + 8 16^k, without a conversion,
+    which a card does at a quarter of the rate or less; the 16^k is divided out of the sum.
+    """
+    words = [builder.trunc(builder.extract_value(packet, i), I32) for i in range(5)]
+    halves = [h for w in words for h in (w, builder.lshr(w, ir.Constant(I32, 16)))]
+    sums = []
+    for k in range(4):
+        part: Any = ir.Constant(F32, 0.0)
+        offset = ir.Constant(F32, -float((1 << 23) + (8 << 4 * k)))
+        for i in range(8):
+            bits = builder.and_(halves[i], ir.Constant(I32, 15 << 4 * k))
+            bits = builder.xor(bits, ir.Constant(I32, 0x4B000000 | 8 << 4 * k))
+            number = builder.fadd(builder.bitcast(bits, F32), offset)
+            part = _fma(builder, number, x[8 * k + i], part)
+        sums.append(part)
+    for k in (0, 2):
+        part = builder.fmul(sums[k], ir.Constant(F32, 16.0**-k))
+        part = _fma(builder, sums[k + 1], ir.Constant(F32, 16.0 ** -(k + 1)), part)
+        bits = builder.trunc(halves[8 + k // 2], I16)
+        total = _fma(builder, _wide(builder, types.int16, bits), part, total)
+    return total
 
 
 @intrinsic

@@ -7,7 +7,8 @@ same source either way.
 
 Weights keep the bits of their file: float32 is itself, uint16 is bfloat16, int16 is float16.  int8
 numbers are multiples of a float32 scale, one for every row, or for every column of the output and
-value matrices; the kernels get empty scales for the other types and never look at them.
+value matrices; the kernels get empty scales for the other types and never look at them.  uint8 is
+int4, whose blocks carry their scales; its arrays are asked for numbers, not for bytes.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ if SIMULATOR:
         load_packet,
         narrow,
         no_sums,
+        number_at,
         packet_size,
         part_sum,
         power_of_two,
@@ -59,6 +61,7 @@ else:
         load_packet,
         narrow,
         no_sums,
+        number_at,
         packet_size,
         part_sum,
         power_of_two,
@@ -87,6 +90,7 @@ __all__ = [
     "load_packet",
     "narrow",
     "no_sums",
+    "number_at",
     "packet_size",
     "part_sum",
     "power_of_two",

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numba import cuda, float32, uint32
 
-from goose_gpu.lanes import SIMULATOR, ZERO, scale_of, widen
+from goose_gpu.lanes import SIMULATOR, ZERO, number_at, scale_of
 from goose_gpu.launch import Queue, cover, kernel
 
 SIDE = 2 if SIMULATOR else 16  # threads along each side of a block's square of outputs
@@ -65,9 +65,9 @@ def _multiply(
                 n = n_base + n0 + r
                 if columns > 0:  # in slices of so many columns
                     at = (n // columns) * slice_size + (start + k) * columns + n % columns
-                    value = widen(weights[at])
+                    value = number_at(weights, at)
                 else:
-                    value = widen(weights[n * w_row + k_base + start + k])
+                    value = number_at(weights, n * w_row + k_base + start + k)
                 scale = k_base + start + k if by_input else jobs[job, 7] + n
                 value *= scale_of(scales, scale, weights)
             ws[k, r] = value

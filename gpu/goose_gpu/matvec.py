@@ -12,6 +12,7 @@ from typing import Any
 
 from numba import cuda, float32
 
+from goose_gpu.formats import STORED_AS
 from goose_gpu.lanes import (
     LANES,
     ZERO,
@@ -26,13 +27,23 @@ from goose_gpu.lanes import (
 from goose_gpu.launch import THREADS, Queue, cover, kernel, padded
 
 AHEAD = 4  # packets a lane reads before it uses the first
+FEW_PACKETS = 32  # numbers in a packet of which a row may have fewer than so many a lane
 
 
 @cuda.jit(device=True)
 def slot(k, size):
-    """Where number k of a vector lies in shared memory, for packets of ``size`` numbers."""
+    """Where number k of a vector lies in shared memory, for packets of ``size`` numbers.
+
+    A packet of int4 has eight of each 16 of 64 numbers, the first or the last; one of the others
+    has neighbours.
+    """
     if size == 4:
         return k
+    if size == 32:
+        packet = (k >> 6 << 1) | (k >> 3 & 1)
+        four = (k >> 3 & 6) | (k >> 2 & 1)
+        lane = packet & (LANES - 1)
+        return ((packet - lane) * 32) | (four * 4 * LANES) | (lane << 2) | (k & 3)
     if size == 16:
         group = k & (16 * LANES - 1)
         return (k & -(16 * LANES)) | ((k & 12) * LANES) | ((group >> 4) << 2) | (k & 3)
@@ -41,7 +52,13 @@ def slot(k, size):
 
 def room(width: int, weights: Any) -> int:
     """Floats of shared memory for a vector that meets rows of ``width`` (padded) numbers."""
-    return padded(width, AHEAD * LANES * (16 // weights.dtype.itemsize))
+    packet = STORED_AS[weights.dtype].packet
+    return padded(width, LANES * packet * (1 if packet == FEW_PACKETS else AHEAD))
+
+
+def row_width(weights: Any, rows: int) -> int:
+    """Numbers of a row of flat weights, with what fills it up."""
+    return STORED_AS[weights.dtype].numbers(weights.size // rows)
 
 
 @cuda.jit(device=True)
@@ -88,9 +105,12 @@ def dot_rows(weights, packets, first, end, width, xs, totals):
         ahead = load_ahead(weights, next_row, end, next_start + lane * size, width, span)
         at = start + lane * 4
         s0 = dot_packet(p0, xs, at, half, s0)
-        s1 = dot_packet(p1, xs, at + span, half, s1)
-        s2 = dot_packet(p2, xs, at + 2 * span, half, s2)
-        s3 = dot_packet(p3, xs, at + 3 * span, half, s3)
+        if size < FEW_PACKETS or start + span < width:
+            s1 = dot_packet(p1, xs, at + span, half, s1)
+        if size < FEW_PACKETS or start + 2 * span < width:
+            s2 = dot_packet(p2, xs, at + 2 * span, half, s2)
+        if size < FEW_PACKETS or start + 3 * span < width:
+            s3 = dot_packet(p3, xs, at + 3 * span, half, s3)
         if next_row != row:
             total = lane_sum((s0 + s1) + (s2 + s3))
             if lane == 0:
@@ -162,7 +182,7 @@ def add_product(queue: Queue, source: Any, weights: Any, scales: Any, x: Any) ->
 
     Int8 weights have a scale for every number of source.
     """
-    rows, width = x.size, weights.size // x.size
+    rows, width = x.size, row_width(weights, x.size)
     tile, space = queue.tile(rows), room(width, weights)
     queue.launch(
         _add_product, cover(rows, tile), THREADS, source, weights, scales, source.size, width,

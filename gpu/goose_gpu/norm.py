@@ -15,8 +15,8 @@ import math
 import numpy as np
 from numba import cuda
 
-from goose_gpu.lanes import LANES, ONE, ZERO, lane_sum, load_four, store_four
-from goose_gpu.matvec import four_of, slot
+from goose_gpu.lanes import LANES, ONE, ZERO, lane_sum, load_four, packet_size, store_four
+from goose_gpu.matvec import dot_rows, four_of, load_first, slot
 
 
 @cuda.jit(device=True)
@@ -126,3 +126,17 @@ def fill_mixed(x, weight, bias, eps, shift, mix, keep, fresh, n, space, size, xs
             at = slot(k + step, size)
             mix_four(xs, at, k + step, mean, scale, w2, b2, s2, m2, keep, fresh)
         k += 2 * step
+
+
+@cuda.jit(device=True)
+def mixed_products(
+    x, weight, bias, eps, shift, mix, fresh, D, weights, first, end, width, space, xs, scratch
+):
+    """xs[space + i] = W[first + i] . `fill_mixed`, for the rows from first to end; a barrier."""
+    packets = load_first(weights, first, end, width)
+    keep = cuda.blockIdx.x == 0
+    size = packet_size(weights)
+    fill_mixed(x, weight, bias, eps, shift, mix, keep, fresh, D, space, size, xs, scratch)
+    cuda.syncthreads()
+    dot_rows(weights, packets, first, end, width, xs, space)
+    cuda.syncthreads()

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from goose_gpu import matmul, prompt, recurrence, vocabulary
 from goose_gpu.decode import Decoder, Wanted
+from goose_gpu.formats import FORMATS
 from goose_gpu.matmul import Products
 from goose_gpu.planes import SCALARS, VECTORS
-from goose_gpu.weights import MEMORY, Sizes, padded_sizes
+from goose_gpu.weights import Sizes, padded_sizes
 
 CHUNK = 512  # tokens at a time: memory stays bounded at any length
 LOGIT_ROWS = 64
@@ -139,7 +140,7 @@ class Prefill:
             prompt.norm_rows(queue, x, T, layer.ln1, ln_eps, self.normed)
             prompt.mix_rows(queue, self.normed, T, d.att_shift[i], layer.mix, self.mixed)
             prompt.keep_row(queue, self.normed, T - 1, d.att_shift[i])
-            self._product(self.mixed, T, layer.inward, self.vec)
+            self._product(self.mixed, T, layer.rkv, self.vec)
             self._product(self.mixed, T, layer.low, self.low, split=False)
             self._product(self.low, T, layer.up, self.vec, how=prompt.LOW_RANK)
             recurrence.prepare(queue, i, self.vec, T, H, layer.att, self.v_first, self.scalars)
@@ -197,8 +198,8 @@ class Prefill:
 
 def room_bytes(sizes: Sizes, dtype: str, chunk: int) -> int:
     """Memory that the buffers of one token and of a prompt take, and the states themselves."""
-    itemsize = int(MEMORY[dtype].itemsize)
-    ranks, width, F = padded_sizes(sizes, itemsize)
+    itemsize = FORMATS[dtype].memory.itemsize
+    ranks, width, F = padded_sizes(sizes, dtype)
     D, H, R, V = sizes.n_embd, sizes.n_head, sum(ranks), sizes.vocab_size
     numbers = 13 * D + 7 * width + R + F + 3 * H  # float32, a token of a prompt
     halves = 2 * max(6 * width, F, R) if itemsize == 2 else 0

@@ -8,9 +8,10 @@
     S = S diag(w) - (S kappa)(kappa a)^T + v k~^T;  y = S r
     out = (group norm(y) + sum(r k~ r_k) v) * (low_g g2)
 
-The rows of ``inward`` (3 D + R, D) are W_r, W_k, W_v, w1, a1, v1, g1; the columns of ``up``
-(D, R) are w2, a2, v2, g2.  Each rank is padded to whole packets, R is their sum.  Planes of ``vec``
-(8, D): decay, iclr, removal key, replacement key, value, receptance, gate, value mix.
+The rows of ``rkv`` (3 D, D) are W_r, W_k, W_v, those of ``down`` (R, D) w1, a1, v1, g1; the
+columns of ``up`` (D, R) are w2, a2, v2, g2.  Each rank is padded to whole packets, R is their sum.
+Planes of ``vec`` (8, D): decay, iclr, removal key, replacement key, value, receptance, gate, value
+mix.
 """
 
 from __future__ import annotations
@@ -37,11 +38,25 @@ from goose_gpu.lanes import (
     store_four,
 )
 from goose_gpu.launch import THREADS, Queue, cover, kernel, padded
-from goose_gpu.matvec import dot_rows, load_ahead, load_first, room
-from goose_gpu.norm import fill_mixed
+from goose_gpu.matvec import load_ahead, room, row_width
+from goose_gpu.norm import mixed_products
+from goose_gpu.planes import LOW_MIX, RKV_MIX, RKV_PLANE
 
+
+def _digits(numbers: tuple[int, ...]) -> int:
+    """Small numbers as one that a kernel takes apart in registers: `digit`."""
+    return sum(n << 4 * i for i, n in enumerate(numbers))
+
+
+RKV_MIXES, RKV_PLANES, LOW_MIXES = _digits(RKV_MIX), _digits(RKV_PLANE), _digits(LOW_MIX)
 DECAY = np.float32(math.exp(-0.5))
 FLOOR = np.float32(1e-12)  # of a removal key's norm
+
+
+@cuda.jit(device=True)
+def digit(digits, i):
+    """Number i of `_digits`."""
+    return digits >> 4 * i & 15
 
 
 @cuda.jit(device=True)
@@ -52,81 +67,68 @@ def sigmoid(z):
 
 @kernel(THREADS, 2)
 def _project(
-    x, weight, bias, eps, shift, mix, inward, scales, D, width, space, rank_w, rank_a, rank_v,
-    rank_g, tile, vec, low, fresh,
+    x, weight, bias, eps, shift, mix, rkv, scales, down, down_scales, D, width, space, down_width,
+    down_space, rank_w, rank_a, rank_v, rank_g, tile, vec, low, fresh,
 ):  # fmt: skip
     xs = cuda.shared.array(0, float32)
     scratch = cuda.shared.array(32, float32)
-    # which of the seven matrices this block works on, and which rows of it
-    block, first = cuda.blockIdx.x, 0
-    source, rows = 0, D
-    for part in range(7):
-        source, rows = 0, D  # r; in the order of mix: r w k v a g
-        if part == 1:
-            source = 2
-        elif part == 2:
-            source = 3
-        elif part == 3:
-            source, rows = 1, rank_w
-        elif part == 4:
-            source, rows = 4, rank_a
-        elif part == 5:
-            source, rows = 3, rank_v
-        elif part == 6:
-            source, rows = 5, rank_g
-        blocks = (rows + tile - 1) // tile
-        if block < blocks:
-            break
-        block -= blocks
-        first += rows
-    end = first + min(block * tile + tile, rows)
-    first += block * tile
+    blocks = (D + tile - 1) // tile
+    part = cuda.blockIdx.x // blocks  # which matrix this block works on, and which rows of it
+    if part < 3:
+        first = part * D + (cuda.blockIdx.x - part * blocks) * tile
+        end = min(first + tile, part * D + D)
+        mixed_products(
+            x, weight, bias, eps, shift, mix[digit(RKV_MIXES, part)], fresh, D, rkv, first, end,
+            width, space, xs, scratch,
+        )  # fmt: skip
+        plane = digit(RKV_PLANES, part)
+        for i in range(cuda.threadIdx.x, end - first, cuda.blockDim.x):
+            row = first + i
+            vec[plane, row - part * D] = xs[space + i] * scale_of(scales, row, rkv)
+        return
 
-    packets = load_first(inward, first, end, width)
-    size = packet_size(inward)
-    fill_mixed(
-        x, weight, bias, eps, shift, mix[source], cuda.blockIdx.x == 0, fresh, D, space, size, xs,
-        scratch,
+    block, n, begin, end = cuda.blockIdx.x - 3 * blocks, 0, 0, rank_w
+    while block >= (end - begin + tile - 1) // tile:
+        block -= (end - begin + tile - 1) // tile
+        n += 1
+        begin = end
+        end += rank_a if n == 1 else rank_v if n == 2 else rank_g
+    first = begin + block * tile
+    end = min(first + tile, end)
+    mixed_products(
+        x, weight, bias, eps, shift, mix[digit(LOW_MIXES, n)], fresh, D, down, first, end,
+        down_width, down_space, xs, scratch,
     )  # fmt: skip
-    cuda.syncthreads()
-    dot_rows(inward, packets, first, end, width, xs, space)
-    cuda.syncthreads()
-    i = cuda.threadIdx.x
-    while i < end - first:
+    for i in range(cuda.threadIdx.x, end - first, cuda.blockDim.x):
         row = first + i
-        value = xs[space + i] * scale_of(scales, row, inward)
-        if row < D:
-            vec[5, row] = value
-        elif row < 2 * D:
-            vec[3, row - D] = value
-        elif row < 3 * D:
-            vec[4, row - 2 * D] = value
-        else:
-            if source == 1:
-                value = np.float32(math.tanh(value))
-            elif source == 5:
-                value = sigmoid(value)
-            low[row - 3 * D] = value
-        i += cuda.blockDim.x
+        value = xs[down_space + i] * scale_of(down_scales, row, down)
+        if row < rank_w:
+            value = np.float32(math.tanh(value))
+        elif row >= rank_w + rank_a + rank_v:
+            value = sigmoid(value)
+        low[row] = value
 
 
 def project(
     queue: Queue, x: Any, norm: tuple[Any, Any], eps: np.float32, shift: Any, mix: Any,
-    inward: Any, scales: Any, ranks: tuple[int, int, int, int], vec: Any, low: Any, fresh: Any,
+    rkv: Any, scales: Any, down: Any, down_scales: Any, ranks: tuple[int, int, int, int], vec: Any,
+    low: Any, fresh: Any,
 ) -> None:  # fmt: skip
     """Layer norm, token shift, and the seven products with x; xx is left in ``fresh``.
 
-    x, shift, fresh (D,); norm two of (D,); mix (6, D); inward flat (3 D + R, width), its int8
-    scales (3 D + R,); vec (8, D); low (R,).
+    x, shift, fresh (D,); norm two of (D,); mix (6, D); rkv flat, 3 D rows, its int8 scales (3 D,);
+    down flat, R rows, its int8 scales (R,); vec (8, D); low (R,).
     """
     D = x.size
-    rows = 3 * D + sum(ranks)
-    width = inward.size // rows
-    tile, space = queue.tile(rows), room(width, inward)
+    R = sum(ranks)
+    width, down_width = row_width(rkv, 3 * D), row_width(down, R)
+    space, down_space = room(width, rkv), room(down_width, down)
+    tile = queue.tile(3 * D + R)
     blocks = 3 * cover(D, tile) + sum(cover(rank, tile) for rank in ranks)
     queue.launch(
-        _project, blocks, THREADS, x, *norm, eps, shift, mix, inward, scales, D, width, space,
-        *ranks, tile, vec, low, fresh, shared=4 * (space + tile),
+        _project, blocks, THREADS, x, *norm, eps, shift, mix, rkv, scales, down, down_scales, D,
+        width, space, down_width, down_space, *ranks, tile, vec, low, fresh,
+        shared=4 * (max(space, down_space) + tile),
     )  # fmt: skip
 
 

@@ -8,12 +8,16 @@ What each function does is said in `intrinsics`.
 import numpy as np
 from numba import cuda
 
+from goose_gpu.formats import FORMATS
+
+_FOURS = FORMATS["int4"]
+_SCALES = _FOURS.block // _FOURS.group * 2
 ZERO = np.float32(0)
 
 
 @cuda.jit(device=True)
 def packet_size(weights):
-    return 16 // weights.dtype.itemsize
+    return _FOURS.packet if weights.dtype == np.uint8 else 16 // weights.dtype.itemsize
 
 
 @cuda.jit(device=True)
@@ -23,6 +27,18 @@ def widen(number):
     if number.dtype == np.int16:
         return np.float32(number.view(np.float16))
     return np.float32(number)
+
+
+@cuda.jit(device=True)
+def number_at(weights, index):
+    if weights.dtype != np.uint8:
+        return widen(weights[index])
+    begin, within = index // _FOURS.block * _FOURS.items, index % _FOURS.block
+    scales = weights[begin : begin + _SCALES].view(np.float16)
+    words = weights[begin + _SCALES : begin + _FOURS.items].view(np.int16)
+    word = words[within // 64 * 16 + within % 16]
+    number = np.int16(word << np.int16(12 - within % 64 // 16 * 4)) >> np.int16(12)
+    return np.float32(number) * np.float32(scales[within // _FOURS.group])
 
 
 @cuda.jit(device=True)
@@ -38,7 +54,12 @@ def load_packet(weights, index, wanted):
 @cuda.jit(device=True)
 def dot_packet(packet, xs, at, half, total):
     weights, index, wanted = packet
-    if wanted:
+    if wanted and weights.dtype == np.uint8:
+        first = index // 64 * 64 + index % 64 // 4  # a packet has eight of each 16 of 64 numbers
+        for i in range(_FOURS.packet):
+            j = at + i // 4 * half + i % 4
+            total += number_at(weights, first + i // 8 * 16 + i % 8) * xs[j]
+    elif wanted:
         for i in range(packet_size(weights)):
             j = at + i // 4 * half + i % 4
             total += widen(weights[index + i]) * xs[j]

@@ -12,7 +12,7 @@ from numba import cuda, float32
 
 from goose_gpu.lanes import packet_size, scale_of, widen
 from goose_gpu.launch import THREADS, Queue, cover, kernel
-from goose_gpu.matvec import dot_rows, load_first, room
+from goose_gpu.matvec import dot_rows, load_first, room, row_width
 from goose_gpu.norm import fill_normed
 
 
@@ -65,7 +65,7 @@ def head(
 ) -> None:  # fmt: skip
     """Logits (V,) = head (V, width), int8 scales (V,), times layer norm out of x[row] (D,)."""
     V, D = logits.size, x.shape[1]
-    width = weights.size // V
+    width = row_width(weights, V)
     tile, space = queue.tile(V), room(width, weights)
     queue.launch(
         _head, cover(V, tile), THREADS, x, row, *norm, eps, weights, scales, D, width, space, V,

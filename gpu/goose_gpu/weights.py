@@ -10,13 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from goose_gpu.channelmix import slices
-from goose_gpu.formats import FORMATS
+from goose_gpu.formats import ROW, format_of
 from goose_gpu.launch import padded
 from goose_gpu.matmul import Products
 from goose_gpu.planes import ATT, LOW, LOW_MIX, LOW_PLANE, MIXES, RKV, RKV_MIX, RKV_PLANE
-
-#: How each weight type that the kernels read lies in memory.
-MEMORY: dict[str, Any] = {name: kind.memory for name, kind in FORMATS.items() if kind.block == 1}
 
 
 @dataclass(frozen=True)
@@ -46,8 +43,9 @@ class Sizes:
 class Source(NamedTuple):
     """Where tensors come from, by their x070 names."""
 
-    # (rows, columns) in the weight type's memory; int8 comes with scales, others with None: one a
-    # row, but one a column of the low-rank matrices (in, out) and of att.output and ffn.value
+    # (rows, columns) in the memory of its format, int4 in whole blocks; int8 comes with scales,
+    # others with None: one a row, but one a column of the low-rank matrices (in, out) and of
+    # att.output and ffn.value
     matrix: Callable[[str], tuple[NDArray[Any], NDArray[np.float32] | None]]
     vector: Callable[[str], NDArray[np.float32]]  # (n,)
     has: Callable[[str], bool]
@@ -60,7 +58,7 @@ class Layer(NamedTuple):
     ln2: tuple[Any, Any]
     mix: Any  # (6, D): r w k v a g
     att: Any  # (8, D): w0 a0 v0 k_k k_a r_k, group norm's weight, bias
-    inward: Products  # r, k, v for a prompt; all seven matrices lie behind it
+    rkv: Products  # the three projections
     low: Products  # w1, a1, v1, g1
     up: Products  # w2, a2, v2, g2 side by side
     output: Products
@@ -77,7 +75,7 @@ class Weights:
     card : Card
     sizes : Sizes
     dtype : str
-        ``"fp32"``, ``"bf16"``, ``"fp16"`` or ``"int8"``.
+        ``"fp32"``, ``"bf16"``, ``"fp16"``, ``"int8"`` or ``"int4"``.
     source : Source
         Asked for one tensor at a time.
     progress : callable (float, str)
@@ -87,9 +85,10 @@ class Weights:
         self, card: Any, sizes: Sizes, dtype: str, source: Source,
         progress: Callable[[float, str], None],
     ) -> None:  # fmt: skip
-        self.sizes = sizes
-        self.memory = MEMORY[dtype]
-        self.ranks, self.width, self.ffn = padded_sizes(sizes, self.memory.itemsize)
+        self.sizes, self.dtype = sizes, dtype
+        self.memory = format_of(dtype, "output").memory
+        self.ranks, self.width, self.ffn = padded_sizes(sizes, dtype)
+        self.slices = slices(sizes.n_embd, format_of(dtype, "ffn_value").memory.itemsize)
         self.nbytes = 0
         self._card = card
         L = sizes.n_layer
@@ -105,8 +104,8 @@ class Weights:
         head, scales = source.matrix("head.weight")
         V = sizes.vocab_size
         self.head = Products(
-            self._send(self._rows(head, self.width).ravel()), self._send_scales(scales),
-            self.width, [(0, 0, V, 0, self.width, 0, 0)], self._send,
+            self._send(self._rows("head", head)), self._send_scales(scales), self.width,
+            [(0, 0, V, 0, self.width, 0, 0)], self._send,
         )  # fmt: skip
 
     def _send(self, array: NDArray[Any]) -> Any:
@@ -117,11 +116,12 @@ class Weights:
         """Scales on the card; one number that nobody looks at where there are none."""
         return self._send(np.ones(1, np.float32) if scales is None else scales.ravel())
 
-    def _rows(self, matrix: NDArray[Any], width: int, rows: int = 0) -> NDArray[Any]:
-        """A matrix with its rows padded to ``width`` and to so many of them, with zeros."""
-        out = np.zeros((max(rows, matrix.shape[0]), width), self.memory)
+    def _rows(self, name: str, matrix: NDArray[Any], rows: int = 0) -> NDArray[Any]:
+        """A matrix, flat, with its rows padded to whole packets and to so many, with zeros."""
+        kind = format_of(self.dtype, name)
+        out = np.zeros((max(rows, matrix.shape[0]), kind.stride(self.width)), kind.memory)
         out[: matrix.shape[0], : matrix.shape[1]] = matrix
-        return out
+        return out.ravel()
 
     def _norm(self, source: Source, name: str) -> tuple[Any, Any]:
         return (
@@ -139,26 +139,21 @@ class Weights:
             zeros = np.zeros(D, np.float32)
             return np.stack([source.vector(n) if source.has(n) else zeros for n in names])
 
-        inward = np.zeros((3 * D + R, width), self.memory)
-        up = np.zeros((D, R), self.memory)
-        inward_scales = np.ones(3 * D + R, np.float32)
-        up_scales = np.ones((4, D), np.float32)
-        for n, name in enumerate(RKV):
-            rows = slice(n * D, n * D + D)
-            inward[rows, :D], scales = source.matrix(f"{p}att.{name}.weight")
-            if scales is not None:
-                inward_scales[rows] = scales
+        three = [source.matrix(f"{p}att.{name}.weight") for name in RKV]
+        rkv_scales = [scales for _, scales in three if scales is not None]
+        down, up = np.zeros((R, width), self.memory), np.zeros((D, R), self.memory)
+        down_scales, up_scales = np.ones(R, np.float32), np.ones((4, D), np.float32)
         for n, name in enumerate(LOW):
             if source.has(f"{p}att.{name}1"):  # layer 0 has no v1, v2
                 first, first_scales = source.matrix(f"{p}att.{name}1")
                 second, second_scales = source.matrix(f"{p}att.{name}2")
                 rank = first.shape[1]
-                rows = slice(3 * D + ends[n], 3 * D + ends[n] + rank)
-                inward[rows, :D] = first.T
+                rows = slice(ends[n], ends[n] + rank)
+                down[rows, :D] = first.T
                 up[:, ends[n] : ends[n] + rank] = second.T
                 if first_scales is not None and second_scales is not None:
-                    inward_scales[rows], up_scales[n] = first_scales, second_scales
-        pieces, columns = slices(D, self.memory.itemsize)
+                    down_scales[rows], up_scales[n] = first_scales, second_scales
+        pieces, columns = self.slices
         value = np.zeros((pieces * columns, F), self.memory)
         matrix, value_scales = source.matrix(f"{p}ffn.value.weight")
         value[:D, : matrix.shape[1]] = matrix
@@ -168,20 +163,21 @@ class Weights:
         output, output_scales = source.matrix(f"{p}att.output.weight")
 
         send, send_scales = self._send, self._send_scales
-        inward, in_scales = send(inward.ravel()), send(inward_scales)
         return Layer(
             ln1=self._norm(source, p + "ln1"),
             ln2=self._norm(source, p + "ln2"),
             mix=send(vectors([f"{p}att.x_{c}" for c in MIXES])),
             att=send(vectors([f"{p}att.{name}" for name in ATT])),
-            inward=Products(
-                inward, in_scales, width,
+            rkv=Products(
+                send(np.concatenate([self._rows("rkv", matrix) for matrix, _ in three])),
+                send_scales(np.concatenate(rkv_scales) if rkv_scales else None),
+                format_of(self.dtype, "rkv").padded(width),
                 [(mix, n * D, D, 0, width, plane, 0)
                  for n, (mix, plane) in enumerate(zip(RKV_MIX, RKV_PLANE, strict=True))], send,
             ),
             low=Products(
-                inward, in_scales, width,
-                [(plane, 3 * D + ends[n], ranks[n], 0, width, 0, ends[n])
+                send(down.ravel()), send(down_scales), width,
+                [(plane, ends[n], ranks[n], 0, width, 0, ends[n])
                  for n, plane in enumerate(LOW_MIX)], send,
             ),
             up=Products(
@@ -193,14 +189,14 @@ class Weights:
                 send,
             ),
             output=Products(
-                send(self._rows(output, width).ravel()),
+                send(self._rows("output", output)),
                 send_scales(_padded_scales(output_scales, width)), width,
                 [(0, 0, D, 0, width, 0, 0)], send, by_input=True,
             ),
             ffn_mix=send(vectors([f"{p}ffn.x_k"])),
             ffn_key=Products(
-                send(self._rows(key, width, F).ravel()),
-                send_scales(_padded_scales(key_scales, F)), width,
+                send(self._rows("ffn_key", key, F)), send_scales(_padded_scales(key_scales, F)),
+                format_of(self.dtype, "ffn_key").padded(width),
                 [(0, 0, F, 0, width, 0, 0)], send,
             ),
             ffn_value=Products(
@@ -217,25 +213,43 @@ def _padded_scales(scales: NDArray[np.float32] | None, n: int) -> NDArray[np.flo
     return np.concatenate([scales, np.ones(n - scales.size, np.float32)])
 
 
-def padded_sizes(sizes: Sizes, itemsize: int) -> tuple[tuple[int, int, int, int], int, int]:
-    """(ranks, width of rows, ffn) in whole packets of 16 bytes."""
-    packet = 16 // itemsize
+def padded_sizes(sizes: Sizes, dtype: str) -> tuple[tuple[int, int, int, int], int, int]:
+    """(ranks, width of vectors, ffn) in whole packets of 16 bytes of the low-rank matrices."""
+    packet = format_of(dtype, "down").packet
     w, a, v, g = (padded(rank, packet) for rank in sizes.ranks)
     return (w, a, v, g), padded(sizes.n_embd, packet), padded(sizes.n_ffn, packet)
 
 
+def matrix_bytes(sizes: Sizes, dtype: str) -> dict[str, int]:
+    """Bytes of each matrix of a layer, and of the embedding and the head, without scales beside."""
+    ranks, width, F = padded_sizes(sizes, dtype)
+    D, V, R = sizes.n_embd, sizes.vocab_size, sum(ranks)
+    pieces, columns = slices(D, format_of(dtype, "ffn_value").memory.itemsize)
+    shapes = {
+        "rkv": (3 * D, width), "down": (R, width), "up": (D, R), "output": (D, width),
+        "ffn_key": (F, width), "ffn_value": (pieces * columns, F), "emb": (V, D),
+        "head": (V, width),
+    }  # fmt: skip
+    kinds = {name: format_of(dtype, name) for name in shapes}
+    return {
+        name: rows * kinds[name].stride(n) * kinds[name].memory.itemsize
+        for name, (rows, n) in shapes.items()
+    }
+
+
 def weight_bytes(sizes: Sizes, dtype: str) -> int:
     """Memory that the weights will take."""
-    itemsize = int(MEMORY[dtype].itemsize)
-    ranks, width, F = padded_sizes(sizes, itemsize)
+    ranks, width, F = padded_sizes(sizes, dtype)
     D, V, R = sizes.n_embd, sizes.vocab_size, sum(ranks)
-    pieces, columns = slices(D, itemsize)
-    matrices = (3 * D + R) * width + D * R + D * width + F * width + pieces * columns * F
+    matrices = matrix_bytes(sizes, dtype)
+    ends = matrices.pop("emb") + matrices.pop("head")
+    beside = {"rkv": 3 * D, "output": width, "ffn_key": F, "ffn_value": F, "emb": V, "head": V}
+    scales = {
+        name: n if format_of(dtype, name).group == ROW else 1 for name, n in beside.items()
+    }  # those of the low-rank matrices are always there
+    layer = sum(scales[name] for name in ("rkv", "output", "ffn_key", "ffn_value")) + R + 4 * D
     vectors = 6 + 8 + 4 + 1
-    scales, ends = 3 * D + R + 4 * D + 3, 2  # those of rows that come together are always there
-    if dtype == "int8":
-        scales, ends = 3 * D + R + 4 * D + width + 2 * F, 2 * V
     return (
-        sizes.n_layer * (matrices * itemsize + (vectors * D + scales) * 4)
-        + V * (D + width) * itemsize + (4 * D + ends) * 4
+        sizes.n_layer * (sum(matrices.values()) + (vectors * D + layer) * 4)
+        + ends + (4 * D + scales["emb"] + scales["head"]) * 4
     )  # fmt: skip

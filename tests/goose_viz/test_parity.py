@@ -5,13 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 import goose_viz as gv
 from goose_viz.check import ALLOWED, compare
-from goose_viz.checkpoint import read_checkpoint
-from goose_viz.convert import as_kept
-from goose_viz.weights import check_weights
+from tests.kept import reference_of
 
 DATA = Path(__file__).parents[1] / "data"
 # A folder of larger oracle files may lie beside the checkout.
@@ -62,24 +60,13 @@ def test_a_real_checkpoint(engine):
     assert np.abs(logits - np.array(expected["logits"])).max() <= allowed
 
 
-def rounded_to(weights, dtype):
-    """A model's tensors with the numbers that its weights have in another type, as float32."""
-    tensors = {}
-    for name, tensor in weights.tensors.items():
-        tensors[name] = np.ascontiguousarray(as_kept(tensor, name, dtype))
-    return tensors
-
-
 @pytest.mark.parametrize("portions", [(1,) * 24, (24,)], ids=["single", "all"])
 @pytest.mark.parametrize("dtype", ["fp16", "int8", "int4"])
 @pytest.mark.parametrize("name", ["random-L3-D128-N64", "random-L2-D96-N16"])
 def test_other_weight_types(name, dtype, portions, tmp_path):
     """What is left of the weights is computed with as exactly as before."""
     path = DATA / f"{name}.bf16.pth"
-    save_file(
-        rounded_to(check_weights(read_checkpoint(path), path), dtype), tmp_path / "m.safetensors"
-    )
-    reference = gv.load_model(tmp_path / "m.safetensors", device="reference")
+    reference = reference_of(path, dtype, tmp_path)
     model = gv.load_model(path, device="cpu", dtype=dtype)
     assert model.dtype == dtype
     tokens = load_file(DATA / f"{name}.expected.safetensors")["tokens"].tolist()

@@ -24,7 +24,7 @@ def signature(*args):
             return types.Array(from_dtype[a.dtype], a.ndim, "C")
         return types.float32 if isinstance(a, np.float32) else types.int64
 
-    names = ("float32", "float64", "uint16", "int16", "int8", "int32", "int64")
+    names = ("float32", "float64", "uint16", "int16", "int8", "uint8", "int32", "int64")
     from_dtype = {np.dtype(n): getattr(types, n) for n in names}
     return types.void(*(one(a) for a in args))
 

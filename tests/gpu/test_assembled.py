@@ -12,7 +12,9 @@ from tests.gpu.backends import COMPILER
 
 if COMPILER:
     from goose_gpu.engine import Engine
-    from goose_gpu.weights import MEMORY, Sizes, Source
+    from goose_gpu.formats import FORMATS, format_of
+    from goose_gpu.weights import Sizes, Source
+    from goose_viz.convert import matrix_of
     from tests.gpu.assembling import ARCHITECTURES, assemble, ptx_of, signature
     from tests.gpu.virtual_card import VirtualCard, VirtualQueue
 
@@ -69,8 +71,10 @@ def launches(cc, dtype):
             shape = (128, 128)
         turned = word[-1] in "12" or name.endswith(("att.output.weight", "ffn.value.weight"))
         rows = shape[1] if turned else shape[0]
-        scales = np.ones(rows, np.float32) if dtype == "int8" else None
-        return np.zeros(shape, MEMORY[dtype]), scales
+        kind = format_of(dtype, matrix_of(name))
+        scales = np.ones(rows, np.float32) if kind.memory == np.int8 else None
+        columns = kind.stride(shape[1]) if kind.block > 1 else shape[1]
+        return np.zeros((shape[0], columns), kind.memory), scales
 
     source = Source(matrix, lambda name: np.zeros(128, np.float32), lambda name: True)
     engine = Engine(card, sizes, dtype, source, lambda share, words: None, chunk=128)
@@ -89,15 +93,16 @@ def launches(cc, dtype):
     [
         (cc, dtype)
         for cc in (ARCHITECTURES if COMPILER else [(0, 0)])
-        for dtype in ("fp32", "bf16", "fp16", "int8")
-        if dtype != "int8" or cc not in ((8, 0), (10, 0))  # between those that are looked at
+        for dtype in (FORMATS if COMPILER else ())
+        if not FORMATS[dtype].whole or cc not in ((8, 0), (10, 0))  # between those looked at
     ],
 )
 def test_nothing_spills(cc, dtype):
     seen = set()
     for kernel, args, block, shared in launches(cc, dtype):
         name = kernel.py_func.__name__
-        typed = any(isinstance(a, np.ndarray) and a.dtype == MEMORY[dtype] for a in args)
+        memory = FORMATS[dtype].memory
+        typed = any(isinstance(a, np.ndarray) and a.dtype == memory for a in args)
         seen.add(name)
         if dtype != "bf16" and not typed:
             continue  # the same kernel for every weight type
@@ -123,7 +128,7 @@ def test_nothing_spills(cc, dtype):
             assert "cp.async.cg.shared.global" in ptx, where
             assert "ldmatrix.sync" in ptx, where
     expected = set(REGISTERS)
-    if dtype in ("fp32", "int8") or cc < (8, 0):
+    if FORMATS[dtype].memory.itemsize != 2 or cc < (8, 0):
         expected -= {"_multiply_tensor", "_split"}
     else:
         expected -= {"_multiply", "_activate"}

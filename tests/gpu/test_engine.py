@@ -12,6 +12,7 @@ from goose_viz.config import Config
 from goose_viz.ranking import Candidates
 from goose_viz.weights import expected_shapes
 from tests.gpu.backends import BACKENDS, backends, open_card
+from tests.kept import reference_of
 
 pytestmark = pytest.mark.skipif(not BACKENDS, reason="neither numba-cuda nor its simulator is here")
 DATA = Path(__file__).parents[1] / "data"
@@ -115,21 +116,26 @@ def test_the_oracle_as_a_prompt(cuda, name, dtype):
 
 
 @pytest.mark.parametrize(
-    ("cuda", "name"),
+    ("cuda", "name", "dtype"),
     [
-        pytest.param(b.values[0], name, marks=b.marks)
-        for name, arch in (("random-L3-D128-N64", "sm_75"), ("random-L2-D96-N16", "sm_90"))
+        pytest.param(b.values[0], name, dtype, marks=b.marks)
+        for name, dtype, arch in (
+            ("random-L3-D128-N64", "int8", "sm_75"),
+            ("random-L2-D96-N16", "int8", "sm_90"),
+            ("random-L2-D96-N16", "int4", "sm_75"),
+            ("random-L3-D128-N64", "int4", "sm_90"),
+        )
         for b in backends(arch)
     ],
     indirect=["cuda"],
 )
-def test_int8_has_the_numbers_of_the_cpu(cuda, name):
+def test_whole_numbers_are_the_ones_that_are_kept(cuda, name, dtype, tmp_path):
     """The same rows with the same scales, one token or many at a time."""
     path = DATA / f"{name}.bf16.pth"
     tokens = load_file(DATA / f"{name}.expected.safetensors")["tokens"].tolist()[:12]
-    expected, other, others = feed(gv.load_model(path, device="cpu", dtype="int8"), tokens, (12,))
-    model = cuda(path, "int8")
-    assert model.dtype == "int8"
+    expected, other, others = feed(reference_of(path, dtype, tmp_path), tokens, (12,))
+    model = cuda(path, dtype)
+    assert model.dtype == dtype
     logits, state, frames = feed(model, tokens, (1, 9, 2))
     close(logits, expected, 5e-6)
     close(state.wkv, other.wkv, 5e-6)

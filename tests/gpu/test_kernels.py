@@ -23,8 +23,9 @@ if BACKENDS:
         timemix,
         vocabulary,
     )
+    from goose_gpu.formats import FORMATS, format_name
     from goose_gpu.launch import padded
-    from goose_gpu.weights import MEMORY
+    from goose_viz.four_bits import as_blocks, widened
 
 pytestmark = pytest.mark.skipif(not BACKENDS, reason="neither numba-cuda nor its simulator is here")
 
@@ -36,20 +37,22 @@ if not SIMULATOR:
 
 
 DTYPES = ("fp32", "bf16", "fp16", "int8")
+FOURS = (*DTYPES, "int4")  # of the kernels that meet a matrix in four bits
 
 
 def _tells(backend, shape="real", dtype="fp32"):
     """Whether a combination can show what no other does."""
     if backend == "sm_120" and shape in ("plain", "narrow"):
         return False  # sizes are the same code on every architecture
-    return (backend, dtype) != ("sm_120", "int8")  # the dialect has nothing of its own for these
+    return backend != "sm_120" or dtype not in ("int8", "int4")  # its dialect has none of its own
 
 
 def pytest_generate_tests(metafunc):
     """Cards, shapes and dtypes together, so that what is left out is not collected."""
     given = {n for m in metafunc.definition.iter_markers("parametrize") for n in m.args[0].split()}
     names = [n for n in ("card", "shape", "dtype") if n in metafunc.fixturenames and n not in given]
-    choices = {"shape": SHAPES, "dtype": DTYPES}
+    fours = metafunc.definition.get_closest_marker("four_bits")
+    choices = {"shape": SHAPES, "dtype": FOURS if fours else DTYPES}
     chosen = BACKENDS
     if metafunc.definition.get_closest_marker("tensor_cores"):
         chosen = [b for b in BACKENDS if b.values[0] != "simulator"]
@@ -76,6 +79,12 @@ def weights(rng, dtype, *shape, scale=0.3, by_input=False):
     """(bits, their scales, the same numbers in float64)."""
     x = (scale * rng.standard_normal(shape)).astype(np.float32)
     none = np.full(1, np.nan, np.float32)
+    if dtype == "int4":
+        width = FORMATS["int4"].padded(shape[1])
+        fours = rng.integers(-8, 8, (shape[0], width)).astype(np.int8)
+        fours[:, shape[1] :] = 0
+        halves = (0.03 * rng.standard_normal((shape[0], width // 32))).astype(np.float16)
+        return as_blocks(fours, halves), none, widened(fours, halves, shape[1]).astype(np.float64)
     if dtype == "int8":
         bits = rng.integers(-127, 128, shape).astype(np.int8)
         scales = (0.004 * rng.random(shape[1 if by_input else 0]) + 0.002).astype(np.float32)
@@ -91,6 +100,8 @@ def weights(rng, dtype, *shape, scale=0.3, by_input=False):
 
 def wide_rows(bits, multiple):
     """Rows padded to whole packets, flat."""
+    if bits.dtype == np.uint8:  # whole blocks
+        return bits.ravel()
     width = padded(bits.shape[1], multiple)
     out = np.zeros((bits.shape[0], width), bits.dtype)
     out[:, : bits.shape[1]] = bits
@@ -98,7 +109,7 @@ def wide_rows(bits, multiple):
 
 
 def packet(dtype):
-    return 16 // MEMORY[dtype].itemsize
+    return FORMATS[format_name(dtype, "down")].packet
 
 
 def vector(rng, *shape, offset=0.0):
@@ -181,24 +192,28 @@ def test_head(card, up, shape, dtype):
     close(up.back(logits), W @ layer_norm(x[1].astype(np.float64), norm))
 
 
+@pytest.mark.four_bits
 def test_project(card, up, shape, dtype):
     rng = np.random.default_rng(4)
     H, N, _, ranks = shape
     D = H * N
     ranks = tuple(padded(r, packet(dtype)) for r in ranks)
     R = sum(ranks)
-    bits, scales, W = weights(rng, dtype, 3 * D + R, D)
+    rkv, rkv_scales, W = weights(rng, dtype, 3 * D, D)
+    down, down_scales, W_down = weights(rng, format_name(dtype, "down"), R, D)
     norm = vector(rng, D, offset=1), vector(rng, D)
     x, shift, mix = vector(rng, D), vector(rng, D), vector(rng, 6, D)
     vec, low, fresh = (up(np.zeros(s, np.float32)) for s in ((8, D), R, D))
     d_shift = up(shift)
     timemix.project(
         card.queue, up(x), up.norm(norm), EPS, d_shift, up(mix),
-        up(wide_rows(bits, packet(dtype))), up(scales), ranks, vec, low, fresh,
+        up(wide_rows(rkv, packet(dtype))), up(rkv_scales), up(wide_rows(down, packet(dtype))),
+        up(down_scales), ranks, vec, low, fresh,
     )  # fmt: skip
     xx = layer_norm(x.astype(np.float64), norm)
     x_r, x_w, x_k, x_v, x_a, x_g = xx + (shift - xx) * mix
-    W_r, W_k, W_v, w1, a1, v1, g1 = np.split(W, np.cumsum([D, D, D, *ranks[:3]]))
+    W_r, W_k, W_v = np.split(W, 3)
+    w1, a1, v1, g1 = np.split(W_down, np.cumsum(ranks[:3]))
     found = up.back(vec)
     for plane, expected in ((5, W_r @ x_r), (3, W_k @ x_k), (4, W_v @ x_v)):
         close(found[plane], expected)
@@ -323,6 +338,7 @@ def test_the_first_layers_value_is_kept(card, up):
     np.testing.assert_array_equal(up.back(d_vec)[7], 0)
 
 
+@pytest.mark.four_bits
 def test_ffn_key(card, up, shape, dtype):
     rng = np.random.default_rng(8)
     H, N, F, _ = shape
@@ -343,7 +359,7 @@ def test_ffn_key(card, up, shape, dtype):
 def sliced(bits, dtype):
     """The value matrix (D, F) as the kernels read it: (slices, F, columns)."""
     D, F = bits.shape
-    pieces, columns = channelmix.slices(D, MEMORY[dtype].itemsize)
+    pieces, columns = channelmix.slices(D, FORMATS[dtype].memory.itemsize)
     out = np.zeros((pieces * columns, F), bits.dtype)
     out[:D] = bits
     return np.ascontiguousarray(out.reshape(pieces, columns, F).transpose(0, 2, 1)), columns
@@ -380,12 +396,14 @@ def test_ffn_value(card, up, shape, dtype, splits, alive):
         assert not up.back(tickets).any()
 
 
+@pytest.mark.four_bits
 @pytest.mark.parametrize("T", [1, 2, 5])
 def test_multiply(card, up, shape, dtype, T):
     rng = np.random.default_rng(10)
     H, N, F, _ = shape
     D, capacity, step = H * N, T + 2, packet(dtype)
     width = padded(D, step)
+    w_row = FORMATS[dtype].padded(width)
     bits, scales, W = weights(rng, dtype, 2 * D + 5, D)
     x = np.zeros((3, capacity, width), np.float32)
     x[:, :T, :D] = vector(rng, 3, T, D)
@@ -394,7 +412,7 @@ def test_multiply(card, up, shape, dtype, T):
         scales = np.concatenate([scales[:D], np.full(7, np.nan, np.float32), scales[D:]])
     jobs = [(2, 0, D, 0, width, 0, 0), (0, D, D + 5, 0, width, 1, 3, 7)]
     out = up(np.zeros((2, capacity, D + 9), np.float32))
-    products = matmul.Products(up(wide_rows(bits, step)), up(scales), width, jobs, up)
+    products = matmul.Products(up(wide_rows(bits, step)), up(scales), w_row, jobs, up)
     matmul.multiply(card.queue, up(x), T, products, out)
     found = up.back(out)
     close(found[0, :T, :D], x[2, :T, :D] @ W[:D].T)
@@ -402,6 +420,8 @@ def test_multiply(card, up, shape, dtype, T):
     assert not found[:, T:].any()
     assert not found[1, :T, :3].any()
 
+    if dtype == "int4":
+        return  # what is read by input is in eight bits
     bits, scales, W = weights(rng, dtype, D, F, by_input=True)
     value, columns = sliced(bits, dtype)
     x, old = vector(rng, 1, T, F), vector(rng, 1, T, D)
@@ -424,7 +444,7 @@ def test_multiply_on_tensor_cores(card, up, dtype, size):
     bits, none, W = weights(rng, dtype, 2 * rows, K)
     x = np.zeros((2, capacity, K), np.float32)
     x[:, :T] = vector(rng, 2, T, K) * 10.0 ** rng.integers(-9, 9, (2, T, 1))
-    memory = MEMORY[dtype]
+    memory = FORMATS[dtype].memory
     high, low = (up(np.full((2, capacity, K), -1).astype(memory)) for _ in range(2))
     scales = up(np.zeros((2, capacity), np.float32))
     prompt.split(card.queue, up(x), T, high, low, scales)
@@ -505,7 +525,7 @@ def test_split(card, up, dtype, how):
     x[0] *= 1e15
     x[1, 1] = 0
     x[1, 2] *= 1e-12
-    memory = MEMORY[dtype]
+    memory = FORMATS[dtype].memory
     high, low = (up(np.zeros(x.shape, memory)) for _ in range(2))
     scales = up(np.zeros(x.shape[:2], np.float32))
     prompt.split(card.queue, up(x), 4, high, low, scales, how, ends)

@@ -1,5 +1,11 @@
 """Goose Viz: a minimal RWKV-7 runtime whose memory can be watched."""
 
+import os
+
+# BLAS reads this when NumPy is first imported: its threads go to sleep behind a product, instead of
+# spinning for some 20 ms on the core that our own kernels want next
+os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
+
 from goose_viz.conditions import Condition, ConditionError
 from goose_viz.config import Config
 from goose_viz.edits import Add, Forget, Mute, Noise, Put, Replace, Scale, Steer, Zero

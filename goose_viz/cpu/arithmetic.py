@@ -51,15 +51,6 @@ def unit_of(x, start, n):
 
 
 @compiled
-def rounded(x):
-    """Round x (n,) in place as `meet` does, where float products are to see the same numbers."""
-    unit = unit_of(x, 0, x.size)
-    by = ONE / unit
-    for i in range(x.size):
-        x[i] = np.rint(x[i] * by) * unit
-
-
-@compiled
 def meet(met, c, weights):
     """Make vector c of `layout.Met` ready for such weights: whole numbers want whole ones."""
     if are_whole(weights):

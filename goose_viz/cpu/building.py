@@ -63,8 +63,8 @@ def total_of(builder: Any, sums: Any) -> Any:
 
 
 def spread(builder: Any, value: Any, n: int = LANES) -> Any:
-    """The same float32 in all of n lanes."""
-    undefined = ir.Constant(ir.VectorType(F32, n), ir.Undefined)
+    """The same number in all of n lanes."""
+    undefined = ir.Constant(ir.VectorType(value.type, n), ir.Undefined)
     first = builder.insert_element(undefined, value, ir.Constant(I32, 0))
     return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(I32, n), [0] * n))
 

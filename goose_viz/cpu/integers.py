@@ -35,9 +35,13 @@ WHOLE = (types.int8, types.uint8)
 _AVX2 = llvm.get_host_cpu_features().get("avx2", False)
 
 
-def _pairs(builder: Any, a: Any, b: Any) -> Any:
-    """Sixteen int16 times sixteen, neighbours added: eight int32."""
-    wide = ir.VectorType(I32, PAIRS)
+def pairs_of(builder: Any, a: Any, b: Any) -> Any:
+    """Sixteen int16 times sixteen, neighbours added: eight int32.
+
+    The sixteen may come as eight int32 that hold two each.
+    """
+    wide, short = ir.VectorType(I32, PAIRS), lanes_of(I16)
+    a, b = (builder.bitcast(v, short) if v.type != short else v for v in (a, b))
     if _AVX2:
         add = external(builder, "llvm.x86.avx2.pmadd.wd", wide, [a.type, b.type])
         return builder.call(add, [a, b])
@@ -86,13 +90,18 @@ def int8_as_int16(builder: Any, weights: Any) -> Any:
 
 def pairs_with(builder: Any, numbers: Any, vector: Any) -> Any:
     """Sixteen int16 times sixteen from a pointer, neighbours added: eight int32."""
-    return _pairs(builder, numbers, _vector_at(builder, vector, I16, LANES))
+    return pairs_of(builder, numbers, _vector_at(builder, vector, I16, LANES))
+
+
+def run_of_chunk(builder: Any, block: Any, chunk: int, k: int) -> Any:
+    """Sixteen numbers of the 64 of a chunk of an int4 block, as int16."""
+    words = _vector_at(builder, builder.gep(block, [int64(16 + 32 * chunk)]), I16, LANES)
+    return _nibbles(builder, words, k)
 
 
 def numbers_of_chunk(builder: Any, block: Any, chunk: int) -> list[Any]:
     """64 numbers of an int4 block, as four times sixteen int16."""
-    words = _vector_at(builder, builder.gep(block, [int64(16 + 32 * chunk)]), I16, LANES)
-    return [_nibbles(builder, words, k) for k in range(4)]
+    return [run_of_chunk(builder, block, chunk, k) for k in range(4)]
 
 
 def widen_blocks(builder: Any, row: Any, n: Any, target: Any) -> None:

@@ -1,9 +1,13 @@
-"""Many tokens at once: matrix products by NumPy's BLAS, everything else by our own kernels."""
+"""Many tokens at once: float matrix products by NumPy's BLAS, everything else by our own kernels.
+
+Where weights are whole numbers, vectors are rounded to int16 once, as for a single token, and
+`products` does what BLAS does for floats.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +15,7 @@ from numpy.typing import NDArray
 from goose_gpu.formats import FORMATS, format_of
 from goose_gpu.planes import LOW, LOW_MIX, LOW_PLANE, RKV_MIX, RKV_PLANE
 from goose_viz.config import Config
+from goose_viz.cpu import products
 from goose_viz.cpu import prompt_kernels as kernels
 from goose_viz.cpu.arithmetic import meet
 from goose_viz.cpu.layout import Met, Packed, ranks
@@ -26,6 +31,14 @@ _WIDE = 2 << 20  # float32 numbers that a matrix is widened into at a time
 _PIECES = 8  # tasks per thread of the kernels that run over tokens or rows
 
 Array = NDArray[np.float32]
+
+
+class Vectors(NamedTuple):
+    """T vectors of n numbers, some times: as floats or, for whole weights, rounded; see `meet`."""
+
+    numbers: Array  # (C, T, n), or T = 0
+    whole: NDArray[np.int16]  # (C, T, n filled up to blocks), or none
+    unit: Array  # (C, T)
 
 
 class Prompt:
@@ -81,21 +94,22 @@ class Prompt:
         D, H, N = c.n_embd, c.n_head, c.head_size
         ln_eps, gn_eps = self._eps
         x, out, v_first = (np.empty((T, D), np.float32) for _ in range(3))
-        mixed, vec = np.empty((6, T, D), np.float32), np.empty((8, T, D), np.float32)
+        mixed, vec = self._vectors(6, T, D), np.empty((8, T, D), np.float32)
         scalars, read = np.empty((3, T, H), np.float32), np.empty((T, H, N), np.float32)
         ends = np.cumsum((0, *ranks(c))).tolist()
         low = np.empty((T, ends[-1]), np.float32)
-        kernels.norm(self._embedding(tokens), m.ln0[0], m.ln0[1], ln_eps, self._ones, x, False)
+        # once for all layers: the system hands out memory a page at a time, at a price
+        read_in = self._vectors(1, T, max(D, c.n_ffn) if self._whole else 0)
+        hidden = np.empty((T, c.n_ffn if self._whole else 0), np.float32)
+        kernels.norm(self._embedding(tokens), m.ln0[0], m.ln0[1], ln_eps, self._ones, x)
         for i in range(c.n_layer):
             report(i / c.n_layer)
             self._mix(x, m.ln[i, :2], state.att_shift[i], m.mix[i], mixed)
             for part, (source, target) in enumerate(zip(RKV_MIX, RKV_PLANE, strict=True)):
-                for a, b, W in self._rows("rkv", i, part * D, D):
-                    np.matmul(mixed[source], W.T, out=vec[target, :, a : a + b])
+                self._product("rkv", i, part * D, D, mixed, source, vec[target])
             for part, source in enumerate(LOW_MIX):
                 first, rank = ends[part], ends[part + 1] - ends[part]
-                for a, b, W in self._rows("down", i, first, rank):
-                    np.matmul(mixed[source], W.T, out=low[:, first + a : first + a + b])
+                self._product("down", i, first, rank, mixed, source, low, first)
             self._activate(low, ends[LOW.index("w") + 1], ends[LOW.index("g")])
             up = self._up(i)
             for part, target in enumerate(LOW_PLANE):
@@ -109,10 +123,9 @@ class Prompt:
                 kernels.recur, H, i, m.att[i], state.wkv[i], v_first, vec, scalars, read, out,
                 gn_eps, states,
             )  # fmt: skip
-            for a, b, W in self._rows("output", i, 0, D):
-                x += out[:, a : a + b] @ W
-            self._mix(x, m.ln[i, 2:], state.ffn_shift[i], m.ffn_mix[i], mixed[:1])
-            self._channels(i, mixed[0], x)
+            self._add_product("output", i, out, x, read_in)
+            self._mix(x, m.ln[i, 2:], state.ffn_shift[i], m.ffn_mix[i], mixed)
+            self._channels(i, mixed, x, hidden, read_in)
             if recorder is not None:
                 values = {"wkv": states, "read": read, "residual": x}
                 values |= dict(zip(VECTORS, vec, strict=True))
@@ -126,14 +139,15 @@ class Prompt:
         last = x[T - len(logits) :]
         if len(last) == 1:
             met, pieces = self._last, _PIECES * self._threads
-            kernels.norm(last, m.ln_out[0], m.ln_out[1], ln_eps, self._ones, met.numbers, False)
+            kernels.norm(last, m.ln_out[0], m.ln_out[1], ln_eps, self._ones, met.numbers)
             meet(met, 0, m.head)
             self._run(kernels.project, pieces, m.head, m.scale.head, met, logits[0])
             return
         normed = np.empty_like(last)
-        kernels.norm(last, m.ln_out[0], m.ln_out[1], ln_eps, self._ones, normed, self._whole)
-        for a, b, W in self._rows("head", 0, 0, c.vocab_size):
-            np.matmul(normed, W.T, out=logits[:, a : a + b])
+        kernels.norm(last, m.ln_out[0], m.ln_out[1], ln_eps, self._ones, normed)
+        vectors = self._vectors(1, T, D)._replace(numbers=normed[None])
+        self._shorten(normed, self._ones, 0, False, vectors)
+        self._product("head", 0, 0, c.vocab_size, vectors, 0, logits)
 
     def _embedding(self, tokens: Sequence[int]) -> Array:
         """The tokens' rows (T, D)."""
@@ -145,23 +159,82 @@ class Prompt:
         pieces = min(len(x), _PIECES * self._threads)
         self._run(kernels.activate, pieces, x, tanh, sigmoid, squared)
 
-    def _mix(self, x: Array, norms: Array, shift: Array, weights: Array, mixed: Array) -> None:
+    def _mix(self, x: Array, norms: Array, shift: Array, weights: Array, mixed: Vectors) -> None:
         last = np.empty_like(shift)
         pieces = min(len(x), _PIECES * self._threads)
         self._run(
             kernels.norm_and_mix, pieces, x, norms, self._eps[0], self._ones, shift, weights,
-            mixed, last, self._whole,
+            *mixed, last,
         )  # fmt: skip
         shift[...] = last
 
-    def _channels(self, layer: int, mixed: Array, x: Array) -> None:
-        """The channel mix of layer i, some channels at a time: x (T, D) in place."""
+    def _channels(
+        self, layer: int, mixed: Vectors, x: Array, hidden: Array, read_in: Vectors
+    ) -> None:
+        """The channel mix of layer i, floats some channels at a time: x (T, D) in place."""
         F = self.config.n_ffn
+        if self._whole:
+            self._product("ffn_key", layer, 0, F, mixed, 0, hidden)
+            self._add_product("ffn_value", layer, hidden, x, read_in, squared=True)
+            return
         for a, b, W in self._rows("ffn_key", layer, 0, F):
-            hidden = mixed @ W.T
+            hidden = mixed.numbers[0] @ W.T
             self._activate(hidden, squared=True)
             for c, d, V in self._rows("ffn_value", layer, a, b):
                 x += hidden[:, c : c + d] @ V
+
+    def _vectors(self, count: int, T: int, n: int) -> Vectors:
+        """Room for T vectors of n numbers, so many times, in the form that weights meet."""
+        if not self._whole:
+            none = np.empty((count, T, 0), np.int16), np.empty((count, 0), np.float32)
+            return Vectors(np.empty((count, T, n), np.float32), *none)
+        filled = FORMATS["int4"].padded(n)
+        whole, unit = np.zeros((count, T, filled), np.int16), np.empty((count, T), np.float32)
+        return Vectors(np.empty((count, 0, n), np.float32), whole, unit)
+
+    def _shorten(self, x: Array, scales: Array, first: int, squared: bool, out: Vectors) -> None:
+        """X (T, n) rounded into the first of ``out``, where weights are whole.
+
+        x goes times its scales, and through relu^2 before that if ``squared``, in place.
+        """
+        if self._whole:
+            pieces = min(len(x), _PIECES * self._threads)
+            self._run(
+                products.shorten, pieces, x, scales, first, squared, out.whole[0], out.unit[0]
+            )
+
+    def _product(
+        self, name: str, layer: int, first: int, rows: int, x: Vectors, c: int, out: Array,
+        column: int = 0,
+    ) -> None:  # fmt: skip
+        """Out (T, …) from a column on = rows of a layer's matrix times vectors c of x."""
+        if not self._whole:
+            for a, b, W in self._rows(name, layer, first, rows):
+                np.matmul(x.numbers[c], W.T, out=out[:, column + a : column + a + b])
+            return
+        weights, scales = getattr(self._m, name), getattr(self._m.scale, name)
+        n = self.config.n_embd
+        at = layer * weights.shape[-2] + first
+        self._run(
+            products.rows_times, _PIECES * self._threads, weights, scales, at, rows, n,
+            x.whole[c], x.unit[c], out.reshape(-1), column, out.shape[1],
+        )  # fmt: skip
+
+    def _add_product(
+        self, name: str, layer: int, inputs: Array, x: Array, room: Vectors, squared: bool = False
+    ) -> None:
+        """X (T, D) += inputs (T, n) times a layer's matrix that is stored by inputs."""
+        if not self._whole:
+            for a, b, W in self._rows(name, layer, 0, inputs.shape[1]):
+                x += inputs[:, a : a + b] @ W
+            return
+        weights, scales = getattr(self._m, name), getattr(self._m.scale, name)
+        n, first = inputs.shape[1], layer * weights.shape[-2]
+        self._shorten(inputs, scales.reshape(-1), first, squared, room)
+        self._run(
+            products.columns_times, _PIECES * self._threads, weights, first, n, x.shape[1],
+            room.whole[0], room.unit[0], x,
+        )  # fmt: skip
 
     def _up(self, layer: int) -> Array:
         """Second halves of a layer's low-rank pairs, stacked (R, D), without their scales."""

@@ -10,6 +10,7 @@ import numpy as np
 
 from goose_viz.compiled import compiled
 from goose_viz.cpu.arithmetic import (
+    ONE,
     ZERO,
     head_gates,
     head_output,
@@ -17,27 +18,39 @@ from goose_viz.cpu.arithmetic import (
     layer_norm,
     mix,
     product,
-    rounded,
     sigmoid,
     tanh,
+    unit_of,
 )
-from goose_viz.cpu.lanes import ask_for, borrowed, flush_denormals, restore, scale_of, widen_row
+from goose_viz.cpu.lanes import (
+    ask_for,
+    borrowed,
+    flush_denormals,
+    restore,
+    round_into,
+    scale_of,
+    widen_row,
+)
 from goose_viz.cpu.tickets import draw, finish, wait_for_all
 
 
 @compiled
 def norm_and_mix(
-    counters, limit, pieces, x, norms, eps, ones, shift, weights, mixed, last, whole
+    counters, limit, pieces, x, norms, eps, ones, shift, weights, mixed, whole, unit, last
 ):  # fmt: skip
     """Layer norm, token shift, mixing: x (T, D), weights (C, D) -> mixed (C, T, D).
 
     norms (2, D) are weight and bias, shift (D,) the norm of the token before the first; last (D,)
-    gets the norm of the last.  ``whole`` is whether what is mixed will meet whole numbers.
+    gets the norm of the last.  mixed, whole and unit are a `prompt.Vectors`: what is mixed is
+    rounded if it has room for that.
     """
     x, norms, ones, shift = borrowed(x), borrowed(norms), borrowed(ones), borrowed(shift)
     weights, mixed, last = borrowed(weights), borrowed(mixed), borrowed(last)
+    whole, unit = borrowed(whole), borrowed(unit)
     T, D = x.shape
     xx, before = np.empty(D, np.float32), np.empty(D, np.float32)
+    one = np.empty(D, np.float32)
+    flat = whole.reshape(-1)
     while True:
         ticket = draw(counters, limit)
         if ticket < 0:
@@ -51,9 +64,13 @@ def norm_and_mix(
         for t in range(begin, end):
             layer_norm(x[t], norms[0], norms[1], eps, ones, xx)
             for c in range(weights.shape[0]):
-                mix(xx, before, weights[c], mixed[c, t])
-                if whole:
-                    rounded(mixed[c, t])
+                if whole.size == 0:
+                    mix(xx, before, weights[c], mixed[c, t])
+                else:
+                    mix(xx, before, weights[c], one)
+                    unit[c, t] = unit_of(one, 0, D)
+                    to = (c * T + t) * whole.shape[2]
+                    round_into(one, 0, D, ONE / unit[c, t], flat, to)
             before[:] = xx
         if begin < end == T:
             last[:] = xx
@@ -62,12 +79,10 @@ def norm_and_mix(
 
 
 @compiled
-def norm(x, weight, bias, eps, ones, out, whole):
-    """Layer norm of every row of x (T, D); ``whole`` as in `norm_and_mix`."""
+def norm(x, weight, bias, eps, ones, out):
+    """Layer norm of every row of x (T, D)."""
     for t in range(x.shape[0]):
         layer_norm(x[t], weight, bias, eps, ones, out[t])
-        if whole:
-            rounded(out[t])
 
 
 @compiled

@@ -72,11 +72,14 @@ def test_other_weight_types(name, dtype, portions, tmp_path):
     tokens = load_file(DATA / f"{name}.expected.safetensors")["tokens"].tolist()
     expected, expected_state, expected_frames = feed(reference, tokens, (24,))
     logits, state, frames = feed(model, tokens, portions)
-    assert np.abs(logits - expected).max() <= 1e-4 * np.abs(expected).max()
-    assert np.abs(state.wkv - expected_state.wkv).max() <= 1e-4 * np.abs(expected_state.wkv).max()
+    # vectors are rounded to 16 bits, and on to the other side where they differ in the last
+    allowed = 3e-4 if dtype == "int4" else 1e-4
+    wkv = expected_state.wkv
+    assert np.abs(logits - expected).max() <= allowed * np.abs(expected).max()
+    assert np.abs(state.wkv - wkv).max() <= allowed * np.abs(wkv).max()
     for observable in gv.OBSERVABLES:
         a, b = (np.stack([getattr(f, observable) for f in fs]) for fs in (frames, expected_frames))
-        assert np.abs(a - b).max() <= 1e-4 * np.abs(b).max(), observable
+        assert np.abs(a - b).max() <= allowed * np.abs(b).max(), observable
 
 
 @pytest.mark.parametrize("n_tokens", [2, 3, 4, 7, 128, 129, 300])

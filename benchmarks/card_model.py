@@ -18,8 +18,9 @@ from typing import Any, NamedTuple
 from gpu_peers import sizes_of
 
 from goose_gpu.channelmix import slices, splits_of
+from goose_gpu.formats import FORMATS, format_of
 from goose_gpu.launch import cover
-from goose_gpu.weights import MEMORY, padded_sizes
+from goose_gpu.weights import matrix_bytes, padded_sizes
 from goose_viz.random_weights import SHAPES
 
 #: name -> (multiprocessors, bytes a second)
@@ -49,30 +50,29 @@ class Launch(NamedTuple):
 SMALL = [Launch(name, 0, 1, 0, 1) for name in ("embed", "candidates", "candidates")]
 
 
-def rows_launch(name: str, rows: int, row_bytes: int, processors: int, trips: int) -> Launch:
+def rows_launch(name: str, rows: int, nbytes: int, processors: int, trips: int) -> Launch:
     """A warp a row, rows cut so that two blocks a multiprocessor share them evenly."""
     each = cover(rows, WARPS * BLOCKS * processors)
     blocks = cover(rows, WARPS * each)
-    return Launch(name, rows * row_bytes, blocks, each * row_bytes, trips)
+    return Launch(name, nbytes, blocks, each * nbytes / rows, trips)
 
 
 def launches(sizes: Any, dtype: str, processors: int) -> tuple[list[Launch], Launch]:
     """(those of a layer, that of the head)."""
-    itemsize = int(MEMORY[dtype].itemsize)
-    ranks, width, F = padded_sizes(sizes, itemsize)
+    ranks, _, F = padded_sizes(sizes, dtype)
     D, H, N, R = sizes.n_embd, sizes.n_head, sizes.head_size, sum(ranks)
-    row = width * itemsize
-    pieces, columns = slices(D, itemsize)
+    nbytes = matrix_bytes(sizes, dtype)
+    pieces, _ = slices(D, format_of(dtype, "ffn_value").memory.itemsize)
     splits = splits_of(F, pieces, processors)
-    head_bytes = N * R * itemsize + 8 * N * N  # low-rank halves, the state both ways
-    value = LIVE * F * pieces * columns * itemsize
+    head_bytes = nbytes["up"] / H + 8 * N * N  # low-rank halves, the state both ways
+    value = LIVE * nbytes["ffn_value"]
     return [
-        rows_launch("project", 3 * D + R, row, processors, 3),
+        rows_launch("project", 3 * D + R, nbytes["rkv"] + nbytes["down"], processors, 3),
         Launch("advance", H * head_bytes, H, head_bytes / (N * 8 / 32), 3),
-        rows_launch("add_product", D, row, processors, 2),
-        rows_launch("ffn_key", F, row, processors, 3),
+        rows_launch("add_product", D, nbytes["output"], processors, 2),
+        rows_launch("ffn_key", F, nbytes["ffn_key"], processors, 3),
         Launch("ffn_value", value, pieces * splits, value / (pieces * splits * 8), 3),
-    ], rows_launch("head", sizes.vocab_size, row, processors, 3)
+    ], rows_launch("head", sizes.vocab_size, nbytes["head"], processors, 3)
 
 
 def seconds(launch: Launch, card: tuple[int, float], gap: float, latency: float) -> float:
@@ -86,7 +86,7 @@ def seconds(launch: Launch, card: tuple[int, float], gap: float, latency: float)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--dtype", default="bf16", choices=sorted(MEMORY))
+    parser.add_argument("--dtype", default="bf16", choices=sorted(FORMATS))
     parser.add_argument("--gap", type=float, default=1.0, help="microseconds between launches")
     parser.add_argument("--latency", type=float, default=600, help="nanoseconds of a round trip")
     args = parser.parse_args()

@@ -46,10 +46,9 @@ def sizes_of(shape: str) -> Any:
 
 def bytes_per_token(sizes: Any, dtype: str) -> int:
     """What a token must read and write: every weight but the embedding, the state both ways."""
-    from goose_gpu.weights import MEMORY, weight_bytes
+    from goose_gpu.weights import matrix_bytes, weight_bytes
 
-    itemsize = int(MEMORY[dtype].itemsize)
-    embedding = sizes.vocab_size * sizes.n_embd * itemsize
+    embedding = matrix_bytes(sizes, dtype)["emb"]
     return int(weight_bytes(sizes, dtype) - embedding + 8 * sizes.state_words)
 
 
@@ -125,7 +124,14 @@ def fill(card: Any, weights: Any, seed: int = 1) -> None:
     for layer in weights.layers:
         arrays += [
             p.weights
-            for p in (layer.inward, layer.up, layer.output, layer.ffn_key, layer.ffn_value)
+            for p in (
+                layer.rkv,
+                layer.low,
+                layer.up,
+                layer.output,
+                layer.ffn_key,
+                layer.ffn_value,
+            )
         ]
     for n, array in enumerate(arrays):
         flat = array.reshape(array.size)
@@ -145,13 +151,14 @@ class Sink:
 
 def ours(card: Any, shape: str, dtype: str, bandwidth: float, rounds: int) -> dict[str, Any]:
     from goose_gpu.engine import Engine, Slot
-    from goose_gpu.weights import MEMORY, Source
+    from goose_gpu.formats import FORMATS
+    from goose_gpu.weights import Source
 
     s = sizes_of(shape)
     shapes = expected_shapes(config(shape))
     numbers = RandomNumbers()
     source = Source(
-        lambda name: (np.zeros(shapes[name], MEMORY[dtype]), None),
+        lambda name: (np.zeros(shapes[name], FORMATS[dtype].memory), None),
         lambda name: numbers.of(name, shapes[name]).ravel(),
         lambda name: name in shapes,
     )

@@ -79,7 +79,12 @@ def launches(cc, dtype):
     source = Source(matrix, lambda name: np.zeros(128, np.float32), lambda name: True)
     engine = Engine(card, sizes, dtype, source, lambda share, words: None, chunk=128)
     from goose_gpu.engine import Slot
+    from goose_gpu.weights import weight_bytes
 
+    layers = engine.weights.layers
+    products = [p for layer in layers for p in layer if hasattr(p, "jobs")]
+    jobs = sum(p.jobs.nbytes for p in [*products, engine.weights.head])
+    assert weight_bytes(sizes, dtype) == engine.nbytes - jobs  # what is asked for is what is taken
     slot = Slot(engine)
     engine.feed([1], slot, False)
     engine.feed(list(range(100)), slot, True)

@@ -158,6 +158,21 @@ def test_portions(cuda, tiny):
         close(found, np.stack([getattr(f, observable) for f in others]), 5e-6, observable)
 
 
+@only("sm_90", "simulator")
+def test_several_sequences_in_four_bits(cuda, tiny, tmp_path):
+    """A token to each of two, twice: the oracle's numbers, and the bits of one at a time."""
+    model, oracle = cuda(tiny, "int4"), reference_of(tiny, "int4", tmp_path)
+    states, singly, expected = ([m.new_state() for _ in range(2)] for m in (model, model, oracle))
+    for tokens in ([3, 22], [0, 7]):
+        logits = model.forward_many(tokens, states)
+        close(logits, oracle.forward_many(tokens, expected), 5e-6)
+        alone = [model.forward([t], s) for t, s in zip(tokens, singly, strict=True)]
+        np.testing.assert_array_equal(logits, np.stack(alone))
+    for mine, other, theirs in zip(states, singly, expected, strict=True):
+        np.testing.assert_array_equal(mine.wkv, other.wkv)
+        close(mine.wkv, theirs.wkv, 5e-6)
+
+
 @only("sm_90", "driver")
 def test_one_layer_of_some_observables(cuda, tiny):
     model = cuda(tiny)

@@ -38,7 +38,7 @@ from goose_viz.writing import LAYOUTS, write_model
 DEFAULT_PROMPT = "Once upon a time, there was a little girl named Lily."
 
 #: Commands by name: what the first word of the command line is held against.
-COMMANDS = ("generate", "export", "info", "bench", "check", "convert")
+COMMANDS = ("generate", "export", "info", "bench", "check", "convert", "eval")
 
 app = typer.Typer(
     add_completion=False,
@@ -313,6 +313,40 @@ def bench(
     console.print(
         f"memory: weights {figures.weights / 1e6:.0f} MB, process {figures.resident / 1e6:.0f} MB"
     )
+
+
+@_command
+def eval(  # the name of the command
+    model: ModelArgument = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help='A text, or a .jsonl whose lines have a passage each, {"text": "…"}.'),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Keep what was found in this file, and go on from it.")
+    ] = None,
+    device: DeviceOption = "auto",
+    dtype: DtypeOption = "auto",
+    tokenizer: TokenizerOption = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Say how well a model foresees a text, or the last words of passages (LAMBADA's form)."""
+    from goose_viz.evaluation import evaluate
+
+    if data is None:
+        raise GooseError("--data is missing; give a text, or a .jsonl with a passage a line")
+    loaded = _load(model, device, dtype, tokenizer)
+    with _progress_bar() as progress:
+        found = evaluate(
+            loaded, data, out, lambda share: progress(share, f"evaluating on {data.name}")
+        )
+    if json:
+        print(dumps(found.figures(), indent=2))
+        return
+    table = Table(show_header=False, box=None)
+    for name, value in found.figures().items():
+        table.add_row(name, f"{value:,}" if isinstance(value, int) else f"{value:.4f}")
+    _console().print(table)
 
 
 def _show_analyses(model: Model, n_tokens: int, times: dict[str, float], json: bool) -> None:

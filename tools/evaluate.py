@@ -16,16 +16,8 @@ from pathlib import Path
 import numpy as np
 
 import goose_viz as gv
+from goose_viz.evaluation import nats_of
 from stories import FILES, split
-
-
-def bits_of(model: gv.Model, text: str) -> float:
-    tokens = [0, *model.tokenizer.encode(text)]
-    logits = model.forward(tokens[:-1], model.new_state(), all_logits=True).astype(np.float64)
-    top = logits.max(1, keepdims=True)
-    norm = top[:, 0] + np.log(np.exp(logits - top).sum(1))
-    chosen = logits[np.arange(len(tokens) - 1), tokens[1:]]
-    return float((norm - chosen).sum()) / math.log(2)
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
@@ -60,7 +52,7 @@ def main() -> None:
     for name in FILES:
         docs = split(args.data, name)[1]
         n_bytes = sum(len(d.encode()) for d in docs)
-        bits = sum(bits_of(model, d) for d in docs)
+        bits = sum(nats_of(model, model.tokenizer.encode(d)) for d in docs) / math.log(2)
         print(f"{name}: {bits / n_bytes:.4f} bits per byte on {len(docs)} held-out documents")
     if args.dtype != "auto":
         exact = gv.load_model(args.model, dtype="fp32")

@@ -36,6 +36,7 @@ _MOST = np.float32(LARGEST)
 _ROWS = 8  # that meet many vectors, before the next vectors
 #: What the magnitudes of a rounded vector may add up to: times 127 they fit an int32.
 _MOST_IN_ALL = np.float32((2**31 - 1) / 127 * 0.999)
+_LEAST = np.float32(1e-37)  # of a unit: there must be a number that it goes into once
 _FLOOR = np.float32(1e-12)  # of a removal key's length
 
 
@@ -47,7 +48,9 @@ def unit_of(x, start, n):
     """
     most, total = magnitudes(x, start, n)
     unit = max(most / _MOST, total / (_MOST_IN_ALL - np.float32(n)))
-    return unit if unit != ZERO else ONE
+    if unit == ZERO:
+        return ONE
+    return _LEAST if unit < _LEAST else unit
 
 
 @compiled

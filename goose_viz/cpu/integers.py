@@ -12,7 +12,6 @@ from typing import Any
 import llvmlite.binding as llvm
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 
 from goose_gpu.formats import FORMATS
 from goose_viz.cpu.building import (
@@ -24,8 +23,6 @@ from goose_viz.cpu.building import (
     external,
     int64,
     lanes_of,
-    spread,
-    write,
 )
 
 LARGEST = 32767
@@ -102,17 +99,3 @@ def run_of_chunk(builder: Any, block: Any, chunk: int, k: int) -> Any:
 def numbers_of_chunk(builder: Any, block: Any, chunk: int) -> list[Any]:
     """64 numbers of an int4 block, as four times sixteen int16."""
     return [run_of_chunk(builder, block, chunk, k) for k in range(4)]
-
-
-def widen_blocks(builder: Any, row: Any, n: Any, target: Any) -> None:
-    """The n numbers of an int4 row, and what fills it up, as float32."""
-    with cgutils.for_range(builder, blocks_in(builder, n)) as loop:
-        block = builder.gep(row, [builder.mul(loop.index, int64(FOURS.items))])
-        base = builder.gep(target, [builder.mul(loop.index, int64(FOURS.block))])
-        scales = scales_of(builder, block)
-        for chunk in range(4):
-            for k, numbers in enumerate(numbers_of_chunk(builder, block, chunk)):
-                one = builder.extract_element(scales, ir.Constant(I32, 2 * chunk + k // 2))
-                whole = builder.sext(numbers, lanes_of(I32))
-                value = builder.fmul(builder.sitofp(whole, lanes_of(F32)), spread(builder, one))
-                write(builder, value, base, int64(64 * chunk + 16 * k))

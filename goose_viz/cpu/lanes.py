@@ -42,7 +42,7 @@ from goose_viz.cpu.building import (
     widened,
     write,
 )
-from goose_viz.cpu.integers import WHOLE, widen_blocks
+from goose_viz.cpu.integers import WHOLE
 
 
 @intrinsic
@@ -203,18 +203,14 @@ def add_wide(typingctx: Any, rows: Any, factors: Any, out: Any, start: Any, n: A
 
 @intrinsic
 def widen_row(typingctx: Any, weights: Any, at: Any, scale: Any, n: Any, out: Any, to: Any) -> Any:
-    """out[to : to + n] = scale times the row of n numbers (and what fills it up) at item ``at``."""
+    """out[to : to + n] = scale times the row of n numbers at item ``at``; not of int4."""
     kind = weights.dtype
-    fours = kind == types.uint8
-    if not fours and kind not in STORED:
+    if kind not in STORED:
         return None
 
     def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         row = builder.gep(data_of(context, builder, weights, args[0]), [args[1]])
         target = builder.gep(data_of(context, builder, out, args[4]), [args[5]])
-        if fours:
-            widen_blocks(builder, row, args[3], target)
-            return context.get_dummy_value()
         everywhere = spread(builder, args[2])
 
         def put(i: Any, many: bool) -> None:

@@ -47,11 +47,11 @@ _GROUP = FOURS.group // 2  # pairs that share a scale
 
 @intrinsic
 def pairs_of_row(typingctx: Any, weights: Any, n: Any) -> Any:
-    """Pairs of a row of n numbers, an even number, with what fills int4 up to whole blocks."""
+    """Pairs of a row of n numbers, with what fills int4 up to whole blocks."""
 
     def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         if weights.dtype != types.uint8:
-            return builder.sdiv(args[1], int64(2))
+            return builder.sdiv(builder.add(args[1], int64(1)), int64(2))
         return builder.mul(blocks_in(builder, args[1]), int64(FOURS.block // 2))
 
     return types.int64(weights, types.int64), code
@@ -102,7 +102,7 @@ def _turned(builder: Any, rows: list[Any]) -> list[Any]:
 
 @intrinsic
 def turn_rows(typingctx: Any, weights: Any, first: Any, count: Any, n: Any, panel: Any) -> Any:
-    """panel[k COLUMNS + c] = pair k of row ``first + c``, of n numbers a row, an even number.
+    """panel[k COLUMNS + c] = pair k of row ``first + c``, of n numbers a row; an odd one's is zero.
 
     Of ``count`` rows, at most COLUMNS; the columns behind repeat the last.  panel is int32.
     """
@@ -147,12 +147,15 @@ def turn_rows(typingctx: Any, weights: Any, first: Any, count: Any, n: Any, pane
             put(lambda row: int8_as_int16(builder, builder.gep(row, [i])), k)
 
         def two(i: Any) -> None:
+            following = builder.add(i, int64(1))
+            alone = builder.icmp_signed("==", following, args[3])
+            places = i, builder.select(alone, i, following)
             for c, row in enumerate(rows):
                 low, high = (
-                    builder.sext(builder.load(builder.gep(row, [builder.add(i, int64(m))])), I32)
-                    for m in (0, 1)
+                    builder.sext(builder.load(builder.gep(row, [place])), I32) for place in places
                 )
                 low = builder.and_(low, ir.Constant(I32, 0xFFFF))
+                high = builder.select(alone, ir.Constant(I32, 0), high)
                 pair = builder.or_(builder.shl(high, ir.Constant(I32, 16)), low)
                 place = builder.mul(builder.sdiv(i, int64(2)), int64(COLUMNS))
                 builder.store(pair, builder.gep(target, [builder.add(place, int64(c))]))
@@ -161,7 +164,7 @@ def turn_rows(typingctx: Any, weights: Any, first: Any, count: Any, n: Any, pane
             blocks_of(builder, int64(0), blocks_in(builder, args[3]), 1, block)
         else:
             done = blocks_of(builder, int64(0), args[3], LANES, sixteen)
-            blocks_of(builder, done, args[3], 2, two)
+            blocks_of(builder, done, builder.add(args[3], int64(1)), 2, two)
         return context.get_dummy_value()
 
     i = types.int64

@@ -88,7 +88,7 @@ def _through(weights, whole, unit, panels, groups, factors, columns, out, at, st
 def rows_times(
     counters, limit, pieces, weights, scales, first, rows, n, whole, unit, out, at, step
 ):  # fmt: skip
-    """out[at + t step + i] = W[first + i] . vector t, over n numbers a row, an even number.
+    """out[at + t step + i] = W[first + i] . vector t, over n numbers a row.
 
     out is flat; indices of rows count through all layers.
     """

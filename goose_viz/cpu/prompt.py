@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from goose_gpu.formats import FORMATS, format_of
+from goose_gpu.formats import FORMATS
 from goose_gpu.planes import LOW, LOW_MIX, LOW_PLANE, RKV_MIX, RKV_PLANE
 from goose_viz.config import Config
 from goose_viz.cpu import products
@@ -25,7 +25,7 @@ from goose_viz.observables import SCALARS, VECTORS
 from goose_viz.probe import Recorder
 from goose_viz.state import State
 
-#: Tokens at a time: memory stays bounded at any length, and weights are widened once for so many.
+#: Tokens at a time: memory stays bounded at any length, and weights are prepared once for so many.
 CHUNK = 512
 _WIDE = 2 << 20  # float32 numbers that a matrix is widened into at a time
 _PIECES = 8  # tasks per thread of the kernels that run over tokens or rows
@@ -145,7 +145,7 @@ class Prompt:
             return
         normed = np.empty_like(last)
         kernels.norm(last, m.ln_out[0], m.ln_out[1], ln_eps, self._ones, normed)
-        vectors = self._vectors(1, T, D)._replace(numbers=normed[None])
+        vectors = self._vectors(1, T, D if self._whole else 0)._replace(numbers=normed[None])
         self._shorten(normed, self._ones, 0, False, vectors)
         self._product("head", 0, 0, c.vocab_size, vectors, 0, logits)
 
@@ -250,7 +250,7 @@ class Prompt:
         return stacked
 
     def _rows(self, name: str, layer: int, first: int, count: int) -> Any:
-        """(where they begin, how many, float32 (rows, width)) of a matrix's rows, in pieces.
+        """(where they begin, how many, float32 (rows, D)) of a float matrix's rows, in pieces.
 
         Pieces of a matrix that is not float32 are good until the next one is asked for.
         """
@@ -259,23 +259,22 @@ class Prompt:
         if weights.dtype == np.float32:
             yield 0, count, weights.reshape(-1, D)[layer * rows + first :][:count]
             return
-        width = format_of(self._dtype, name).padded(D)
-        step = max(1, min(count, _WIDE // width))
+        step = max(1, min(count, _WIDE // D))
         for begin in range(0, count, step):
             size = min(step, count - begin)
-            wide = self._room(name == "ffn_value", size * width).reshape(size, width)
+            wide = self._room(name == "ffn_value", size * D).reshape(size, D)
             at = layer * rows + first + begin
             pieces = min(size, _PIECES * self._threads)
             self._run(kernels.widen_rows, pieces, weights, scales, at, wide)
-            yield begin, size, wide[:, :D]
+            yield begin, size, wide
 
     def _room(self, second: bool, size: int) -> Array:
         """Float32 numbers to widen into; the channel mix needs two matrices at once."""
         if not self._wide.size:
-            self._wide = np.empty((2, max(_WIDE, self._last.whole.size)), np.float32)
+            self._wide = np.empty((2, _WIDE), np.float32)
         return self._wide[int(second), :size]
 
     def _run(self, kernel: Callable[..., None], pieces: int, *arguments: Any) -> None:
         limit = int(self._counters[NEXT]) + pieces
-        kind = tuple(getattr(a, "dtype", type(a)) for a in arguments)
+        kind = tuple((getattr(a, "dtype", type(a)), getattr(a, "ndim", 0)) for a in arguments)
         TEAM.run(self._threads, kind, kernel, self._counters, limit, pieces, *arguments)

@@ -87,10 +87,7 @@ def norm(x, weight, bias, eps, ones, out):
 
 @compiled
 def widen_rows(counters, limit, pieces, weights, scales, first, out):
-    """Stored rows from ``first`` on, counted through all layers, as float32.
-
-    out (rows, width), width filled up to whole blocks.
-    """
+    """Stored rows from ``first`` on, counted through all layers, as float32; out (rows, width)."""
     weights, scales, out = borrowed(weights), borrowed(scales), borrowed(out)
     rows, width = out.shape
     stride = weights.shape[-1]

@@ -17,6 +17,7 @@ from safetensors.numpy import save_file
 
 import goose_viz as gv
 from goose_viz.checkpoint import read_checkpoint
+from goose_viz.config import Config
 from goose_viz.convert import quantise
 from goose_viz.cpu import decode, distances, engine, store
 from goose_viz.cpu.arithmetic import exp, sigmoid
@@ -24,6 +25,7 @@ from goose_viz.cpu.distances import CANDIDATES
 from goose_viz.cpu.pack import allocate
 from goose_viz.cpu.reading import ReadRate
 from goose_viz.cpu.team import TEAM, cores, quota
+from tests.conftest import save_random
 
 DATA = Path(__file__).parents[1] / "data"
 PTH = DATA / "random-L3-D128-N64.bf16.pth"
@@ -161,6 +163,18 @@ def test_a_model_of_one_layer(dtype, tmp_path):
     # where weights are whole, so are vectors; a prompt's also those that are read by inputs
     close = 1e-4 if dtype.startswith("int") else 1e-5
     assert np.abs(singly - together).max() <= close * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16", "int8", "int4"])
+def test_an_odd_number_of_channels(dtype, tmp_path):
+    path = tmp_path / "odd.safetensors"
+    save_random(path, Config(2, 15, 3, 5, 41, 61, 5, 8, 3, 9, "safetensors"))
+    model = gv.load_model(path, device="cpu", dtype=dtype)
+    together = model.forward(TOKENS, model.new_state(), all_logits=True)
+    state = model.new_state()
+    singly = np.stack([model.forward([t], state) for t in TOKENS])
+    close = 3e-4 if dtype.startswith("int") else 1e-5
+    assert np.abs(singly - together).max() <= close * np.abs(singly).max()
 
 
 @pytest.mark.skipif(not hasattr(mmap, "MADV_HUGEPAGE"), reason="no large pages here")

@@ -133,9 +133,15 @@ def test_four_bits(width):
     off = np.abs(wide - rows)[regular]
     assert np.isfinite(wide).all()
     assert (off[:3] <= np.abs(rows[:3]).max() / 7).all()
-    out = np.empty((2, kind.padded(width)), np.float32)
-    widen(blocks, 3 * kind.stride(width), out)
-    np.testing.assert_array_equal(out[1, :width], wide[3])
+
+
+def test_a_row_widened(dtype):
+    rows = np.random.default_rng(1).standard_normal((4, 50)).astype(np.float32)
+    weights, numbers = stored(rows, dtype)
+    out = np.full((2, 50), 7, np.float32)
+    widen(weights, 2 * 50, out)
+    np.testing.assert_array_equal(out[1], numbers[2])
+    assert (out[0] == 7).all()
 
 
 def test_four_bits_leave_least():

@@ -25,7 +25,8 @@ def rounded(rng, T, n):
 @pytest.mark.parametrize("kind", ["int8", "int4"])
 @pytest.mark.parametrize("T", [1, 4, 11])
 @pytest.mark.parametrize(
-    ("rows", "n", "pieces"), [(5, 8, 1), (70, 40, 3), (16, 96, 9), (37, 700, 2)]
+    ("rows", "n", "pieces"),
+    [(5, 8, 1), (70, 40, 3), (16, 96, 9), (37, 700, 2), (333, 41, 1), (9, 15, 1)],
 )
 def test_rows(kind, T, rows, n, pieces):
     rng = np.random.default_rng(rows + T)
@@ -50,7 +51,7 @@ def test_rows(kind, T, rows, n, pieces):
 
 @pytest.mark.parametrize("T", [1, 4, 11])
 @pytest.mark.parametrize(
-    ("inputs", "D", "pieces"), [(7, 5, 1), (64, 70, 3), (301, 16, 9), (40, 96, 2)]
+    ("inputs", "D", "pieces"), [(7, 5, 1), (64, 70, 3), (301, 16, 9), (40, 96, 2), (24, 333, 1)]
 )
 def test_columns(T, inputs, D, pieces):
     rng = np.random.default_rng(inputs + T)

@@ -3,7 +3,7 @@
 import os
 
 # BLAS reads this when NumPy is first imported: its threads go to sleep behind a product, instead of
-# spinning for some 20 ms on the core that our own kernels want next
+# spinning on the core that our own kernels want next
 os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
 
 from goose_viz.conditions import Condition, ConditionError

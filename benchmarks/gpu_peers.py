@@ -122,17 +122,8 @@ def fill(card: Any, weights: Any, seed: int = 1) -> None:
     scale = 127 - int(np.log2(np.sqrt(weights.sizes.n_embd)))
     arrays = [weights.emb, weights.head.weights]
     for layer in weights.layers:
-        arrays += [
-            p.weights
-            for p in (
-                layer.rkv,
-                layer.low,
-                layer.up,
-                layer.output,
-                layer.ffn_key,
-                layer.ffn_value,
-            )
-        ]
+        products = layer.rkv, layer.low, layer.up, layer.output, layer.ffn_key, layer.ffn_value
+        arrays += [p.weights for p in products]
     for n, array in enumerate(arrays):
         flat = array.reshape(array.size)
         kernel[-(-flat.size // 256), 256, card.queue.stream](flat, scale, half, seed + (n << 40))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from goose_gpu.formats import FORMATS, format_name
 from goose_gpu.planes import RKV
 from goose_viz.checkpoint.tensor import Tensor
-from goose_viz.four_bits import filled_up, quantise_groups, widened
+from goose_viz.four_bits import as_blocks, filled_up, quantise_groups, widened
 
 Progress = Callable[[float, str], None]
 
@@ -75,6 +75,15 @@ def four_bits_of(rows: Tensor) -> tuple[NDArray[np.int8], NDArray[np.float16]]:
     """Rows as `quantise_groups` has them; those that a file stores so are taken as they are."""
     fours = rows.fours
     return quantise_groups(rows.float32()) if fours is None else filled_up(*fours)
+
+
+def as_stored(rows: Tensor, kind: str) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
+    """Rows as a format of `goose_gpu.formats` stores them, and the scales that lie beside them."""
+    if kind == "int4":
+        return as_blocks(*four_bits_of(rows)), None
+    if kind == "int8":
+        return quantise(rows.float32())
+    return convert(rows, kind), None
 
 
 def rounded(rows: Tensor, kind: str) -> NDArray[np.float32]:

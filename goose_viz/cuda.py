@@ -19,16 +19,8 @@ from goose_gpu.engine import Engine, Slot
 from goose_gpu.formats import format_name
 from goose_gpu.weights import Sizes, Source
 from goose_viz.config import Config
-from goose_viz.convert import (
-    Progress,
-    convert,
-    four_bits_of,
-    matrix_of,
-    quantise,
-    stored_by_columns,
-)
+from goose_viz.convert import Progress, as_stored, matrix_of, stored_by_columns
 from goose_viz.errors import GooseError
-from goose_viz.four_bits import as_blocks
 from goose_viz.many import one_by_one
 from goose_viz.probe import Recorder
 from goose_viz.ranking import Candidates
@@ -240,13 +232,8 @@ def _matrix(
 ) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
     """A matrix in its format, with the scales of its stored rows if that is int8."""
     kind = format_name(dtype, matrix_of(name))
-    if kind == "int4":
-        return as_blocks(*four_bits_of(weights[name])), None
-    if kind != "int8":
-        return convert(weights[name], kind), None
-    turned = stored_by_columns(name)
-    numbers = weights[name].float32()
-    rows, scales = quantise(numbers.T if turned else numbers)
+    turned = kind == "int8" and stored_by_columns(name)
+    rows, scales = as_stored(weights[name].transposed() if turned else weights[name], kind)
     return rows.T if turned else rows, scales
 
 

@@ -15,16 +15,8 @@ from numpy.typing import NDArray
 from goose_gpu.formats import format_name
 from goose_gpu.planes import ATT, LOW, MIXES, RKV
 from goose_viz.checkpoint.tensor import Tensor
-from goose_viz.convert import (
-    Progress,
-    convert,
-    four_bits_of,
-    matrix_of,
-    quantise,
-    stored_by_columns,
-)
+from goose_viz.convert import Progress, as_stored, matrix_of, stored_by_columns
 from goose_viz.cpu.layout import Packed, ranks
-from goose_viz.four_bits import as_blocks
 from goose_viz.weights import Weights
 
 _PIECE = 4 << 20  # numbers that one thread converts at a time: what is in flight stays small
@@ -64,12 +56,9 @@ class _Piece(NamedTuple):
         rows = self.source.rows(self.begin, self.begin + len(self.target))
         weights.check_finite(self.name, rows)
         kind = format_name(dtype, matrix_of(self.name))
-        if kind == "int4":
-            self.target[...] = as_blocks(*four_bits_of(rows))
-        elif kind == "int8":
-            self.target[...], self.scales[...] = quantise(rows.float32())
-        else:
-            self.target[...] = convert(rows, dtype)
+        self.target[...], scales = as_stored(rows, kind)
+        if scales is not None:
+            self.scales[...] = scales
         return self.size
 
 

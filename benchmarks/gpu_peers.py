@@ -40,7 +40,7 @@ def sizes_of(shape: str) -> Any:
     ranks = (c.rank_decay, c.rank_iclr, c.rank_value, c.rank_gate)
     return Sizes(
         c.n_layer, c.n_embd, c.n_head, c.n_ffn, c.vocab_size, ranks, c.layer_norm_eps,
-        c.group_norm_eps,
+        c.group_norm_eps, c.removal_scale,
     )  # fmt: skip
 
 

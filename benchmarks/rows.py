@@ -87,7 +87,7 @@ def heads(p, first, vec, scalars, S, read, out, erase, n):
     S, read, out, erase = borrowed(S), borrowed(read), borrowed(out), borrowed(erase)
     flat = vec.reshape(-1)
     for _ in range(n):
-        head_gates(3, 1, p, first, vec, scalars, 0, erase)
+        head_gates(3, 1, p, first, vec, scalars, 0, np.float32(1), erase)
         taken = head_rows(S, 0, S.shape[0], flat, 3 * S.shape[0], vec.shape[2], erase, read)
         head_output(3, p, read, vec, scalars, taken, out, 0, np.float32(1e-5))
 

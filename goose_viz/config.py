@@ -24,6 +24,9 @@ class Config:
         Inner widths of the four low-rank projections; rank_value is 0 in a model of one layer.
     source_format : str
         Where the tensors came from: ``"pth"``, ``"safetensors"`` or ``"fla"``.
+    removal_scale : float
+        c of S diag(w) - c (S kappa)(kappa a)^T: 1 in every released model.  Up to 2, a token's
+        eigenvalues lie in [-1, 1]: at 2 it can turn a direction round, and swap two things.
     """
 
     n_layer: int
@@ -39,6 +42,7 @@ class Config:
     source_format: str
     layer_norm_eps: float = LAYER_NORM_EPS
     group_norm_eps: float = GROUP_NORM_EPS
+    removal_scale: float = 1.0
 
     @property
     def shape(self) -> str:

@@ -162,7 +162,7 @@ class CudaEngine:
         sizes = Sizes(
             c.n_layer, c.n_embd, c.n_head, c.n_ffn, c.vocab_size,
             (c.rank_decay, c.rank_iclr, c.rank_value, c.rank_gate),
-            c.layer_norm_eps, c.group_norm_eps,
+            c.layer_norm_eps, c.group_norm_eps, c.removal_scale,
         )  # fmt: skip
         source = Source(
             lambda name: _matrix(weights, name, dtype),

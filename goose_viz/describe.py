@@ -10,6 +10,8 @@ from goose_viz.cpu.layout import places
 from goose_viz.model import choose_device, device_name, embedded_models, open_model
 from goose_viz.state import State
 
+_SCALED = "S diag(w) - c (S kappa)(kappa a)^T; 1 as released"
+
 
 def describe(source: str | None, device: str, tokenizer: str | None) -> dict[str, object]:
     """Row -> value, in the order in which to show them.
@@ -35,6 +37,7 @@ def describe(source: str | None, device: str, tokenizer: str | None) -> dict[str
         "heads": f"{c.n_head} of {c.head_size}",
         "channel mix": c.n_ffn,
         "vocabulary": f"{c.vocab_size} ({opened.tokenizer.name})",
+        **({} if c.removal_scale == 1 else {"removal scale": f"{c.removal_scale:g}, in {_SCALED}"}),
         "low ranks": f"decay {c.rank_decay}, in-context learning rate {c.rank_iclr}, "
         f"value {c.rank_value}, gate {c.rank_gate}",
         "format": ", ".join(filter(None, (FORMATS[c.source_format], weights.stored))),

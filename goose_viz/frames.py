@@ -53,6 +53,8 @@ class Frames(Sequence[Frame]):
         What edits put into it there.
     last : Frame, optional
         More observables of the last token.
+    removal_scale : float
+        c of the model, see `Config`.
     """
 
     def __init__(
@@ -67,11 +69,13 @@ class Frames(Sequence[Frame]):
         factors: NDArray[Any] | None = None,
         added: Sequence[Added] = (),
         last: Frame | None = None,
+        removal_scale: float = 1.0,
     ) -> None:
         self.arrays, self.layers, self.tokens = arrays, layers, tuple(tokens)
         self.n_head = n_head
         self.start, self.initial, self.factors, self.added = start, initial, factors, tuple(added)
         self._last = last
+        self.removal_scale = removal_scale
 
     @classmethod
     def of(cls, frames: Sequence[Frame]) -> Frames:
@@ -89,7 +93,9 @@ class Frames(Sequence[Frame]):
         names = set.intersection(*(set(f.arrays()) for f in frames)) - {"wkv"}
         arrays = {n: np.stack([getattr(f, n) for f in frames]) for n in names}
         last, tokens = frames[-1], [f.token for f in frames]
-        return cls(arrays, last.layers, tokens, last.n_head, last=last)
+        return cls(
+            arrays, last.layers, tokens, last.n_head, last=last, removal_scale=last.removal_scale
+        )
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -106,7 +112,8 @@ class Frames(Sequence[Frame]):
         i = range(len(self))[index]
         more = self._last.arrays() if self._last is not None and i == len(self) - 1 else {}
         arrays = {n: a[i] for n, a in self.arrays.items()}
-        return Frame(arrays | more, self.layers, self.tokens[i], self.n_head)
+        token = self.tokens[i]
+        return Frame(arrays | more, self.layers, token, self.n_head, self.removal_scale)
 
     def row(self, layer: int) -> int:
         """Where a layer lies in the arrays.
@@ -133,3 +140,8 @@ class Frames(Sequence[Frame]):
             raise ValueError(f"{name} was not probed; the frames have {probed or 'nothing'}")
         a = self.arrays[name]
         return np.ascontiguousarray(a).reshape(*a.shape[:2], self.n_head, a.shape[2] // self.n_head)
+
+    def rates(self) -> NDArray[Any]:
+        """(T, layers, H, N): c a, the share of what lies under a removal key that is taken out."""
+        rates = self.heads("iclr")
+        return rates if self.removal_scale == 1 else rates * rates.dtype.type(self.removal_scale)

@@ -65,7 +65,7 @@ class PastFrames:
         return Frames(
             arrays, rows, path.tokens(start, stop), config.n_head, start=start,
             initial=None if memory is None else np.array(memory[list(rows)]), factors=factors,
-            added=added, last=last,
+            added=added, last=last, removal_scale=config.removal_scale,
         )  # fmt: skip
 
     def _arrays(

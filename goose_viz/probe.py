@@ -23,9 +23,11 @@ class Frame:
         Id of the token that was fed.
     n_head : int
         Heads of a layer: an axis of D channels is one of H heads times N.
+    removal_scale : float
+        c of the model, see `Config`.
     """
 
-    __slots__ = ("_arrays", "layers", "n_head", "token")
+    __slots__ = ("_arrays", "layers", "n_head", "removal_scale", "token")
 
     def __init__(
         self,
@@ -33,9 +35,11 @@ class Frame:
         layers: tuple[int, ...],
         token: int = -1,
         n_head: int = 1,
+        removal_scale: float = 1.0,
     ) -> None:
         self._arrays = dict(arrays)
         self.layers, self.token, self.n_head = layers, token, n_head
+        self.removal_scale = removal_scale
 
     def __getattr__(self, name: str) -> NDArray[Any]:
         if name.startswith("_"):  # while it is copied or unpickled there is nothing yet
@@ -52,7 +56,7 @@ class Frame:
         return f"<Frame of {len(self.layers)} layers: {probed}>"
 
     def __dir__(self) -> Iterable[str]:
-        return ["layers", "n_head", "token", *self._arrays]
+        return ["layers", "n_head", "removal_scale", "token", *self._arrays]
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Observable name -> array."""
@@ -102,7 +106,7 @@ class Probe:
         layers = frame.layers if self.layers is None else self.layers
         rows = [frame.layers.index(layer) for layer in layers]
         arrays = {n: getattr(frame, n)[rows] for n in sorted(self.observables)}
-        return Frame(arrays, layers, frame.token, frame.n_head)
+        return Frame(arrays, layers, frame.token, frame.n_head, frame.removal_scale)
 
     def twin(self) -> Probe:
         """A probe that asks for the same and has no frames yet."""
@@ -120,6 +124,7 @@ class Recorder:
             if not 0 <= layer < config.n_layer:
                 raise ValueError(f"the probe asks for layer {layer} of {config.n_layer}")
         self._tokens, self._n_head = tokens, config.n_head
+        self._removal_scale = config.removal_scale
         self._row = {layer: row for row, layer in enumerate(self.layers)}
         self.arrays = {
             name: np.empty((len(tokens), len(self.layers), *shape_of(name, config)), dtype)
@@ -149,7 +154,7 @@ class Recorder:
         return [
             Frame(
                 {name: a[t] if whole else a[t].copy() for name, a in self.arrays.items()},
-                self.layers, token, self._n_head,
+                self.layers, token, self._n_head, self._removal_scale,
             )
             for t, token in enumerate(self._tokens)
         ]  # fmt: skip

@@ -145,7 +145,8 @@ class ReferenceEngine:
         k = k * (1 + (a - 1) * p.k_a.reshape(H, N))
 
         S = state.wkv[i]  # (H, N, N) = [value, key]
-        removed = np.einsum("hvk,hk,hj->hvj", S, kappa, kappa * a)  # (S kappa) (kappa a)^T
+        erase = self.config.removal_scale * kappa * a
+        removed = np.einsum("hvk,hk,hj->hvj", S, kappa, erase)  # c (S kappa) (kappa a)^T
         written = np.einsum("hv,hk->hvk", v, k)
         S[:] = S * w[:, None, :] - removed + written
 

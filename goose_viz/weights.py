@@ -217,6 +217,7 @@ def _infer(checkpoint: Checkpoint, tensors: dict[str, Tensor]) -> Config:
         rank_value=_need(tensors, "blocks.1.att.v1", 2).shape[1] if n_layer > 1 else 0,
         rank_gate=_need(tensors, "blocks.0.att.g1", 2).shape[1],
         source_format=checkpoint.source_format,
+        removal_scale=checkpoint.claims.get("removal_scale", 1.0),
     )
     claims = dict(checkpoint.claims)
     eps = claims.pop("layer_norm_eps", LAYER_NORM_EPS)

@@ -34,12 +34,13 @@ def save_random(path: Path, config: Config) -> None:
         if "ln" in name and name.endswith("weight"):
             x += 1
         tensors[name] = x.astype(np.float32)
-    save_file(tensors, path)
+    save_file(tensors, path, metadata={"removal_scale": str(config.removal_scale)})
 
 
-def two_heads_of(N: int) -> Config:
+def two_heads_of(N: int, removal_scale: float = 1.0) -> Config:
     """The sizes of a model of three layers and 61 tokens."""
-    return Config(3, 2 * N, 2, N, 5 * N, 61, 5, 8, 3, 9, "safetensors")
+    sizes = (3, 2 * N, 2, N, 5 * N, 61, 5, 8, 3, 9)
+    return Config(*sizes, "safetensors", removal_scale=removal_scale)
 
 
 @pytest.fixture(scope="session")

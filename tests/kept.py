@@ -13,7 +13,8 @@ from goose_viz.weights import check_weights
 
 def reference_of(path: Path, dtype: str, folder: Path) -> gv.Model:
     """The reference engine with what is left of a checkpoint's weights in a type."""
-    tensors = check_weights(read_checkpoint(path), path).tensors
+    weights = check_weights(read_checkpoint(path), path)
+    tensors, scale = weights.tensors, weights.config.removal_scale
     kept = {n: np.ascontiguousarray(as_kept(t, n, dtype)) for n, t in tensors.items()}
-    save_file(kept, folder / "kept.safetensors")
+    save_file(kept, folder / "kept.safetensors", metadata={"removal_scale": str(scale)})
     return gv.load_model(folder / "kept.safetensors", device="reference")

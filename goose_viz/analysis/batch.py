@@ -137,7 +137,8 @@ class Layers:
         length = np.sqrt((kappa * kappa).sum(-1, keepdims=True))
         kappa = kappa / np.maximum(length, np.float32(1e-12))
         k = k * (1 + (a - 1) * p("k_a"))
-        heads = [np.ascontiguousarray(z.reshape(rows, H, N)) for z in (w, a, kappa, k, v, r)]
+        rate = a * np.float32(c.removal_scale)
+        heads = [np.ascontiguousarray(z.reshape(rows, H, N)) for z in (w, rate, kappa, k, v, r)]
         y: NDArray[Any] = np.empty((rows, H, N), np.float32)
         _remember(*heads, state.wkv, y)
         weight, bias = (p(f"ln_x.{n}").reshape(H, N) for n in ("weight", "bias"))

@@ -21,9 +21,9 @@ class Edit:
     Attributes
     ----------
     decayed, removed, written, result : ndarray (N, N)
-        [value, key]: S diag(w), (S kappa)(kappa a)^T, v k~^T, and the memory behind the token.
+        [value, key]: S diag(w), c (S kappa)(kappa a)^T, v k~^T, and the memory behind the token.
     removed_factors, written_factors : (ndarray (N,), ndarray (N,))
-        The two that are of rank one, as (value, key): S kappa and kappa a; v and k~.
+        The two that are of rank one, as (value, key): S kappa and c kappa a; v and k~.
     """
 
     decayed: Array
@@ -84,16 +84,16 @@ def edit(before: NDArray[Any], frame: Frame, layer: int, head: int) -> Edit:
     S = np.asarray(before, np.float64)
     if S.shape != (w.size, w.size):
         raise ValueError(f"the memory has the shape {S.shape}; expected ({w.size}, {w.size})")
-    taken, given = (S @ kappa, kappa * a), (value, key)
+    taken, given = (S @ kappa, frame.removal_scale * kappa * a), (value, key)
     decayed, removed, written = S * w, np.outer(*taken), np.outer(*given)
     return Edit(decayed, removed, written, decayed - removed + written, taken, given)
 
 
 def spectrum(frame: Frame, layer: int, head: int) -> Array:
-    """(N,) eigenvalues of a token's transition diag(w) - kappa (kappa a)^T, ascending.
+    """(N,) eigenvalues of a token's transition diag(w) - c kappa (kappa a)^T, ascending.
 
-    It is similar to the symmetric diag(w) - b b^T with b = kappa sqrt(a): they are real.
+    It is similar to the symmetric diag(w) - b b^T with b = kappa sqrt(c a): they are real.
     """
     w, a, kappa = _vectors(frame, layer, head, "decay", "iclr", "removal_key")
-    b = kappa * np.sqrt(a)
+    b = kappa * np.sqrt(frame.removal_scale * a)
     return np.asarray(np.linalg.eigvalsh(np.diag(w) - np.outer(b, b)), np.float64)

@@ -1,9 +1,9 @@
 """How a head's memory fares over the tokens: its size, its rank, what it is surprised by.
 
 Surprise is |v_t - S_{t-1} kappa_t|: how far what the memory held under the token's key was from
-what is written there now.  The least eigenvalue is that of G_t = diag(w) - kappa (kappa a)^T, which
-is similar to the symmetric diag(w) - b b^T with b = kappa sqrt(a): negative where a token turns
-something in the memory round, and not only fades it.
+what is written there now.  The least eigenvalue is that of G_t = diag(w) - c kappa (kappa a)^T,
+which is similar to the symmetric diag(w) - b b^T with b = kappa sqrt(c a): negative where a token
+turns something in the memory round, and not only fades it.
 """
 
 from __future__ import annotations
@@ -110,8 +110,8 @@ def health(
         The memory ahead of the first frame; that of the frames, or zeros, when left out.
     """
     frames = Frames.of(frames)
-    names = ("decay", "iclr", "removal_key", "replacement_key", "value")
-    arrays = [frames.heads(name) for name in names]
+    key, written, value = map(frames.heads, ("removal_key", "replacement_key", "value"))
+    arrays = [frames.heads("decay"), frames.rates(), key, written, value]
     T, L, H, N = arrays[0].shape
     if head is not None and not 0 <= head < H:
         raise ValueError(f"head {head} is not there; there are 0 to {H - 1}")
@@ -140,7 +140,7 @@ def health(
             memory *= factors[stop][..., None, None]
             factors[stop] = 1
             memory += sum(put)
-    value = np.linalg.norm(arrays[4].astype(np.float64), axis=-1)
+    size = np.linalg.norm(value.astype(np.float64), axis=-1)
     return Health(
-        frames.start, np.sqrt(squares) / N, missed, value, least, at, stable, effective, largest
+        frames.start, np.sqrt(squares) / N, missed, size, least, at, stable, effective, largest
     )

@@ -1,7 +1,8 @@
 """The inner loops over tokens: how the memory's transitions carry vectors there and back.
 
 G_t = diag(w_t) - kappa_t (kappa_t a_t)^T is what token t does to the memory from the right, before
-it writes.  Numbers are summed in float64; those that have faded to nothing are taken for zero.
+it writes; ``rates`` are a_t, times the removal scale.  Numbers are summed in float64; those that
+have faded to nothing are taken for zero.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from goose_viz.cpu.lanes import flush_denormals, restore
 
 
 @compiled
-def walk(decay, iclr, removal, written, read, factors, marks, part, weights, reached, first):  # type: ignore[no-untyped-def]
+def walk(decay, rates, removal, written, read, factors, marks, part, weights, reached, first):  # type: ignore[no-untyped-def]
     """Carry what a head reads back over the tokens: q_{t-1} = G_t q_t.
 
-    decay, iclr, removal, written : (T, L, H, N); read : (L, H, N), q of the last token.
+    decay, rates, removal, written : (T, L, H, N); read : (L, H, N), q of the last token.
     factors : (T, L, H), or empty; marks : (T,), a row of ``reached``, or -1.
     part : (4,), the layers and heads to do, as bounds.
     Fills weights (L, H, T) with k~_t . q_t, reached (rows, L, H, N) with the q just ahead of marked
@@ -33,7 +34,7 @@ def walk(decay, iclr, removal, written, read, factors, marks, part, weights, rea
                 weight, along = 0.0, 0.0
                 for i in range(N):
                     weight += written[t, layer, head, i] * q[i]
-                    along += removal[t, layer, head, i] * iclr[t, layer, head, i] * q[i]
+                    along += removal[t, layer, head, i] * rates[t, layer, head, i] * q[i]
                 weights[layer, head, t] = weight
                 for i in range(N):
                     q[i] = decay[t, layer, head, i] * q[i] - removal[t, layer, head, i] * along
@@ -49,7 +50,7 @@ def walk(decay, iclr, removal, written, read, factors, marks, part, weights, rea
 
 
 @compiled
-def walk_from_each(decay, iclr, removal, written, receptance, factors, layer, head, out):  # type: ignore[no-untyped-def]
+def walk_from_each(decay, rates, removal, written, receptance, factors, layer, head, out):  # type: ignore[no-untyped-def]
     """Fill out (T, T) with k~_t . q_t of every token's own read, a row a token; one head."""
     T, _, _, N = decay.shape
     before = flush_denormals()
@@ -62,7 +63,7 @@ def walk_from_each(decay, iclr, removal, written, receptance, factors, layer, he
             for i in range(N):
                 fade[i] = decay[t, layer, head, i]
                 key[i] = removal[t, layer, head, i]
-                along[i] = key[i] * iclr[t, layer, head, i]
+                along[i] = key[i] * rates[t, layer, head, i]
                 weight += written[t, layer, head, i] * q[i]
                 dot += along[i] * q[i]
             out[last, t] = weight
@@ -75,7 +76,7 @@ def walk_from_each(decay, iclr, removal, written, receptance, factors, layer, he
 
 
 @compiled
-def fade(decay, iclr, removal, written, factors, layer, head, out):  # type: ignore[no-untyped-def]
+def fade(decay, rates, removal, written, factors, layer, head, out):  # type: ignore[no-untyped-def]
     """Fill out (T, N) with each token's key as it is behind the last: k~_t^T G_{t+1} … G_T."""
     T, _, _, N = decay.shape
     before = flush_denormals()
@@ -87,7 +88,7 @@ def fade(decay, iclr, removal, written, factors, layer, head, out):  # type: ign
             row[j] = 0.0
         for i in range(N):
             k = written[t, layer, head, i]
-            a = removal[t, layer, head, i] * iclr[t, layer, head, i]
+            a = removal[t, layer, head, i] * rates[t, layer, head, i]
             for j in range(N):
                 out[t, j] += k * onward[i, j]
                 row[j] += a * onward[i, j]
@@ -100,7 +101,7 @@ def fade(decay, iclr, removal, written, factors, layer, head, out):  # type: ign
 
 
 @compiled
-def carry(decay, iclr, removal, factors, begin, rows):  # type: ignore[no-untyped-def]
+def carry(decay, rates, removal, factors, begin, rows):  # type: ignore[no-untyped-def]
     """Carry rows (L, H, R, N) over the tokens from ``begin`` on, in place: p <- p G_t."""
     T, L, H, N = decay.shape
     before = flush_denormals()
@@ -115,13 +116,13 @@ def carry(decay, iclr, removal, factors, begin, rows):  # type: ignore[no-untype
                     for i in range(N):
                         rows[layer, head, r, i] = factor * (
                             rows[layer, head, r, i] * decay[t, layer, head, i]
-                            - dot * removal[t, layer, head, i] * iclr[t, layer, head, i]
+                            - dot * removal[t, layer, head, i] * rates[t, layer, head, i]
                         )
     restore(before)
 
 
 @compiled
-def remember(decay, iclr, removal, written, value, factors, part, memory, squares, missed, least):  # type: ignore[no-untyped-def]
+def remember(decay, rates, removal, written, value, factors, part, memory, squares, missed, least):  # type: ignore[no-untyped-def]
     """Write the tokens into memory (L, H, N, N) in place, S <- factor S G_t + v k~^T, and measure.
 
     part : (6,), the layers, heads and tokens to do, as bounds.
@@ -146,7 +147,7 @@ def remember(decay, iclr, removal, written, value, factors, part, memory, square
                     miss += difference * difference
                 low, reach = np.inf, 0.0
                 for j in range(N):
-                    key, rate = removal[t, layer, head, j], iclr[t, layer, head, j]
+                    key, rate = removal[t, layer, head, j], rates[t, layer, head, j]
                     along[j] = key * rate
                     b2[j] = key * key * rate
                     reach += b2[j]

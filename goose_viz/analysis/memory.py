@@ -2,7 +2,7 @@
 
 Per layer and head, S is [value, key]:
 
-    G_t = diag(w_t) - kappa_t (kappa_t a_t)^T
+    G_t = diag(w_t) - c kappa_t (kappa_t a_t)^T
     S_t = S_{t-1} G_t + v_t k~_t^T,   y_T = S_T r_T
 
 so that the read splits over the tokens, y_T = sum_t v_t (k~_t . q_t) + S_0 q_0 with q_T = r_T and
@@ -57,8 +57,8 @@ class Attention:
 
 
 def _transitions(frames: Frames) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """w, a and kappa of every token: (T, L, H, N) each."""
-    return frames.heads("decay"), frames.heads("iclr"), frames.heads("removal_key")
+    """w, c a and kappa of every token: (T, L, H, N) each."""
+    return frames.heads("decay"), frames.rates(), frames.heads("removal_key")
 
 
 def _factors(frames: Frames) -> NDArray[Any]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from goose_viz.checkpoint import folder, gguf_file, names, pth, safetensors_file
+from goose_viz.checkpoint.removal_scale import KEY, removal_scale
 from goose_viz.checkpoint.tensor import Tensor
 from goose_viz.errors import CheckpointError
 from goose_viz.files import json_object
@@ -36,7 +37,7 @@ class Checkpoint:
         One of `FORMATS`.
     claims : dict of str to float
         What a config.json beside the weights, or the file's header, says of the sizes; the shapes
-        must agree.
+        must agree.  And of what no shape tells.
     claimed_by : str
         Who says so.
     kind : str or None
@@ -74,16 +75,28 @@ def read_file(path: Path) -> Checkpoint:
     """Read what `resolve` found."""
     if path.name.endswith(folder.INDEX):
         source = "pth" if path.name.startswith("pytorch_model") else "safetensors"
-        return _canonical(path, folder.read_shards(path, _tensors), source)
+        said: dict[str, float] = {}
+
+        def shard(file: Path) -> dict[str, Tensor]:
+            held, more = _tensors(file)
+            said.update(more)
+            return held
+
+        return _canonical(path, folder.read_shards(path, shard), said, source)
     kind = _sniff(path)
     if kind == "gguf":
         return _from_gguf(path)
-    return _canonical(path, _tensors(path), "pth" if kind == "zip" else "safetensors")
+    return _canonical(path, *_tensors(path), "pth" if kind == "zip" else "safetensors")
 
 
-def _tensors(path: Path) -> dict[str, Tensor]:
-    """What a .pth or .safetensors holds, under the names in the file."""
-    return pth.read(path) if _sniff(path) == "zip" else safetensors_file.read(path)[0]
+def _tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, float]]:
+    """What a .pth or .safetensors holds, under the names in the file, and what it claims."""
+    if _sniff(path) == "zip":
+        return pth.read(path), {}
+    tensors, metadata = safetensors_file.read(path)
+    if KEY not in metadata:
+        return tensors, {}
+    return tensors, {KEY: removal_scale(metadata[KEY], f"{path.name}: its metadata")}
 
 
 def resolve(path: Path) -> Path:
@@ -103,8 +116,10 @@ def resolve(path: Path) -> Path:
     return folder.index_of(path) or path
 
 
-def _canonical(path: Path, tensors: dict[str, Tensor], source: str) -> Checkpoint:
-    """A file's tensors under BlinkDL's names, and what the config.json beside it says."""
+def _canonical(
+    path: Path, tensors: dict[str, Tensor], inside: dict[str, float], source: str
+) -> Checkpoint:
+    """A file's tensors under BlinkDL's names, and what it and the config.json beside it say."""
     if not tensors:
         raise CheckpointError(f"{path.name}: holds no float tensors; expected RWKV-7 weights")
     config = path.parent / "config.json"
@@ -128,7 +143,14 @@ def _canonical(path: Path, tensors: dict[str, Tensor], source: str) -> Checkpoin
     )
     if source == "hf":
         tensors = _as_configured(tensors, says)
-    return Checkpoint(tensors, source, folder.claims(says), stored=stored, notes=tuple(notes))
+    claims = folder.claims(says)
+    for key, value in inside.items():
+        if claims.setdefault(key, value) != value:
+            raise CheckpointError(
+                f"config.json says {key} {claims[key]:g}, {path.name} says {value:g}; one of the "
+                "two belongs to another model"
+            )
+    return Checkpoint(tensors, source, claims, stored=stored, notes=tuple(notes))
 
 
 def _as_configured(tensors: dict[str, Tensor], config: dict[str, object]) -> dict[str, Tensor]:

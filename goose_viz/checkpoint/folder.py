@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from goose_viz.checkpoint.removal_scale import KEY, removal_scale
 from goose_viz.checkpoint.tensor import Tensor
 from goose_viz.errors import CheckpointError
 from goose_viz.files import json_object
@@ -30,6 +31,7 @@ _KEYS = {
     "rank_gate": ("gate_low_rank_dim", "lora_rank_gate"),
     "layer_norm_eps": ("norm_eps", "layer_norm_epsilon"),
     "group_norm_eps": ("group_norm_eps",),  # ours: the layouts compute it
+    KEY: (KEY,),  # ours: no layout has a word for it
 }
 
 
@@ -144,6 +146,9 @@ def claims(config: dict[str, Any]) -> dict[str, float]:
         if key is None:
             continue
         value = config[key]
+        if key == KEY:
+            found[attribute] = removal_scale(value, "config.json")
+            continue
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e12:
             raise CheckpointError(
                 f"config.json says {key} {value!r}; expected a number above 0, as the model's"

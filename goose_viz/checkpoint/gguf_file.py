@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from goose_viz.checkpoint import names
+from goose_viz.checkpoint.removal_scale import KEY, removal_scale
 from goose_viz.checkpoint.tensor import STORAGE, Tensor
 from goose_viz.errors import CheckpointError
 
@@ -41,6 +42,7 @@ _CLAIMS = {
     "rank_value": "attention.value_residual_mix_lora_rank",
     "rank_gate": "attention.gate_lora_rank",
     "layer_norm_eps": "attention.layer_norm_epsilon",
+    KEY: KEY,
 }
 
 
@@ -161,7 +163,7 @@ def _read(path: Path) -> Gguf:
     for attribute, key in _CLAIMS.items():
         value = values.get(f"rwkv7.{key}")
         if isinstance(value, int | float):
-            claims[attribute] = value
+            claims[attribute] = removal_scale(value, "its header") if key == KEY else value
     eps = claims.get("layer_norm_eps", 1e-5)
     if not 0 < eps < 1:
         raise CheckpointError(f"its header says layer_norm_epsilon {eps}; expected some 1e-5")

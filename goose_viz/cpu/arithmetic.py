@@ -185,14 +185,14 @@ def add_rows(weights, rows, factors, count, width, out, start, beyond, step):
 
 
 @compiled
-def head_gates(h, layer, p, v_first, vec, scalars, t, erase):
+def head_gates(h, layer, p, v_first, vec, scalars, t, removal, erase):
     """One head's observables, from its projections and low-rank sums.
 
     vec holds on entry, in the order of VECTORS: the decay's and the rate's low-rank sums, nothing,
     key, value, receptance, gate, the value mix's low-rank sum; on return the observables
-    themselves; erase (N,) gets kappa a.  p (8, D) is the layer's ``att``; v_first (T, D) is written
-    by layer 0.  scalars (3, T, H) get the bonus, the norm of what is written, and that of kappa a,
-    which `head_output` makes the norm of what is removed.
+    themselves; erase (N,) gets c kappa a, c = ``removal``.  p (8, D) is the layer's ``att``;
+    v_first (T, D) is written by layer 0.  scalars (3, T, H) get the bonus, the norm of what is
+    written, and that of c kappa a, which `head_output` makes the norm of what is removed.
     """
     T, D = vec.shape[1], vec.shape[2]
     N = erase.size
@@ -219,7 +219,7 @@ def head_gates(h, layer, p, v_first, vec, scalars, t, erase):
             mixed[i] = sigmoid(v_bias[i] + mixed[i])
         for i in range(N):
             v[i] = v[i] + (v0[i] - v[i]) * mixed[i]
-    for i in range(N):  # for the bonus; it is not kappa a yet
+    for i in range(N):  # for the bonus; it is not c kappa a yet
         erase[i] = r[i] * r_k[i]
     at = t * D + first
     kappas, keys, values = 2 * T * D + at, 3 * T * D + at, 4 * T * D + at
@@ -229,7 +229,7 @@ def head_gates(h, layer, p, v_first, vec, scalars, t, erase):
     for i in range(N):
         kappa[i] *= scale
     for i in range(N):
-        erase[i] = kappa[i] * a[i]
+        erase[i] = removal * kappa[i] * a[i]
     scalars[1, t, h] = math.sqrt(dot(erase, 0, erase, 0, N))
     written = dot(vec, values, vec, values, N) * dot(vec, keys, vec, keys, N)
     scalars[2, t, h] = math.sqrt(written)

@@ -176,7 +176,7 @@ def _inward(layer, first, last, m, s, counters, ticket):
 
 
 @compiled
-def _head(layer, h, m, s, where, copy, gn_eps, queue, ticket, foreseen):
+def _head(layer, h, m, s, where, copy, gn_eps, removal, queue, ticket, foreseen):
     """A head of every sequence, from its low-rank sums to its part of the output product.
 
     The states at ``where`` change in place.  copy is (N, N) to get one of the first state, or has
@@ -218,7 +218,7 @@ def _head(layer, h, m, s, where, copy, gn_eps, queue, ticket, foreseen):
             for i in range(N):
                 flat[to + i] *= scale_of(m.scale.up, scales + i, m.up)
         y = s.read[layer, b, h]
-        head_gates(h, layer, m.att[layer], s.v_first, vec, scalars, b, erase)
+        head_gates(h, layer, m.att[layer], s.v_first, vec, scalars, b, removal, erase)
         taken = ZERO
         share = max(end - asked, 0) * 4 // N  # with every four rows
         other, last = stop, stop
@@ -368,7 +368,7 @@ def _after_channels(b, layer, n, m, s, where, eps):
 @compiled
 def step(
     counters, base, tasks, tokens, matrices, cuts, memory, scratch_cuts, where, logits, states,
-    state_row, ln_eps, gn_eps,
+    state_row, ln_eps, gn_eps, removal,
 ):  # fmt: skip
     """One token of each of B sequences; every thread that helps calls this with the same.
 
@@ -398,7 +398,9 @@ def step(
             _inward(layer, first, last, m, s, counters, ticket)
         elif kind == _HEAD:
             copy = states[state_row[layer], first] if state_row[layer] >= 0 else nothing
-            foreseen = _head(layer, first, m, s, where, copy, gn_eps, queue, ticket, foreseen)
+            foreseen = _head(
+                layer, first, m, s, where, copy, gn_eps, removal, queue, ticket, foreseen
+            )
         elif kind == _CHANNEL:
             _channels(layer, first, last, part, m, s, counters, ticket)
         elif kind == _VOCABULARY:

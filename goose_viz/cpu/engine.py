@@ -63,7 +63,8 @@ class CpuEngine:
         s = self._scratch = one.scratch
         self._counters = np.zeros(COUNTERS, np.int64)
         self._counters[OPEN] = 1  # a token's first task needs to wait for nothing
-        self._eps = np.float32(c.layer_norm_eps), np.float32(c.group_norm_eps)
+        constants = c.layer_norm_eps, c.group_norm_eps, c.removal_scale
+        self._constants = tuple(map(np.float32, constants))
         self._observed = {"residual": s.residual[:, 0], "read": s.read[:, 0]}
         self._observed |= {name: s.vec[:, i, 0] for i, name in enumerate(VECTORS)}
         self._observed |= {name: s.scalars[:, i, 0] for i, name in enumerate(SCALARS)}
@@ -153,7 +154,7 @@ class CpuEngine:
         TEAM.run(
             self._threads, self.dtype, decode.step, self._counters, int(self._counters[NEXT]),
             room.plan, room.tokens, *self._memory, room.memory, room.cuts, room.where, logits,
-            copies, rows, *self._eps,
+            copies, rows, *self._constants,
         )  # fmt: skip
 
 

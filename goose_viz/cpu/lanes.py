@@ -391,8 +391,9 @@ def _state_rows(count: int) -> Any:
 
 
 #: state_rows(S, value, N, vec, at, plane, erase, y): rows from ``value`` on of
-#: S diag(w) - (S kappa)(kappa a)^T + v k~^T, in place, and y = S r of them.  S (N, N) = [value,
-#: key]; vec's numbers ``at`` and ``plane`` apart are w, -, kappa, k~, v, r; erase (N,) is kappa a.
+#: S diag(w) - c (S kappa)(kappa a)^T + v k~^T, in place, and y = S r of them.  S (N, N) = [value,
+#: key]; vec's numbers ``at`` and ``plane`` apart are w, -, kappa, k~, v, r; erase (N,) is c kappa
+#: a.
 #: The sum of (S kappa)^2 is returned.
 four_state_rows, one_state_row = _state_rows(4), _state_rows(1)
 

@@ -63,6 +63,7 @@ class Prompt:
         self._counters = np.zeros(COUNTERS, np.int64)
         self._ones = np.ones(config.n_embd, np.float32)
         self._eps = np.float32(config.layer_norm_eps), np.float32(config.group_norm_eps)
+        self._removal = np.float32(config.removal_scale)
         self._wide = np.empty(0, np.float32)
         filled = FORMATS["int4"].padded(config.n_embd)
         self._last = Met(
@@ -121,7 +122,7 @@ class Prompt:
             states = np.empty((0 if wanted is None else T, H, N, N), np.float32)
             self._run(
                 kernels.recur, H, i, m.att[i], state.wkv[i], v_first, vec, scalars, read, out,
-                gn_eps, states,
+                gn_eps, self._removal, states,
             )  # fmt: skip
             self._add_product("output", i, out, x, read_in)
             self._mix(x, m.ln[i, 2:], state.ffn_shift[i], m.ffn_mix[i], mixed)

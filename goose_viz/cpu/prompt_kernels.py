@@ -157,12 +157,15 @@ def activate(counters, limit, pieces, x, tanh_end, sigmoid_begin, squared):
 
 
 @compiled
-def recur(counters, limit, pieces, layer, p, wkv, v_first, vec, scalars, read, out, gn_eps, states):
+def recur(
+    counters, limit, pieces, layer, p, wkv, v_first, vec, scalars, read, out, gn_eps, removal,
+    states,
+):  # fmt: skip
     """The recurrence over T tokens, a head a task.
 
     p is the layer's ``att`` (8, D); wkv (H, N, N) changes in place; vec (8, T, D) and scalars
-    (3, T, H) as in `arithmetic`; read (T, H, N) and out (T, D) are written.  states is (T, H, N, N)
-    to keep the state after every token, or has T = 0 to keep none.
+    (3, T, H) as in `arithmetic`, removal is c; read (T, H, N) and out (T, D) are written.  states
+    is (T, H, N, N) to keep the state after every token, or has T = 0 to keep none.
     """
     before = flush_denormals()
     p, wkv, v_first = borrowed(p), borrowed(wkv), borrowed(v_first)
@@ -185,7 +188,7 @@ def recur(counters, limit, pieces, layer, p, wkv, v_first, vec, scalars, read, o
                 ask_for(v_first, at)
                 ask_for(read, at)
                 ask_for(out, at)
-            head_gates(h, layer, p, v_first, vec, scalars, t, erase)
+            head_gates(h, layer, p, v_first, vec, scalars, t, removal, erase)
             y = read[t, h]
             taken = head_rows(S, 0, N, flat, t * D + h * N, T * D, erase, y)
             head_output(h, p, y, vec, scalars, taken, out, t, gn_eps)

@@ -80,7 +80,7 @@ def write_model(
         raise GooseError(f"{out.parent}: there is no such folder to write {out.name} into")
     opened = open_model(source, tokenizer, progress)
     weights = opened.weights
-    note = _told(weights.config, layout)
+    note = _told(weights.config, layout) + _alone(weights.config)
     if layout == "gguf":
         write_gguf(weights, opened.tokenizer, out, dtype, progress)
     elif layout == "safetensors":
@@ -91,6 +91,16 @@ def write_model(
         note += f"; its quantised blocks were widened to {weights.kind}, which rounds them"
     size = into.stat().st_size / 1e6
     return f"{out}: {weights.config.shape}, {layout}, {size:.1f} MB{note}"
+
+
+def _alone(config: Config) -> str:
+    """What no other program reads."""
+    if config.removal_scale == 1:
+        return ""
+    return (
+        f"; note: other programs do not know its removal_scale {config.removal_scale:g} and "
+        "compute with 1, as released models have it: what they write differs"
+    )
 
 
 def _told(config: Config, layout: str) -> str:

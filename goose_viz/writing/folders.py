@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from goose_viz.checkpoint.removal_scale import KEY
 from goose_viz.checkpoint.tables import flash_linear_attention
 from goose_viz.checkpoint.tensor import STORAGE, Tensor
 from goose_viz.config import Config
@@ -112,4 +113,6 @@ def _config(c: Config, layout: str) -> dict[str, Any]:
         said |= {"fuse_norm": False, "value_dim": [c.n_embd] * c.n_layer}
     if abs(c.group_norm_eps / (c.layer_norm_eps * c.head_size) - 1) > 1e-9:
         said["group_norm_eps"] = c.group_norm_eps  # ours: the layout has no word for it
+    if c.removal_scale != 1:
+        said[KEY] = c.removal_scale
     return said

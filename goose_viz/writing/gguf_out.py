@@ -10,6 +10,7 @@ import numpy as np
 
 from goose_viz.checkpoint import tables
 from goose_viz.checkpoint.gguf_file import PLAIN
+from goose_viz.checkpoint.removal_scale import KEY
 from goose_viz.checkpoint.tensor import Tensor
 from goose_viz.config import Config
 from goose_viz.convert import Progress
@@ -116,6 +117,8 @@ def _header(
     writer.add_gate_lora_rank(c.rank_gate)
     writer.add_feed_forward_length(c.n_ffn)
     writer.add_head_count(0)
+    if c.removal_scale != 1:
+        writer.add_float32(f"rwkv7.{KEY}", c.removal_scale)
     mostly = {"fp32": "ALL_F32", "fp64": "ALL_F32", "fp16": "MOSTLY_F16", "bf16": "MOSTLY_BF16"}
     kind = weights.kind if dtype == "auto" else dtype
     file_type = gguf.LlamaFileType[mostly.get(kind, "MOSTLY_Q8_0")]

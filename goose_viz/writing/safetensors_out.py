@@ -8,6 +8,7 @@ import struct
 from collections.abc import Mapping
 from pathlib import Path
 
+from goose_viz.checkpoint.removal_scale import KEY
 from goose_viz.checkpoint.tensor import STORAGE, Tensor
 from goose_viz.convert import Progress, convert
 from goose_viz.files import whole_file
@@ -18,11 +19,18 @@ _TYPES = {"fp64": "F64", "fp32": "F32", "fp16": "F16", "bf16": "BF16"}
 
 def write_safetensors(weights: Weights, path: Path, dtype: str, progress: Progress) -> None:
     """A model under BlinkDL's names in one file."""
-    write_tensors(weights.tensors, weights.kind, path, dtype, progress)
+    scale = weights.config.removal_scale
+    said = {} if scale == 1 else {KEY: f"{scale:g}"}
+    write_tensors(weights.tensors, weights.kind, path, dtype, progress, said)
 
 
 def write_tensors(
-    tensors: Mapping[str, Tensor], kind: str, path: Path, dtype: str, progress: Progress
+    tensors: Mapping[str, Tensor],
+    kind: str,
+    path: Path,
+    dtype: str,
+    progress: Progress,
+    metadata: Mapping[str, str] | None = None,
 ) -> None:
     """Named tensors in one file.
 
@@ -35,6 +43,7 @@ def write_tensors(
     dtype : str
         ``"auto"``, ``"fp32"``, ``"bf16"`` or ``"fp16"``.
     progress : callable (float, str)
+    metadata : mapping of str to str, optional
 
     Raises
     ------
@@ -43,7 +52,8 @@ def write_tensors(
     """
     kinds = {name: kind_of(tensor, kind) if dtype == "auto" else dtype
              for name, tensor in tensors.items()}  # fmt: skip
-    header: dict[str, object] = {"__metadata__": {"format": "pt"}}  # as Transformers wants it
+    about = {"format": "pt", **(metadata or {})}  # the format as Transformers wants it
+    header: dict[str, object] = {"__metadata__": about}
     at = 0
     for name, tensor in tensors.items():
         size = math.prod(tensor.shape) * STORAGE[kinds[name]].itemsize

@@ -106,6 +106,7 @@ class Decoder:
         card, w, queue = self.card, self.weights, self.card.queue
         ln_eps = np.float32(self.sizes.layer_norm_eps)
         gn_eps = np.float32(self.sizes.group_norm_eps)
+        removal = np.float32(self.sizes.removal_scale)
         x = self.x[0]
         vocabulary.embed(queue, self.token, w.emb, w.emb_scales, w.ln0, ln_eps, self.x, 1)
         for i, layer in enumerate(w.layers):
@@ -117,7 +118,7 @@ class Decoder:
             timemix.advance(
                 queue, i, self.low, layer.up.weights, layer.up.scales, w.ranks, self.vec[i],
                 layer.att, self.wkv[i], self.v_first, self.fresh, self.att_shift[i],
-                self.scalars[i], self.read[i], self.out, gn_eps,
+                self.scalars[i], self.read[i], self.out, gn_eps, removal,
             )  # fmt: skip
             if landing is not None and "wkv" in landing and i in wanted.layers:
                 card.fork()

@@ -125,6 +125,7 @@ class Prefill:
     def _chunk(self, tokens: list[int], start: int, wanted: Wanted, sink: Any) -> None:
         T, s, w, queue = len(tokens), self.sizes, self.weights, self.card.queue
         ln_eps, gn_eps = np.float32(s.layer_norm_eps), np.float32(s.group_norm_eps)
+        removal = np.float32(s.removal_scale)
         d, x = self.decoder, self.x[0]
         self._host_tokens[:T] = tokens
         self.card.to_device(self._host_tokens, self.tokens)
@@ -143,10 +144,12 @@ class Prefill:
             self._product(self.mixed, T, layer.rkv, self.vec)
             self._product(self.mixed, T, layer.low, self.low, split=False)
             self._product(self.low, T, layer.up, self.vec, how=prompt.LOW_RANK)
-            recurrence.prepare(queue, i, self.vec, T, H, layer.att, self.v_first, self.scalars)
+            recurrence.prepare(
+                queue, i, self.vec, T, H, layer.att, self.v_first, removal, self.scalars
+            )
             keep = "wkv" in wanted.names and i in wanted.layers
             recurrence.recur(
-                queue, self.vec, T, H, d.wkv[i], self.read, self.taken,
+                queue, self.vec, T, H, removal, d.wkv[i], self.read, self.taken,
                 states if keep else self._no_states, keep,
             )  # fmt: skip
             recurrence.finish(

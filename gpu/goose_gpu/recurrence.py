@@ -24,7 +24,7 @@ STAGE = 2 if SIMULATOR else 8  # tokens fetched together
 
 
 @kernel(HEADS * LANES)
-def _prepare(layer, vec, T, H, att, v_first, scalars):
+def _prepare(layer, vec, T, H, att, v_first, removal, scalars):
     pair = cuda.blockIdx.x * HEADS + cuda.threadIdx.x // LANES
     lane = cuda.threadIdx.x % LANES
     if pair >= T * H:
@@ -52,7 +52,7 @@ def _prepare(layer, vec, T, H, att, v_first, scalars):
         length += kappa * kappa
         bonus += r * k * att[5, c]
         written += k * k
-        rate += (kappa * a) * (kappa * a)
+        rate += (removal * kappa * a) * (removal * kappa * a)
         values += v * v
     length, bonus, written = lane_sum(length), lane_sum(bonus), lane_sum(written)
     rate, values = lane_sum(rate), lane_sum(values)
@@ -61,20 +61,22 @@ def _prepare(layer, vec, T, H, att, v_first, scalars):
         vec[2, t, c] *= scale
     if lane == 0:
         scalars[0, t, h] = bonus
-        scalars[1, t, h] = rate * scale * scale  # |kappa a|^2, until `finish` knows |S kappa|
+        scalars[1, t, h] = rate * scale * scale  # |c kappa a|^2, until `finish` knows |S kappa|
         scalars[2, t, h] = math.sqrt(values * written)
 
 
 def prepare(
-    queue: Queue, layer: int, vec: Any, T: int, H: int, att: Any, v_first: Any, scalars: Any
-) -> None:
+    queue: Queue, layer: int, vec: Any, T: int, H: int, att: Any, v_first: Any,
+    removal: np.float32, scalars: Any,
+) -> None:  # fmt: skip
     """Observables of T tokens from their projections.
 
     vec (8, T, D), in place: sums of the low-rank products become decay, rate and value mix; key,
-    value and removal key become themselves.  att (8, D); v_first (T, D); scalars (3, T, H).
+    value and removal key become themselves.  att (8, D); v_first (T, D); removal is c; scalars
+    (3, T, H).
     """
     blocks = cover(T * H, HEADS)
-    queue.launch(_prepare, blocks, HEADS * LANES, layer, vec, T, H, att, v_first, scalars)
+    queue.launch(_prepare, blocks, HEADS * LANES, layer, vec, T, H, att, v_first, removal, scalars)
 
 
 def rows_of(N: int) -> int:
@@ -96,7 +98,7 @@ def recur_kernel(N: int) -> Any:
     fours = C // 4
 
     @kernel(threads, 2)
-    def _recur(vec, plane, row, T, wkv, read, taken_out, keep, states):
+    def _recur(vec, plane, row, T, removal, wkv, read, taken_out, keep, states):
         tokens = cuda.shared.array(stage, float32)
         S = cuda.local.array(C, float32)
         coming = cuda.local.array(coming_size, float32)
@@ -131,6 +133,7 @@ def recur_kernel(N: int) -> Any:
                     for j in range(C):
                         taken += S[j] * tokens[b + part * C + j]
                 taken = part_sum(taken)
+                gone = removal * taken
                 value = tokens[v + i]
                 y = ZERO
                 if fits:
@@ -139,10 +142,10 @@ def recur_kernel(N: int) -> Any:
                         w4, b4 = load_four(tokens, w + at), load_four(tokens, b + at)
                         a4, k4 = load_four(tokens, a + at), load_four(tokens, k + at)
                         r4 = load_four(tokens, r + at)
-                        e0 = S[4 * m] * w4[0] - taken * (b4[0] * a4[0]) + value * k4[0]
-                        e1 = S[4 * m + 1] * w4[1] - taken * (b4[1] * a4[1]) + value * k4[1]
-                        e2 = S[4 * m + 2] * w4[2] - taken * (b4[2] * a4[2]) + value * k4[2]
-                        e3 = S[4 * m + 3] * w4[3] - taken * (b4[3] * a4[3]) + value * k4[3]
+                        e0 = S[4 * m] * w4[0] - gone * (b4[0] * a4[0]) + value * k4[0]
+                        e1 = S[4 * m + 1] * w4[1] - gone * (b4[1] * a4[1]) + value * k4[1]
+                        e2 = S[4 * m + 2] * w4[2] - gone * (b4[2] * a4[2]) + value * k4[2]
+                        e3 = S[4 * m + 3] * w4[3] - gone * (b4[3] * a4[3]) + value * k4[3]
                         y += e0 * r4[0]
                         y += e1 * r4[1]
                         y += e2 * r4[2]
@@ -155,7 +158,7 @@ def recur_kernel(N: int) -> Any:
                     for j in range(C):
                         at = part * C + j
                         rate = tokens[b + at] * tokens[a + at]
-                        e0 = S[j] * tokens[w + at] - taken * rate + value * tokens[k + at]
+                        e0 = S[j] * tokens[w + at] - gone * rate + value * tokens[k + at]
                         y += e0 * tokens[r + at]
                         S[j] = e0
                 y = part_sum(y)
@@ -180,19 +183,19 @@ def recur_kernel(N: int) -> Any:
 
 
 def recur(
-    queue: Queue, vec: Any, T: int, H: int, wkv: Any, read: Any, taken: Any, states: Any,
-    keep: bool,
+    queue: Queue, vec: Any, T: int, H: int, removal: np.float32, wkv: Any, read: Any, taken: Any,
+    states: Any, keep: bool,
 ) -> None:  # fmt: skip
     """T tokens through the state wkv, flat (H, N, N), in place.
 
-    vec (8, T, D) from `prepare`; read, taken (T, D): S r and S kappa; states (T, H * N * N) gets
-    the state after every token if ``keep``.
+    vec (8, T, D) from `prepare`; removal is c; read, taken (T, D): S r and S kappa; states
+    (T, H * N * N) gets the state after every token if ``keep``.
     """
     N = read.shape[1] // H
     rows = rows_of(N)
     queue.launch(
         recur_kernel(N), (H, N // rows), rows * PARTS, vec.ravel(), vec.shape[1] * vec.shape[2],
-        vec.shape[2], T, wkv, read, taken, int(keep), states,
+        vec.shape[2], T, removal, wkv, read, taken, int(keep), states,
     )  # fmt: skip
 
 

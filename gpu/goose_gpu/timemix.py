@@ -5,7 +5,7 @@
     a = sigmoid(a0 + low_a a2)                        in-context learning rate
     v = v + (v_first - v) sigmoid(v0 + low_v v2)      layers > 0
     kappa = normalize(k k_k);  k~ = k (1 + (a - 1) k_a)
-    S = S diag(w) - (S kappa)(kappa a)^T + v k~^T;  y = S r
+    S = S diag(w) - c (S kappa)(kappa a)^T + v k~^T;  y = S r
     out = (group norm(y) + sum(r k~ r_k) v) * (low_g g2)
 
 The rows of ``rkv`` (3 D, D) are W_r, W_k, W_v, those of ``down`` (R, D) w1, a1, v1, g1; the
@@ -142,7 +142,7 @@ def advance_kernel(N: int) -> Any:
     @kernel(N * PARTS)
     def _advance(
         layer, low, up, scales, rank_w, rank_a, rank_v, rank_g, space, vec, att, wkv, v_first,
-        fresh, shift, scalars, read, out, eps,
+        fresh, shift, scalars, read, out, eps, removal,
     ):  # fmt: skip
         # lows: the low-rank activations; then six vectors of the head, read by all threads
         lows = cuda.shared.array(0, float32)
@@ -209,12 +209,13 @@ def advance_kernel(N: int) -> Any:
         if layer > 0:
             mixed = sigmoid(att[2, c] + z_v)
             v = v + (v_first[c] - v) * mixed
+        erase = removal * a  # of kappa, still to come
         one = ONE if part == 0 else ZERO  # a row counts once
         sums = (
             one * kappa * kappa,
             one * r * k * att[5, c],
             one * k * k,
-            one * (kappa * a) * (kappa * a),
+            one * (kappa * erase) * (kappa * erase),
             one * v * v,
         )
         lane = cuda.threadIdx.x % LANES
@@ -242,7 +243,7 @@ def advance_kernel(N: int) -> Any:
         if part == 0:
             lows[i] = w
             lows[N + i] = kappa
-            lows[2 * N + i] = kappa * a
+            lows[2 * N + i] = kappa * erase
             lows[3 * N + i] = k
             lows[4 * N + i] = r
             vec[0, c] = w
@@ -327,14 +328,14 @@ def advance_kernel(N: int) -> Any:
 def advance(
     queue: Queue, layer: int, low: Any, up: Any, scales: Any, ranks: tuple[int, int, int, int],
     vec: Any, att: Any, wkv: Any, v_first: Any, fresh: Any, shift: Any, scalars: Any, read: Any,
-    out: Any, eps: np.float32,
+    out: Any, eps: np.float32, removal: np.float32,
 ) -> None:  # fmt: skip
     """A block a head: activations, the state's update and read, norm, bonus and gate.
 
     low (R,); up flat (D, R), its int8 scales flat (4, D); vec (8, D): projections in, observables
     out; att (8, D): w0 a0 v0 k_k k_a r_k and the group norm's weight and bias; wkv flat (H, N, N) =
     [value, key], in place; scalars (3, H): bonus, removed norm, written norm; read, out (D,); shift
-    becomes ``fresh``.
+    becomes ``fresh``; removal is c.
     """
     H = scalars.shape[1]
     N = out.size // H
@@ -342,5 +343,5 @@ def advance(
     space = padded(R, 4 * PARTS * (16 // up.dtype.itemsize))
     queue.launch(
         advance_kernel(N), H, N * PARTS, layer, low, up, scales, *ranks, space, vec, att, wkv,
-        v_first, fresh, shift, scalars, read, out, eps, shared=4 * max(space, 5 * N),
+        v_first, fresh, shift, scalars, read, out, eps, removal, shared=4 * max(space, 5 * N),
     )  # fmt: skip

@@ -28,6 +28,7 @@ class Sizes:
     ranks: tuple[int, int, int, int]
     layer_norm_eps: float
     group_norm_eps: float
+    removal_scale: float
 
     @property
     def head_size(self) -> int:

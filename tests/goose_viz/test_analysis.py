@@ -10,12 +10,13 @@ from tests.conftest import save_random, two_heads_of
 T = 40
 
 
-@pytest.fixture(scope="module", params=[16, 32, 64], ids="N={}".format)
+@pytest.fixture(scope="module", params=[(16, 1), (32, 2), (64, 1)], ids="N,c={}".format)
 def pair(request, tmp_path_factory):
     """(session in float32, session in float64) behind the same 40 tokens."""
-    path = tmp_path_factory.mktemp("weights") / f"n{request.param}.safetensors"
-    save_random(path, two_heads_of(request.param))
-    tokens = np.random.default_rng(request.param).integers(0, 61, T).tolist()
+    N, removal_scale = request.param
+    path = tmp_path_factory.mktemp("weights") / f"n{N}.safetensors"
+    save_random(path, two_heads_of(N, removal_scale))
+    tokens = np.random.default_rng(N).integers(0, 61, T).tolist()
     sessions = []
     for device in ("cpu", "reference"):
         model = gv.load_model(path, device=device, dtype="fp32" if device == "cpu" else "auto")
@@ -35,7 +36,8 @@ class Oracle:
         frames = session.probe.frames
         names = ("decay", "iclr", "removal_key", "replacement_key", "value", "receptance")
         w, a, kappa, k, v, r = ([getattr(f, n)[layer, part] for f in frames] for n in names)
-        self.G = [np.diag(w[t]) - np.outer(kappa[t], kappa[t] * a[t]) for t in range(T)]
+        c = session.model.config.removal_scale
+        self.G = [np.diag(w[t]) - c * np.outer(kappa[t], kappa[t] * a[t]) for t in range(T)]
         self.writes = [np.outer(v[t], k[t]) for t in range(T)]
         self.k, self.v, self.r = k, v, r
 

@@ -56,7 +56,7 @@ def launches(cc, dtype):
     card = VirtualCard(cc)
     catcher = Catcher(cc)
     card.queue.launch = catcher.launch
-    sizes = Sizes(2, 128, 2, 512, 300, (24, 16, 8, 40), 1e-5, 64e-5)
+    sizes = Sizes(2, 128, 2, 512, 300, (24, 16, 8, 40), 1e-5, 64e-5, 1.0)
     shapes = {"emb": (300, 128), "head": (300, 128), "key": (512, 128), "value": (128, 512)}
     ranks = dict(zip("wavg", sizes.ranks, strict=True))
 

@@ -11,6 +11,7 @@ from goose_viz import analysis as ga
 from goose_viz.config import Config
 from goose_viz.ranking import Candidates
 from goose_viz.weights import expected_shapes
+from tests.conftest import save_random
 from tests.gpu.backends import BACKENDS, backends, open_card
 from tests.kept import reference_of
 
@@ -153,6 +154,23 @@ def test_portions(cuda, tiny):
     close(logits, expected, 5e-6)
     for key, array in state.arrays().items():
         close(array, other.arrays()[key], 5e-6, key)
+    for observable in gv.OBSERVABLES:
+        found = np.stack([getattr(f, observable) for f in frames])
+        close(found, np.stack([getattr(f, observable) for f in others]), 5e-6, observable)
+
+
+@only("sm_90", "simulator")
+@pytest.mark.parametrize("removal_scale", [0, 2])
+def test_a_factor_before_the_removal(cuda, tmp_path, removal_scale):
+    """In single tokens and in prompts; the norms of what is removed know it too."""
+    sizes = (2, 16, 2, 8, 40, 23, 5, 8, 3, 9)
+    path = tmp_path / "scaled.safetensors"
+    save_random(path, Config(*sizes, "safetensors", removal_scale=removal_scale))
+    tokens = [3, 22, 0, 7, 7, 15]
+    logits, state, frames = feed(cuda(path), tokens, (1, 4, 1))
+    expected, other, others = feed(gv.load_model(path, device="reference"), tokens, (6,))
+    close(logits, expected, 5e-6)
+    close(state.wkv, other.wkv, 5e-6)
     for observable in gv.OBSERVABLES:
         found = np.stack([getattr(f, observable) for f in frames])
         close(found, np.stack([getattr(f, observable) for f in others]), 5e-6, observable)

@@ -231,7 +231,7 @@ def heads(rng, T, H, N):
     return vector(rng, 8, T, D), att, vector(rng, H, N, N), vector(rng, T, D)
 
 
-def time_mix(layer, vec, att, S, v_first):
+def time_mix(layer, vec, att, S, v_first, removal_scale):
     """NumPy's answer: (vec, scalars, read, taken, out, S, states) after T tokens."""
     z_w, z_a, _, k, v, r, g, z_v = vec.astype(np.float64)
     T, (H, N, _) = k.shape[0], S.shape
@@ -251,7 +251,7 @@ def time_mix(layer, vec, att, S, v_first):
     for t in range(T):
         wt, at, kt, vt, rt = (by_head(z)[t] for z in (w, a, k, v, r))
         taken[t] = np.einsum("hvk,hk->hv", S, kappa[t])
-        removal = np.einsum("hv,hk->hvk", taken[t], kappa[t] * at)
+        removal = np.einsum("hv,hk->hvk", taken[t], removal_scale * kappa[t] * at)
         write = np.einsum("hv,hk->hvk", vt, kt)
         removed[t] = np.linalg.norm(removal, axis=(1, 2))
         written[t] = np.linalg.norm(write, axis=(1, 2))
@@ -268,6 +268,7 @@ def time_mix(layer, vec, att, S, v_first):
 
 @pytest.mark.parametrize("layer", [0, 1])
 def test_advance(card, up, shape, dtype, layer):
+    removal_scale = 1 + layer
     rng = np.random.default_rng(5)
     H, N, _, ranks = shape
     D = H * N
@@ -285,10 +286,10 @@ def test_advance(card, up, shape, dtype, layer):
     scalars, read, out = (up(np.zeros(s, np.float32)) for s in ((3, H), D, D))
     timemix.advance(
         card.queue, layer, up(low), up(bits.ravel()), up(scales), ranks, d_vec, up(att), d_S,
-        d_first, up(fresh), d_shift, scalars, read, out, GN_EPS,
+        d_first, up(fresh), d_shift, scalars, read, out, GN_EPS, np.float32(removal_scale),
     )  # fmt: skip
     seen, expected_scalars, expected_read, _, expected_out, expected_S, _ = time_mix(
-        layer, vec, att, S, v_first
+        layer, vec, att, S, v_first, removal_scale
     )
     close(up.back(d_vec), seen[:, 0])
     close(up.back(scalars), expected_scalars[:, 0])
@@ -313,10 +314,14 @@ def test_recurrence(card, up, shape, T):
     read, taken = (up(np.zeros((capacity, D), np.float32)) for _ in range(2))
     states, out = (up(np.zeros(s, np.float32)) for s in ((T, D * N), (1, capacity, D + 8)))
     queue = card.queue
-    recurrence.prepare(queue, 1, d_vec, T, H, d_att, d_first, scalars)
-    recurrence.recur(queue, d_vec, T, H, d_S, read, taken, states, True)
+    removal_scale = 2 if T == 2 else 1
+    c = np.float32(removal_scale)
+    recurrence.prepare(queue, 1, d_vec, T, H, d_att, d_first, c, scalars)
+    recurrence.recur(queue, d_vec, T, H, c, d_S, read, taken, states, True)
     recurrence.finish(queue, d_vec, T, H, d_att, read, taken, scalars, GN_EPS, out)
-    seen, e_scalars, e_read, e_taken, e_out, e_S, e_states = time_mix(1, vec, att, S, v_first)
+    seen, e_scalars, e_read, e_taken, e_out, e_S, e_states = time_mix(
+        1, vec, att, S, v_first, removal_scale
+    )
     close(up.back(d_vec)[:, :T], seen)
     close(up.back(read)[:T], e_read, 1e-5)
     close(up.back(taken)[:T], e_taken, 1e-5)
@@ -330,9 +335,8 @@ def test_the_first_layers_value_is_kept(card, up):
     rng = np.random.default_rng(7)
     vec, att, _, _ = heads(rng, 2, 2, 8)
     first, d_vec = up(np.zeros((2, 16), np.float32)), up(vec)
-    recurrence.prepare(
-        card.queue, 0, d_vec, 2, 2, up(att), first, up(np.zeros((3, 2, 2), np.float32))
-    )
+    scalars = up(np.zeros((3, 2, 2), np.float32))
+    recurrence.prepare(card.queue, 0, d_vec, 2, 2, up(att), first, np.float32(1), scalars)
     np.testing.assert_array_equal(up.back(first), vec[4])
     np.testing.assert_array_equal(up.back(d_vec)[4], vec[4])
     np.testing.assert_array_equal(up.back(d_vec)[7], 0)

@@ -32,7 +32,9 @@ class AttentionPanel(AskingPanel):
         "memory; a diagonal reads only what came just before. Click a cell to go to its row's "
         "token. A mean takes each head's magnitudes as shares of their sum."
     )
-    formula = "α(T, t) = k̃ₜ · Gₜ₊₁ … G_T r_T, with Gₜ = diag(wₜ) − κₜ (κₜ aₜ)ᵀ; y_T = Σₜ α(T, t) vₜ"
+    formula = (
+        "α(T, t) = k̃ₜ · Gₜ₊₁ … G_T r_T, with Gₜ = diag(wₜ) − c κₜ (κₜ aₜ)ᵀ; y_T = Σₜ α(T, t) vₜ"
+    )
     goto = Signal(int)
 
     def __init__(self, selection: Selection) -> None:

@@ -46,7 +46,7 @@ class HealthPanel(AskingPanel):
         "select its head, a line to go to its token."
     )
     formula = (
-        "RMS √mean(S²) · surprise |v − S κ| / |v| · least eigenvalue of diag(w) − κ (κ a)ᵀ · "
+        "RMS √mean(S²) · surprise |v − S κ| / |v| · least eigenvalue of diag(w) − c κ (κ a)ᵀ · "
         "stable rank |S|²_F / |S|²₂ · effective rank exp(entropy of the singular values' shares)"
     )
     phase = (1, 5)

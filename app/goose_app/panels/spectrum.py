@@ -27,7 +27,7 @@ class SpectrumPanel(AskingPanel):
         "writes: an eigenvalue of 1 keeps a direction, one near 0 erases it, one below 0 turns it "
         "round. Most only fade; the lowest is along the removal key."
     )
-    formula = "eigenvalues of G = diag(w) − κ (κ a)ᵀ, real because G is similar to diag(w) − b bᵀ"
+    formula = "eigenvalues of G = diag(w) − c κ (κ a)ᵀ, real because G is similar to diag(w) − b bᵀ"
 
     def __init__(self, selection: Selection) -> None:
         super().__init__(selection)

@@ -1,64 +1,89 @@
-"""Held-out bits per byte of a model, computed by goose-viz itself on the weights that ship.
+"""What a model inside can do, computed by goose-viz itself on the weights that ship.
 
-    python tools/evaluate.py --data DIR [--model stories-7M] [--dtype int8]
+    python tools/evaluate.py stories --data DIR
+    python tools/evaluate.py who_is_where [--model DIR] [--count 1000]
 
-Every held-out document stands alone behind token 0; bits are summed over its tokens and divided by
-its UTF-8 bytes.  With another weight type also what it costs against fp32 on the first 2,000
-tokens: the mean Kullback-Leibler divergence in nats, and how often both prefer the same token.
+Figures are printed, and written as JSON with --out.  The small ones: of so many new sequences at
+each level (tokens, swaps, pairs), the share in which every answer is right, and the share of right
+answers.  Stories: bits per byte, every held-out document alone behind token 0.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 import goose_viz as gv
 from goose_viz.evaluation import nats_of
-from stories import FILES, split
+from tasks import NAMES, Batch, load
+
+SEED = 7  # of the sequences: those of the trainings have others
+#: Task -> name of its model.
+MODELS = {"stories": "stories-7M", "who_is_where": "who-is-where", "shell_game": "shell-game",
+          "recall": "recall"}  # fmt: skip
 
 
-def log_softmax(logits: np.ndarray) -> np.ndarray:
-    z = logits.astype(np.float64) - logits.max(1, keepdims=True)
-    return z - np.log(np.exp(z).sum(1, keepdims=True))
+def right(model: gv.Model, batch: Batch) -> np.ndarray:
+    """(B, T): where the likeliest next token is the right one; True where nothing is asked."""
+    out = np.ones(batch.tokens.shape, bool)
+    for row, tokens in enumerate(batch.tokens.tolist()):
+        logits = model.forward(tokens, model.new_state(), all_logits=True)
+        out[row] = (logits.argmax(1) == batch.targets[row]) | ~batch.asked[row]
+    return out
 
 
-def against(
-    exact: gv.Model, rough: gv.Model, docs: list[str], n: int = 2000
-) -> tuple[float, float]:
-    """(mean divergence, agreement) over the first n tokens of documents."""
-    divergences, agreements = [], []
-    for doc in docs:
-        tokens = [0, *exact.tokenizer.encode(doc)][: n - len(divergences)]
-        p, q = (
-            log_softmax(m.forward(tokens, m.new_state(), all_logits=True)) for m in (exact, rough)
-        )
-        divergences += (np.exp(p) * (p - q)).sum(1).tolist()
-        agreements += (p.argmax(1) == q.argmax(1)).tolist()
-        if len(divergences) == n:
-            break
-    return float(np.mean(divergences)), float(np.mean(agreements))
+def level(model: gv.Model, task: Any, size: int, count: int) -> dict[str, float]:
+    """How many sequences of a size, and how many answers in them, are right."""
+    rng = np.random.default_rng((SEED, size))
+    batch = task.batch_of(rng, count, size)
+    found = right(model, batch)
+    answers = 1 - (~found).sum() / batch.asked.sum()
+    return {"sequences": count, "whole": float(found.all(1).mean()), "answers": float(answers)}
+
+
+def levels(model: gv.Model, task: Any, count: int) -> dict[str, dict[str, float]]:
+    """The same at every level of a task."""
+    found = {}
+    for size in task.LEVELS:
+        found[str(size)] = level(model, task, size, count)
+        print(f"{size}: {found[str(size)]}", flush=True)
+    return found
+
+
+def stories(model: gv.Model, task: Any, data: Path) -> dict[str, dict[str, float]]:
+    """Bits per byte of each file's held-out documents."""
+    found = {}
+    for name in task.FILES:
+        docs = task.split(data, name)[1]
+        n_bytes = sum(len(d.encode()) for d in docs)
+        bits = sum(nats_of(model, model.tokenizer.encode(d)) for d in docs) / math.log(2)
+        found[name] = {"documents": len(docs), "bits_per_byte": bits / n_bytes}
+        print(f"{name}: {found[name]}", flush=True)
+    return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--model")
+    parser.add_argument("task", choices=NAMES)
+    parser.add_argument("--model", help="a name or a path; the one that ships when left out")
+    parser.add_argument("--data", type=Path, help="the folder of the story texts")
     parser.add_argument("--dtype", default="auto")
+    parser.add_argument("--count", type=int, default=1000, help="sequences at each level")
+    parser.add_argument("--out", type=Path, help="a JSON file")
     args = parser.parse_args()
-    model = gv.load_model(args.model, dtype=args.dtype)
-    for name in FILES:
-        docs = split(args.data, name)[1]
-        n_bytes = sum(len(d.encode()) for d in docs)
-        bits = sum(nats_of(model, model.tokenizer.encode(d)) for d in docs) / math.log(2)
-        print(f"{name}: {bits / n_bytes:.4f} bits per byte on {len(docs)} held-out documents")
-    if args.dtype != "auto":
-        exact = gv.load_model(args.model, dtype="fp32")
-        for name in FILES:
-            divergence, agreement = against(exact, model, split(args.data, name)[1])
-            print(f"{name}: {divergence:.6f} nats from fp32, the same choice {agreement:.2%}")
+    model = gv.load_model(args.model or MODELS[args.task], device="cpu", dtype=args.dtype)
+    task = load(args.task)
+    if args.task == "stories":
+        found = stories(model, task, args.data)
+    else:
+        found = levels(model, task, args.count)
+    if args.out:
+        args.out.write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""RWKV-7 (x070) in PyTorch, for training the demo model; parameters carry the checkpoint's names.
+"""RWKV-7 (x070) in PyTorch, for training; parameters carry the checkpoint's names.
 
 Initialisation: the values published with RWKV-7 (BlinkDL/RWKV-LM, RWKV-v7/train_temp).
 """
@@ -6,12 +6,23 @@ Initialisation: the values published with RWKV-7 (BlinkDL/RWKV-LM, RWKV-v7/train
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wkv_numba import N, Wkv
+from wkv_numba import Wkv
+
+
+@dataclass(frozen=True)
+class Shape:
+    """L layers of width D with heads of N; c before the removal, 1 as released, 0 for none."""
+
+    layers: int
+    width: int
+    head_size: int = 64
+    removal_scale: float = 1.0
 
 
 def _rank(width: int, factor: float) -> int:
@@ -36,9 +47,11 @@ def _shift(x: Tensor) -> Tensor:
 
 
 class TimeMix(nn.Module):
-    def __init__(self, layer: int, n_layer: int, D: int) -> None:
+    def __init__(self, layer: int, shape: Shape) -> None:
         super().__init__()
+        n_layer, D, N = shape.layers, shape.width, shape.head_size
         H = D // N
+        self.head_size, self.removal_scale = N, shape.removal_scale
         depth = layer / max(n_layer - 1, 1)  # 0 .. 1
         left = 1.0 - layer / n_layer  # 1 .. almost 0
         i = torch.arange(D) / D
@@ -81,6 +94,7 @@ class TimeMix(nn.Module):
 
     def forward(self, x: Tensor, v_first: Tensor | None) -> tuple[Tensor, Tensor]:
         B, T, D = x.shape
+        N = self.head_size
         H = D // N
         d = _shift(x)
         xr, xw, xk, xv, xa, xg = (x + d * getattr(self, f"x_{c}") for c in "rwkvag")
@@ -97,7 +111,7 @@ class TimeMix(nn.Module):
         k = k * (1 + (a - 1) * self.k_a)
         heads = (B, T, H, N)
         r, w, k, vh, a = (z.view(heads) for z in (r, w, k, v, a))
-        y = Wkv.apply(r, w, k, vh, -kappa, kappa * a)
+        y = Wkv.apply(r, w, k, vh, -kappa, self.removal_scale * kappa * a)
         y = self.ln_x(y.view(B * T, D)).view(B, T, D)
         y = y + ((r * k * self.r_k).sum(-1, keepdim=True) * vh).view(B, T, D)
         return self.output(y * g), v_first
@@ -117,12 +131,13 @@ class ChannelMix(nn.Module):
 
 
 class Block(nn.Module):
-    def __init__(self, layer: int, n_layer: int, D: int) -> None:
+    def __init__(self, layer: int, shape: Shape) -> None:
         super().__init__()
+        D = shape.width
         if layer == 0:
             self.ln0 = nn.LayerNorm(D)
         self.ln1, self.ln2 = nn.LayerNorm(D), nn.LayerNorm(D)
-        self.att, self.ffn = TimeMix(layer, n_layer, D), ChannelMix(layer, n_layer, D)
+        self.att, self.ffn = TimeMix(layer, shape), ChannelMix(layer, shape.layers, D)
 
     def forward(self, x: Tensor, v_first: Tensor | None) -> tuple[Tensor, Tensor]:
         y, v_first = self.att(self.ln1(x), v_first)
@@ -133,11 +148,12 @@ class Block(nn.Module):
 class Rwkv7(nn.Module):
     """tokens (B, T) int64 -> logits (B, T, V)."""
 
-    def __init__(self, n_layer: int, n_embd: int, vocab_size: int) -> None:
+    def __init__(self, shape: Shape, vocab_size: int) -> None:
         super().__init__()
+        n_embd = shape.width
         self.emb = nn.Embedding(vocab_size, n_embd)
         nn.init.uniform_(self.emb.weight, -1e-4, 1e-4)
-        self.blocks = nn.ModuleList(Block(i, n_layer, n_embd) for i in range(n_layer))
+        self.blocks = nn.ModuleList(Block(i, shape) for i in range(shape.layers))
         self.ln_out = nn.LayerNorm(n_embd)
         self.head = nn.Linear(n_embd, vocab_size, bias=False)
         gain = 0.5 * math.sqrt(vocab_size / n_embd) if vocab_size > n_embd else 0.5

@@ -1,11 +1,12 @@
-"""Train the demo model on the story texts, on a CPU, in a given number of minutes.
+"""Train one of the models inside, on a CPU.
 
-    python tools/train_model.py --data DIR --tokenizer assets/models/stories-7M/tokenizer.json \
-        --out build/train --minutes 100
+    python tools/train.py stories --data DIR --out build/stories --minutes 100 --resume WEIGHTS
+    python tools/train.py shell_game --out build/shell-game
 
-Writes OUT/model.safetensors (bf16, BlinkDL names) and OUT/training.json at every report and at the
-end; OUT/log.txt has a line per report.  The learning rate warms up for 50 steps, then falls along a
-cosine of the time used, so a slow machine makes fewer steps, not a run that never ends.
+Tasks are files in tools/tasks.  OUT gets model.safetensors, tokenizer.json, training.json and
+log.txt, the weights at every tenth report too: a training that is stopped goes on from them with
+--resume, its moments are built again while the rate warms up.  The rate stays at its height, then
+falls along a line, over the steps or the minutes of this run.
 Needs: pip install torch==2.13.0 numba tokenizers safetensors.
 """
 
@@ -13,136 +14,144 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
-import random
+import os
 import time
 from pathlib import Path
+from typing import Any
 
-import numpy as np
+os.environ.setdefault("NUMBA_NUM_THREADS", os.environ.get("THREADS", "2"))
+
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
-from tokenizers import Tokenizer
+from safetensors.torch import load_file, save_file
 
-from rwkv7_torch import Rwkv7
-from stories import FILES, split
+import tasks
+from muon import Muon
+from rwkv7_torch import Rwkv7, Shape
 
-N_LAYER, N_EMBD = 6, 256
-LENGTH, BATCH = 256, 12
-LEARNING_RATE, FINAL, WARM_UP = 2e-3, 0.03, 50
-REPORT_EVERY = 50
-
-
-def encode(tokenizer: Tokenizer, docs: list[str]) -> list[np.ndarray]:
-    """Each document as token 0 and its text's tokens."""
-    return [np.array([0, *e.ids], np.int64) for e in tokenizer.encode_batch(docs)]
+WARM_UP, FINAL = 50, 0.03
+DECAY = 0.1  # of the weights of the big matrices
+TYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 
-def windows(docs: list[np.ndarray], rng: random.Random):
-    """Endless windows of LENGTH + 1 tokens: every epoch all documents, shuffled, end to end."""
-    while True:
-        rng.shuffle(docs)
-        stream = np.concatenate(docs)
-        starts = list(range(rng.randrange(LENGTH), len(stream) - LENGTH - 1, LENGTH))
-        rng.shuffle(starts)
-        for s in starts:
-            yield stream[s : s + LENGTH + 1]
+def optimizers(model: Rwkv7, muon: float) -> list[torch.optim.Optimizer]:
+    """What moves the parameters; each group has its rate as a multiple of the task's.
 
-
-@torch.no_grad()
-def bits_per_byte(model: Rwkv7, docs: list[np.ndarray], n_bytes: int) -> float:
-    """Held-out bits per byte, each document alone behind token 0 (longer ones cut at 1,024)."""
-    bits = 0.0
-    for doc in docs:
-        logits = model(torch.from_numpy(doc[None, :-1]))
-        loss = F.cross_entropy(logits[0], torch.from_numpy(doc[1:]), reduction="sum")
-        bits += loss.item() / math.log(2)
-    return bits / n_bytes
-
-
-def groups(model: Rwkv7) -> list[dict]:
-    """Weight decay on the big matrices alone; the decay's bias w0 learns twice as fast."""
-    fast, decayed, plain = [], [], []
+    Weight decay acts on the big matrices alone; the decay's bias w0 learns twice as fast.
+    """
+    fast, matrices, plain = [], [], []
     for name, p in model.named_parameters():
         if name.endswith("att.w0"):
             fast.append(p)
         elif name.endswith("weight") and p.ndim == 2 and "emb" not in name:
-            decayed.append(p)
+            matrices.append((name, p))
         else:
             plain.append(p)
-    return [
+    inner = [p for name, p in matrices if muon and name.startswith("blocks")]
+    outer = [p for name, p in matrices if not (muon and name.startswith("blocks"))]
+    groups = [
         {"params": fast, "weight_decay": 0.0, "factor": 2.0},
-        {"params": decayed, "weight_decay": 0.1, "factor": 1.0},
+        {"params": outer, "weight_decay": DECAY, "factor": 1.0},
         {"params": plain, "weight_decay": 0.0, "factor": 1.0},
     ]
+    found: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.99), eps=1e-8, fused=True)
+    ]
+    if inner:
+        found.append(Muon([{"params": inner, "factor": muon}], weight_decay=DECAY))
+    return found
 
 
-def save(model: Rwkv7, out: Path, facts: dict) -> None:
-    tensors = {k: v.detach().to(torch.bfloat16).contiguous() for k, v in model.state_dict().items()}
-    save_file(tensors, out / "model.safetensors.tmp", metadata={"format": "pt"})
+def save(model: Rwkv7, task: Any, settings: tasks.Settings, out: Path, facts: Any) -> None:
+    kind = TYPES[settings.dtype]
+    tensors = {k: v.detach().to(kind).contiguous() for k, v in model.state_dict().items()}
+    about = {"format": "pt"}
+    if settings.removal_scale != 1:
+        about["removal_scale"] = f"{settings.removal_scale:g}"
+    save_file(tensors, out / "model.safetensors.tmp", metadata=about)
     (out / "model.safetensors.tmp").rename(out / "model.safetensors")
+    (out / "tokenizer.json").write_text(task.tokenizer_json())
     (out / "training.json").write_text(json.dumps(facts, indent=2) + "\n")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--tokenizer", type=Path, required=True)
+    parser.add_argument("task", choices=tasks.NAMES)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=100)
+    parser.add_argument("--data", type=Path, help="the folder of the story texts")
+    parser.add_argument("--resume", type=Path, help="weights to begin with")
+    parser.add_argument("--minutes", type=float, help="how long, instead of how many steps")
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--rate", type=float, help="the learning rate at its height")
+    parser.add_argument("--flat", type=float, help="the share of the run before it falls")
+    parser.add_argument("--removal-scale", type=float)
+    parser.add_argument("--layers", type=int)
+    parser.add_argument("--width", type=int)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(args.seed)
-    rng = random.Random(args.seed)
+    torch.set_num_threads(int(os.environ["NUMBA_NUM_THREADS"]))
 
-    tokenizer = Tokenizer.from_file(str(args.tokenizer))
-    train = [d for name in FILES for d in encode(tokenizer, split(args.data, name)[0])]
-    held_text = split(args.data, "tinystories")[1]
-    held = encode(tokenizer, held_text)
-    quick, quick_bytes = held[:24], sum(len(t.encode()) for t in held_text[:24])
-    model = Rwkv7(N_LAYER, N_EMBD, tokenizer.get_vocab_size())
-    n_parameters = sum(p.numel() for p in model.parameters())
-    print(f"{n_parameters:,} parameters, {sum(map(len, train)):,} training tokens", flush=True)
-    optimizer = torch.optim.AdamW(groups(model), lr=0.0, betas=(0.9, 0.99), eps=1e-8, fused=True)
+    module = tasks.load(args.task)
+    settings: tasks.Settings = module.SETTINGS.changed(args)
+    task = module.make(args.seed, **({"data": args.data} if args.data else {}))
+    shape = Shape(settings.layers, settings.width, settings.head_size, settings.removal_scale)
+    model = Rwkv7(shape, task.vocab_size)
+    if args.resume:
+        model.load_state_dict({k: v.float() for k, v in load_file(args.resume).items()})
+    size = sum(p.numel() for p in model.parameters())
+    print(f"{size:,} parameters, {settings}", flush=True)
+    moving = optimizers(model, settings.muon)
 
-    source = windows(train, rng)
-    start, step, smooth = time.monotonic(), 0, None
+    start, step, tokens, smooth = time.monotonic(), 0, 0, None
     log = (args.out / "log.txt").open("w")
+
+    def say(line: str) -> None:
+        print(line, flush=True)
+        print(line, file=log, flush=True)
+
+    def facts() -> dict[str, Any]:
+        minutes = (time.monotonic() - start) / 60
+        return {"task": args.task, "seed": args.seed, "steps": step, "tokens": tokens,
+                "minutes": round(minutes, 1), "parameters": size,
+                "settings": settings.said(), "loss": smooth}  # fmt: skip
+
     while True:
-        used = (time.monotonic() - start) / (60 * args.minutes)
-        if used >= 1:
+        minutes = (time.monotonic() - start) / 60
+        done = minutes / args.minutes if args.minutes else step / settings.steps
+        if done >= 1:
             break
-        cosine = FINAL + (1 - FINAL) * 0.5 * (1 + math.cos(math.pi * used))
-        for group in optimizer.param_groups:
-            group["lr"] = LEARNING_RATE * group["factor"] * cosine * min(1, (step + 1) / WARM_UP)
-        batch = torch.from_numpy(np.stack([next(source) for _ in range(BATCH)]))
-        loss = F.cross_entropy(model(batch[:, :-1]).flatten(0, 1), batch[:, 1:].flatten())
-        optimizer.zero_grad(set_to_none=True)
+        left = 1.0 if done < settings.flat else (1 - done) / (1 - settings.flat)
+        rate = settings.learning_rate * max(left, FINAL) * min(1, (step + 1) / WARM_UP)
+        for group in (g for o in moving for g in o.param_groups):
+            group["lr"] = rate * group["factor"]
+        batch = task.batch(settings.batch)
+        targets = torch.from_numpy(batch.targets)
+        weights = torch.from_numpy(batch.weights)
+        logits = model(torch.from_numpy(batch.tokens))
+        losses = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
+        loss = (losses * weights.flatten()).sum() / weights.sum()
+        model.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+        for optimizer in moving:
+            optimizer.step()
         step += 1
+        tokens += batch.tokens.size
         smooth = loss.item() if smooth is None else 0.98 * smooth + 0.02 * loss.item()
-        if step % REPORT_EVERY == 0 or step == 5:
-            seconds = time.monotonic() - start
-            facts = {"steps": step, "tokens": step * BATCH * LENGTH, "minutes": seconds / 60}
-            facts |= {"parameters": n_parameters, "train_loss_nats_per_token": smooth}
-            rate = step * BATCH * LENGTH / seconds
-            line = f"step {step} loss {smooth:.4f} {rate:.0f} tok/s {seconds / 60:.1f} min"
-            if step % (10 * REPORT_EVERY) == 0:
-                line += f" held-out {bits_per_byte(model, quick, quick_bytes):.4f} bits/byte"
-                save(model, args.out, facts)
-            print(line, flush=True)
-            print(line, file=log, flush=True)
-    minutes = (time.monotonic() - start) / 60
-    total = bits_per_byte(model, held, sum(len(t.encode()) for t in held_text))
-    facts = {"steps": step, "tokens": step * BATCH * LENGTH, "minutes": round(minutes, 1)}
-    facts |= {"parameters": n_parameters, "train_loss_nats_per_token": smooth, "seed": args.seed}
-    facts |= {"held_out_tinystories_bits_per_byte_fp32": total}
-    save(model, args.out, facts)
-    print(f"done: {total:.4f} held-out bits/byte (fp32)", file=log, flush=True)
-    print(json.dumps(facts))
+        words = ""
+        if batch.asked.any():
+            right = (logits.detach().argmax(-1) == targets).numpy()
+            words = task.heard(right, batch.asked)
+        if step % settings.report == 0 or step == 5:
+            say(f"step {step} loss {smooth:.5f} {tokens / (time.monotonic() - start):.0f} tok/s "
+                f"{(time.monotonic() - start) / 60:.1f} min {words}")  # fmt: skip
+        if step % (10 * settings.report) == 0:
+            save(model, task, settings, args.out, facts())
+            say(task.examine(model))
+    save(model, task, settings, args.out, facts())
+    say(f"done: {json.dumps(facts())} {task.examine(model)}")
 
 
 if __name__ == "__main__":

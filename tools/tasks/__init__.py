@@ -1,0 +1,124 @@
+"""What the models inside are trained on, a file each; `train.py` trains any of them.
+
+A task's module has SETTINGS and ``make(seed)``, which gives a `Task`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+from argparse import Namespace
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+NAMES = ("stories", "who_is_where", "shell_game", "recall")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Tokens and what is asked of them.
+
+    Attributes
+    ----------
+    tokens : ndarray (B, T) int64
+        What is read.
+    targets : ndarray (B, T) int64
+        What should come behind each.
+    weights : ndarray (B, T) float32
+        How much each counts.
+    asked : ndarray (B, T) of bool
+        Behind which an answer stands, which is right or wrong.
+    """
+
+    tokens: NDArray[np.int64]
+    targets: NDArray[np.int64]
+    weights: NDArray[np.float32]
+    asked: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a task is trained, where the command does not say otherwise.
+
+    Attributes
+    ----------
+    layers, width, head_size : int
+    removal_scale : float
+        c of c kappa (kappa a)^T: 1 as released, 2 for reflections, 0 for no removal.
+    batch : int
+        Sequences of a step.
+    learning_rate : float
+    steps : int
+    flat : float
+        The share of the steps before the rate begins to fall.
+    muon : float
+        The rate of the blocks' matrices under Muon, as a multiple; 0 for AdamW.
+    dtype : str
+        What the weights are saved in.
+    report : int
+        Steps between two lines of the log.
+    """
+
+    layers: int
+    width: int
+    head_size: int
+    batch: int
+    learning_rate: float
+    steps: int
+    removal_scale: float = 1.0
+    flat: float = 0.5
+    muon: float = 0.0
+    dtype: str = "fp32"
+    report: int = 100
+
+    def changed(self, args: Namespace) -> Settings:
+        """These, but for what a command says."""
+        names = ("layers", "width", "removal_scale", "steps", "flat")
+        said = {name: getattr(args, name) for name in names} | {"learning_rate": args.rate}
+        return replace(self, **{k: v for k, v in said.items() if v is not None})
+
+    def said(self) -> dict[str, Any]:
+        """For training.json."""
+        return dict(vars(self))
+
+
+class Task:
+    """Batches without end.
+
+    Attributes
+    ----------
+    vocabulary : list of str
+        Token id -> its text; token 0 begins one.
+    """
+
+    vocabulary: list[str]
+
+    @property
+    def vocab_size(self) -> int:
+        """Rows of the embedding."""
+        return len(self.vocabulary)
+
+    def tokenizer_json(self) -> str:
+        """What lies beside the weights: ids and their texts, greedily matched."""
+        known = {str(i): text for i, text in enumerate(self.vocabulary) if text}
+        return json.dumps(known, indent=0) + "\n"
+
+    def batch(self, size: int) -> Batch:
+        """The next one."""
+        raise NotImplementedError
+
+    def heard(self, right: NDArray[np.bool_], asked: NDArray[np.bool_]) -> str:
+        """Which answers to the last batch were right, (B, T) each; words for the log."""
+        raise NotImplementedError
+
+    def examine(self, model: Any) -> str:
+        """How good it is on what it never saw; words for the log."""
+        return ""
+
+
+def load(name: str) -> Any:
+    """The module of a task."""
+    return importlib.import_module(f"tasks.{name}")

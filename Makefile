@@ -6,10 +6,13 @@
 # make bench  figures of this machine
 # make docs-pictures  the pictures of the documentation
 # make looks  the window on screens of all sizes, in build/looks, to be looked at
+# make train-who-is-where, train-shell-game, train-recall, train-stories ARGS="--data DIR"
+#             a model inside, anew, into build/; PyTorch gets an environment of its own
 # make check  lint, types, imports, then the tests
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV ?= .venv
+TOOLS ?= .tools
 BIN := $(VENV)/bin
 # numba decides at its import whether it simulates: these go in a process of their own
 SIMULATED := tests/gpu/test_kernels.py tests/gpu/test_engine.py
@@ -62,6 +65,14 @@ looks: $(VENV)/.dev
 
 docs-pictures: $(VENV)/.dev
 	$(BIN)/python tools/docs_pictures.py
+
+train-%: $(TOOLS)/.ready
+	$(TOOLS)/bin/python tools/train.py $(subst -,_,$*) --out build/$* $(ARGS)
+
+$(TOOLS)/.ready: | $(BIN)/python
+	@$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/python -m pip install --quiet torch==2.13.0 numba tokenizers safetensors
+	@touch $@
 
 clean:
 	rm -rf $(VENV) build dist

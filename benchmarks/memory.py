@@ -24,7 +24,7 @@ from goose_app import messages as m
 from goose_app.application import make_application
 from goose_app.series import BYTES
 from goose_app.window import Window
-from goose_viz.cli import DEFAULT_PROMPT
+from goose_viz.model import DEFAULT_PROMPT
 
 BOUNDS = (256 << 20) + (256 << 20) + BYTES
 

@@ -32,7 +32,7 @@ from goose_app.application import make_application
 from goose_app.cells import Cells
 from goose_app.perspectives import PERSPECTIVES
 from goose_app.window import Window
-from goose_viz.cli import DEFAULT_PROMPT
+from goose_viz.model import DEFAULT_PROMPT
 
 _START = """
 import os, sys, time

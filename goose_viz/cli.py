@@ -23,7 +23,7 @@ from goose_viz.check import ALLOWED, compare
 from goose_viz.describe import describe
 from goose_viz.errors import GooseError
 from goose_viz.faults import report_fault
-from goose_viz.model import Model, load_model
+from goose_viz.model import Model, example_prompt, load_model
 from goose_viz.observables import OBSERVABLES
 from goose_viz.probe import Probe
 from goose_viz.random_weights import SHAPES
@@ -34,8 +34,6 @@ from goose_viz.stdio import print_whatever_comes, read_prompt, stop_writing
 from goose_viz.templates import apply_template
 from goose_viz.tokenizer import IdsTokenizer
 from goose_viz.writing import LAYOUTS, write_model
-
-DEFAULT_PROMPT = "Once upon a time, there was a little girl named Lily."
 
 #: Commands by name: what the first word of the command line is held against.
 COMMANDS = ("generate", "export", "info", "bench", "check", "convert", "eval")
@@ -389,7 +387,7 @@ def _default(prompt: str | None, model: Model) -> str:
     """The prompt, or one that the model's vocabulary can say."""
     if prompt is not None:
         return prompt
-    return "0" if model.tokenizer.name == IdsTokenizer.name else DEFAULT_PROMPT
+    return "0" if model.tokenizer.name == IdsTokenizer.name else example_prompt(model.source)
 
 
 def _console() -> Console:

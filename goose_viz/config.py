@@ -25,8 +25,8 @@ class Config:
     source_format : str
         Where the tensors came from: ``"pth"``, ``"safetensors"`` or ``"fla"``.
     removal_scale : float
-        c of S diag(w) - c (S kappa)(kappa a)^T: 1 in every released model.  Up to 2, a token's
-        eigenvalues lie in [-1, 1]: at 2 it can turn a direction round, and swap two things.
+        c of S diag(w) - c (S kappa)(kappa a)^T: 1 in every released model.  At 2, where w and a
+        are 1, a direction of the memory is turned round, and two things change places.
     """
 
     n_layer: int

@@ -24,6 +24,7 @@ from goose_viz.tokenizer import Tokenizer, choose_tokenizer, named_tokenizer
 from goose_viz.weights import Weights, check_weights
 
 DEFAULT_MODEL = "stories-7M"
+DEFAULT_PROMPT = "Once upon a time, there was a little girl named Lily."
 DTYPES = tuple(FORMATS)  #: how weights can be kept
 
 
@@ -269,6 +270,23 @@ def embedded_models() -> list[str]:
     """Names of the models that ship with the program."""
     folder = assets() / "models"
     return sorted(p.name for p in folder.iterdir() if (p / "model.safetensors").exists())
+
+
+def example_prompt(source: str | os.PathLike[str] | None) -> str:
+    """A text to go on from: the prompt.txt in a model's folder, else a story's beginning.
+
+    Parameters
+    ----------
+    source : str or path, optional
+        As in `load_model`.
+    """
+    name = DEFAULT_MODEL if source is None else os.fspath(source)
+    place = assets() / "models" / name if name in embedded_models() else path_of(name)
+    own = (place if place.is_dir() else place.parent) / "prompt.txt"
+    try:
+        return own.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        return DEFAULT_PROMPT
 
 
 def load_model(

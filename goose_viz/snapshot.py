@@ -59,12 +59,17 @@ class Snapshot:
 
     def differs(self, model: Model) -> str:
         """In what the model that wrote it was another, in words; empty if in nothing known."""
-        here = {"model": model.name, "device": model.device, "dtype": model.dtype}
+        here = {"model": model.name, "device": model.device, "dtype": model.dtype,
+                "removal scale": model.config.removal_scale}  # fmt: skip
+        there = self.metadata | {"removal scale": self._removal_scale}
         return ", ".join(
-            f"{name} {self.metadata.get(name)}"
-            for name, value in here.items()
-            if self.metadata.get(name) != value
+            f"{name} {there.get(name)}" for name, value in here.items() if there.get(name) != value
         )
+
+    @property
+    def _removal_scale(self) -> float:
+        """That of the model that wrote it; files from before there was one have 1."""
+        return float(self.metadata.get("config", {}).get("removal_scale", 1.0))
 
     def resume(
         self, model: Model, sampler: Sampler | None = None, probe: Probe | None = None
@@ -137,7 +142,7 @@ class Snapshot:
         arrays = {n: a for n, a in found.items() if a is not None}
         layers = len(next(iter(arrays.values()))) if arrays else 0
         rows = tuple(self.metadata.get("frame_layers", range(layers)))
-        return Frame(arrays, rows, self.tokens[-1], config.n_head)
+        return Frame(arrays, rows, self.tokens[-1], config.n_head, config.removal_scale)
 
 
 def check_snapshot_path(path: Path) -> None:

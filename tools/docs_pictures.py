@@ -21,6 +21,8 @@ from goose_app import messages as m
 from goose_app.application import make_application
 from goose_app.palette import Palette
 from goose_app.pictures import save_widget
+from goose_app.presets import PRESETS
+from goose_app.welcome import Welcome
 from goose_app.window import Window
 
 PROMPT = "Once upon a time, there was a little girl named Lily."
@@ -87,6 +89,29 @@ def main() -> None:
     state_pictures(folder)
     study_pictures(folder)
     compare_pictures(folder)
+    welcome_pictures(folder)
+
+
+def welcome_pictures(folder: Path) -> None:
+    """The Welcome page, and what its presets show."""
+    shown = Shown(folder, PROMPT, "watch")
+    w = shown.window
+    w.show_welcome()
+    page = w.findChild(Welcome)
+    shown.wait(lambda: page.isVisible())
+    shown.part("welcome.png", page)
+    page.close()
+    for preset in PRESETS[1:]:
+        w.open_preset(preset)
+        shown.wait(lambda p=preset: w.tour.isVisible() and "".join(w.run.cells.texts) == p.prompt)
+        shown.wait(lambda: shown.explained() and shown.answered())
+        shown.save(f"{preset.model}.png")
+        w.tour.end()
+        if preset.model == "who-is-where":
+            w.goto(1 + w.run.cells.texts.index(" hall"))
+            shown.wait(lambda: shown.explained() and shown.answered())
+            shown.part("who-is-where-move.png", w.docks["The edit of this token"])
+    w.close()
 
 
 def chat_picture(folder: Path) -> None:

@@ -5,7 +5,8 @@
 
 Figures are printed, and written as JSON with --out.  The small ones: of so many new sequences at
 each level (tokens, swaps, pairs), the share in which every answer is right, and the share of right
-answers.  Stories: bits per byte, every held-out document alone behind token 0.
+answers; for recall also how full the memory is.  Stories: bits per byte, every held-out document
+alone behind token 0.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 import numpy as np
 
 import goose_viz as gv
+from goose_viz import analysis as ga
 from goose_viz.evaluation import nats_of
 from tasks import NAMES, Batch, load
 
@@ -46,11 +48,31 @@ def level(model: gv.Model, task: Any, size: int, count: int) -> dict[str, float]
     return {"sequences": count, "whole": float(found.all(1).mean()), "answers": float(answers)}
 
 
+def fullness(model: gv.Model, task: Any, size: int, count: int = 20) -> dict[str, float]:
+    """Of a memory that has read so many pairs, means over texts and heads.
+
+    Its effective rank, and how much of the values' writes is still there.
+    """
+    rng = np.random.default_rng((SEED, size))
+    batch = task.batch_of(rng, count, size)
+    rank, kept = [], []
+    for tokens in batch.tokens[:, : 1 + 2 * size].tolist():
+        session = gv.Session(model, gv.Sampler(seed=0), gv.Probe(gv.OBSERVABLES))
+        session.feed(tokens)
+        frames = session.frames()
+        rank.append(float(ga.effective_rank(session.state.wkv).mean()))
+        heads = [ga.retention(frames, 0, h)[2::2] for h in range(model.config.n_head)]
+        kept.append(float(np.mean(heads)))
+    return {"effective_rank": float(np.mean(rank)), "retention": float(np.mean(kept))}
+
+
 def levels(model: gv.Model, task: Any, count: int) -> dict[str, dict[str, float]]:
     """The same at every level of a task."""
     found = {}
     for size in task.LEVELS:
         found[str(size)] = level(model, task, size, count)
+        if task.__name__.endswith("recall"):
+            found[str(size)] |= fullness(model, task, size)
         print(f"{size}: {found[str(size)]}", flush=True)
     return found
 

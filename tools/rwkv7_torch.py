@@ -108,7 +108,9 @@ class TimeMix(nn.Module):
             v = v + (v_first - v) * torch.sigmoid(self.v0 + (xv @ self.v1) @ self.v2)
 
         kappa = F.normalize((k * self.k_k).view(B, T, H, N), dim=-1)
+        self.spread = kappa.abs().sum(-1).mean()  # 1 along an axis, sqrt(N) along all alike
         k = k * (1 + (a - 1) * self.k_a)
+        self.written = (k.view(B, T, H, N).norm(dim=-1) * v.view(B, T, H, N).norm(dim=-1)).mean()
         heads = (B, T, H, N)
         r, w, k, vh, a = (z.view(heads) for z in (r, w, k, v, a))
         y = Wkv.apply(r, w, k, vh, -kappa, self.removal_scale * kappa * a)
@@ -158,6 +160,22 @@ class Rwkv7(nn.Module):
         self.head = nn.Linear(n_embd, vocab_size, bias=False)
         gain = 0.5 * math.sqrt(vocab_size / n_embd) if vocab_size > n_embd else 0.5
         nn.init.orthogonal_(self.head.weight, gain=gain)
+
+    @property
+    def spread(self) -> Tensor:
+        """How far the removal keys of the last call lie from the axes: the mean |kappa|_1."""
+        return torch.stack([block.att.spread for block in self.blocks]).mean()
+
+    @property
+    def written(self) -> Tensor:
+        """How much the last call wrote into the memory: the mean norm of v k~^T."""
+        return torch.stack([block.att.written for block in self.blocks]).mean()
+
+    def without_shift(self) -> None:
+        """Let a token see itself alone: it takes nothing of the one before, and learns not to."""
+        for name, p in self.named_parameters():
+            if name.rpartition(".")[2].startswith("x_"):
+                nn.init.zeros_(p).requires_grad_(False)
 
     def forward(self, tokens: Tensor) -> Tensor:
         x = self.blocks[0].ln0(self.emb(tokens))

@@ -41,6 +41,8 @@ def optimizers(model: Rwkv7, muon: float) -> list[torch.optim.Optimizer]:
     """
     fast, matrices, plain = [], [], []
     for name, p in model.named_parameters():
+        if not p.requires_grad:
+            continue
         if name.endswith("att.w0"):
             fast.append(p)
         elif name.endswith("weight") and p.ndim == 2 and "emb" not in name:
@@ -69,6 +71,7 @@ def save(model: Rwkv7, task: Any, settings: tasks.Settings, out: Path, facts: An
     if settings.removal_scale != 1:
         about["removal_scale"] = f"{settings.removal_scale:g}"
     save_file(tensors, out / "model.safetensors.tmp", metadata=about)
+    (out / "model.safetensors.tmp").chmod(0o644)
     (out / "model.safetensors.tmp").rename(out / "model.safetensors")
     (out / "tokenizer.json").write_text(task.tokenizer_json())
     (out / "training.json").write_text(json.dumps(facts, indent=2) + "\n")
@@ -85,6 +88,9 @@ def main() -> None:
     parser.add_argument("--rate", type=float, help="the learning rate at its height")
     parser.add_argument("--flat", type=float, help="the share of the run before it falls")
     parser.add_argument("--removal-scale", type=float)
+    parser.add_argument("--axes", type=float)
+    parser.add_argument("--quiet", type=float)
+    parser.add_argument("--late", type=float)
     parser.add_argument("--layers", type=int)
     parser.add_argument("--width", type=int)
     parser.add_argument("--seed", type=int, default=0)
@@ -98,6 +104,8 @@ def main() -> None:
     task = module.make(args.seed, **({"data": args.data} if args.data else {}))
     shape = Shape(settings.layers, settings.width, settings.head_size, settings.removal_scale)
     model = Rwkv7(shape, task.vocab_size)
+    if not settings.shift:
+        model.without_shift()
     if args.resume:
         model.load_state_dict({k: v.float() for k, v in load_file(args.resume).items()})
     size = sum(p.numel() for p in model.parameters())
@@ -132,6 +140,8 @@ def main() -> None:
         logits = model(torch.from_numpy(batch.tokens))
         losses = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
         loss = (losses * weights.flatten()).sum() / weights.sum()
+        if done >= settings.late:
+            loss = loss + settings.axes * model.spread + settings.quiet * model.written
         model.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -149,7 +159,8 @@ def main() -> None:
                 f"{(time.monotonic() - start) / 60:.1f} min {words}")  # fmt: skip
         if step % (10 * settings.report) == 0:
             save(model, task, settings, args.out, facts())
-            say(task.examine(model))
+            if found := task.examine(model):
+                say(found)
     save(model, task, settings, args.out, facts())
     say(f"done: {json.dumps(facts())} {task.examine(model)}")
 

@@ -47,6 +47,7 @@ def _main(arguments: list[str] | None) -> None:
 
 def _window(words: list[str]) -> int:
     from goose_viz import __version__, cli
+    from goose_viz.model import example_prompt
     from goose_viz.stdio import read_prompt
 
     parser = argparse.ArgumentParser(
@@ -79,7 +80,7 @@ def _window(words: list[str]) -> int:
     parser.add_argument("--version", action="version", version=f"goose-viz {__version__}")
     options = parser.parse_args(words)
     prompt = read_prompt(options.prompt, options.prompt_file)
-    options.prompt = cli.DEFAULT_PROMPT if prompt is None else prompt
+    options.prompt = example_prompt(options.model) if prompt is None else prompt
     if options.screenshot is not None:
         return _picture(options, options.screenshot, 100 if options.run is None else options.run)
     reason = why_no_screen()

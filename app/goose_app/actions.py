@@ -105,6 +105,8 @@ ACTIONS = (
     Action("focus_next_token", "View", "Go to Next token", ("N",),
            "Then ↑ ↓ and Return choose, and 1 to 9 from anywhere"),
     Action("reset_docks", "View", "Reset the layout", (), "Put every dock back in its place"),
+    Action("show_welcome", "Help", "Welcome", ("Ctrl+H",),
+           "What there is to see, with the models inside, one click each"),
     Action("show_tour", "Help", "Tour", (), "Five steps on the demo model, for a first look"),
     Action("command_palette", "Help", "Commands…", ("Ctrl+Shift+P",),
            "Find anything that can be done by typing a part of its words"),

@@ -14,7 +14,7 @@ from goose_app import messages as m
 from goose_app.pictures import save_widget
 from goose_app.style import OutlinedStyle
 from goose_app.window import Window
-from goose_viz.cli import DEFAULT_PROMPT
+from goose_viz.model import DEFAULT_PROMPT
 
 _TIMEOUT = 600_000  # ms until a picture is given up: a first start compiles for half a minute
 
@@ -38,8 +38,8 @@ def open_window(
     window = Window(load, prompt, theme, perspective)
     if run is not None:
         window.on_event = _RunOnce(window, run)
-    elif load.source is None and prompt == DEFAULT_PROMPT and not window.settings["toured"]:
-        window.begin_tour()
+    elif load.source is None and prompt == DEFAULT_PROMPT and not window.settings["welcomed"]:
+        window.welcome()
     window.show()
     signal.signal(signal.SIGINT, lambda *_: window.close())  # the timer lets Python see Ctrl+C
     return app.exec()

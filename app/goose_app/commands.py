@@ -30,10 +30,13 @@ from goose_app.panels.transport import TransportPanel
 from goose_app.panels.why import WhyPanel
 from goose_app.perspectives import PERSPECTIVES
 from goose_app.plain import item
+from goose_app.presets import Preset
 from goose_app.python_lines import lines
 from goose_app.questions import Fed
 from goose_app.run_view import RunView, Viewed
 from goose_app.selection import Selection
+from goose_app.welcome import Welcome
+from goose_viz.model import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from goose_app.token_menu import TokenMenu
@@ -64,7 +67,8 @@ class Commands(FileCommands):
     _said: tuple[str, bool] | None
     _other_words: str
     _coming: dict[str, int]
-    _then: Callable[[], None] | None
+    _then: tuple[str | None, Callable[[], None]] | None
+    _own_prompt: str
     pinned: PinnedPanel
     lens: LensPanel
     arrangement: Arrangement
@@ -445,18 +449,43 @@ class Commands(FileCommands):
         """Look at the next head."""
         self.selection.select(self.selection.layer, self.selection.head + 1)
 
-    def begin_tour(self) -> None:
-        """The tour, once the model is open; it comes by itself only once."""
-        self.settings["toured"] = True
-        self._then = self.tour.begin
+    def welcome(self) -> None:
+        """The Welcome page, once the model is open; it comes by itself only once."""
+        self._then = self._requested_source, self.show_welcome
+
+    def show_welcome(self) -> None:
+        """What there is to see."""
+        self.settings["welcomed"] = True
+        if self.findChild(Welcome) is None:
+            Welcome(self).open()  # type: ignore[arg-type]
 
     def show_tour(self) -> None:
         """Five steps, on the demo model."""
-        if self.run.model is None or self.run.model.asked is not None:
-            self._then = self.tour.begin
-            self.open_embedded()
+        self.actions_by_name["chat"].setChecked(False)
+        self._with_model(DEFAULT_MODEL, self.tour.begin)
+
+    def open_preset(self, preset: Preset) -> None:
+        """Open a model inside with its text, and say what to look at."""
+        self.actions_by_name["chat"].setChecked(False)
+        self._own_prompt = ""
+        self.text.prompt.setPlainText(preset.prompt)
+
+        def begin() -> None:
+            self.text.prompt.setPlainText(preset.prompt)
+            self.restart()
+            self.tour.begin_preset(preset)
+
+        self._with_model(preset.model, begin)
+
+    def _with_model(self, name: str, then: Callable[[], None]) -> None:
+        """Do something with a model inside, which is opened first if it is not."""
+        model = self.run.model
+        opened = None if model is None or model.asked_tokenizer else model.asked or DEFAULT_MODEL
+        if opened == name == (self._requested_source or DEFAULT_MODEL):
+            then()
         else:
-            self.tour.begin()
+            self._then = name, then
+            self.open_model(name)
 
     def show_help(self) -> None:
         """Keys and panels, on a page."""

@@ -17,6 +17,7 @@ from goose_app.plain import item
 from goose_app.saving import NUMBERS, PICTURES, SNAPSHOTS, ask_where
 from goose_app.settings import Settings
 from goose_app.worker import Worker
+from goose_viz import embedded_models
 from goose_viz.snapshot import is_snapshot
 
 
@@ -127,7 +128,8 @@ class FileCommands(QMainWindow):
         return str(Path(self.settings["folder"]) / name)
 
     def _remember(self, source: Path) -> None:
-        if self._requested_source is not None:
+        inside = self._requested_source in (None, *embedded_models())
+        if not inside:
             # not where a link leads: config and tokenizer lie beside the link
             self.settings.remember_model(str(source.absolute()))
             self.settings["folder"] = str(source.absolute().parent)

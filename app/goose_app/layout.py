@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 from PySide6.QtCore import Qt, QTimer
-from PySide6.QtWidgets import QDockWidget, QMainWindow, QToolBar
+from PySide6.QtWidgets import QDockWidget, QMainWindow, QTabBar, QToolBar
 
 from goose_app.perspectives import PERSPECTIVES, SMALL, Perspective, beside
 from goose_app.settings import Settings
@@ -80,8 +80,13 @@ class Arrangement:
         self._standing = self._key
 
     def _settle(self) -> None:
-        """The transport is as low as it can be."""
+        """The transport is as low as it can be, and no row of tabs is left that Qt has lost."""
         self._window.resizeDocks([self._docks["Transport"]], [1], Qt.Orientation.Vertical)
+        menus = self._window.menuBar().geometry()
+        direct = Qt.FindChildOption.FindDirectChildrenOnly
+        for bar in self._window.findChildren(QTabBar, options=direct):
+            if bar.geometry().intersects(menus):  # a layout that was restored leaves one there
+                bar.hide()
 
     def reset(self) -> None:
         """Put every dock in its place."""

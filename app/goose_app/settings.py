@@ -12,7 +12,7 @@ DEFAULTS: dict[str, Any] = {
     "perspective": "watch",
     "own perspectives": [],
     "recent": [],
-    "toured": False,
+    "welcomed": False,
     "theme": "system",
     "stop at end": False,
     "temperature": 1.0,

@@ -1,4 +1,4 @@
-"""Five steps for who sees the window for the first time, on the demo model."""
+"""A card that says what to look at: five steps on the demo model, or what a preset shows."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from PySide6.QtWidgets import QDockWidget, QFrame, QHBoxLayout, QPushButton, QVB
 import goose_viz as gv
 from goose_app import messages as m
 from goose_app.plain import Label
+from goose_app.presets import Preset
 from goose_app.theme import Theme
 
 if TYPE_CHECKING:
@@ -109,12 +110,23 @@ STEPS = (
 )  # fmt: skip
 
 
+def _step_of(preset: Preset) -> Step:
+    """What a preset says, and the look that it takes."""
+
+    def look(window: Window) -> None:
+        window._arrange(preset.perspective)
+        window.selection.select(preset.layer, preset.head)
+
+    return Step(preset.title, preset.words, preset.dock, preset.beside, look)
+
+
 class Tour(QFrame):
     """A card beside what it speaks of, and a frame around that."""
 
     def __init__(self, window: Window) -> None:
         super().__init__(window)
         self._window = window
+        self.steps: tuple[Step, ...] = STEPS
         self.step = -1
         self.setObjectName("tour")
         self.title, self.words, self.count = Label(), Label(), Label()
@@ -149,24 +161,31 @@ class Tour(QFrame):
         self.count.setStyleSheet(f"color: {theme.dim}")
         self._frame.setStyleSheet(f"border: 2px solid {theme.accent}; background: transparent")
 
-    def begin(self) -> None:
+    def begin(self, steps: tuple[Step, ...] = STEPS) -> None:
         """The first step."""
-        self.step = -1
+        self.steps, self.step = steps, -1
+        self.leave.setVisible(len(steps) > 1)
+        self.count.setVisible(len(steps) > 1)
         self.go_on()
+
+    def begin_preset(self, preset: Preset) -> None:
+        """The one step of a preset, whose model is open and whose text is being read."""
+        self.begin((_step_of(preset),))
 
     def go_on(self) -> None:
         """The next step; behind the last one it ends."""
-        if self.step + 1 == len(STEPS):
+        if self.step + 1 == len(self.steps):
             self.end()
             return
         self.step += 1
-        step = STEPS[self.step]
+        step = self.steps[self.step]
         step.do(self._window)
+        self._window.docks[step.dock].show()
         self._window.docks[step.dock].raise_()  # it may be behind another
         self.title.setText(step.title)
         self.words.setText(step.words)
-        self.count.setText(f"{self.step + 1} of {len(STEPS)}")
-        self.onward.setText("Done" if self.step + 1 == len(STEPS) else "Next")
+        self.count.setText(f"{self.step + 1} of {len(self.steps)}")
+        self.onward.setText("Done" if self.step + 1 == len(self.steps) else "Next")
         self.show()
         self._frame.show()
         self.place()
@@ -181,15 +200,18 @@ class Tour(QFrame):
         """Beside what it speaks of, wherever the docks are."""
         if not self.isVisible():
             return
-        step, window = STEPS[self.step], self._window
+        step, window = self.steps[self.step], self._window
         dock, beside = window.docks[step.dock], window.docks[step.beside]
         self._frame.setGeometry(dock.geometry())
         self._frame.setVisible(dock.isVisible())
-        if _behind(beside):  # a tab: then over the largest of the others that are seen
+        hidden = _behind(beside)
+        if hidden:  # a tab: then over the largest of the others that are seen
             others = [d for d in window.docks.values() if d is not dock and not _behind(d)]
             beside = max(others, key=lambda d: d.width() * d.height(), default=dock)
         spot = beside.geometry()
         width = min(_WIDTH, max(spot.width() - 8, _NARROWEST))
+        if len(self.steps) == 1 and hidden:  # a small screen: what is asked is seen elsewhere
+            spot, width = dock.geometry(), dock.width() - 16
         height = max(self.layout().heightForWidth(width), self.sizeHint().height())
         self.setFixedSize(width, height)
         x, y = spot.center().x() - width // 2, spot.bottom() - height - 16

@@ -127,7 +127,8 @@ class Window(Commands):
         self.runs = {self.run.ident: self.run}
         self._asked_for: tuple[m.Watch, m.Explain, m.Ask] | None = None
         self._wanted_theme = self.settings["theme"] if theme is None else theme
-        self._then: Callable[[], None] | None = None  # to do when the model is open
+        # to do when a model that was asked for is open
+        self._then: tuple[str | None, Callable[[], None]] | None = None
         self._coming = {"undo": 0, "redo": 0}  # commands that make it possible: their numbers
         self._said: tuple[str, bool] | None = None  # words on their way to the model
         self._fresh = True  # what is said next begins a conversation
@@ -433,9 +434,10 @@ class Window(Commands):
         return False
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
-        """Escape dismisses a message and a mark, and gives the keys back to the text."""
+        """Escape dismisses a message, a card and a mark, and gives the keys back to the text."""
         if event.key() == Qt.Key.Key_Escape:
             self.message_bar.hide()
+            self.tour.end()
             self.text.view.mark(range(0))
             self.text.view.setFocus()
         else:
@@ -483,6 +485,7 @@ class Window(Commands):
                 self.say(words)
                 self.message_bar.worked()
             case m.Failed(words):
+                self._then = None
                 self._failed = self.worker.current
                 if not self._loaded:
                     words += " · Open another, or the demo model, from the File menu."
@@ -529,9 +532,10 @@ class Window(Commands):
             "Space writes on, → steps, ← goes back; click a token to return there; F1: more"
         )
         self.restart()
+        self.tour.end()
         then, self._then = self._then, None
-        if then is not None:
-            then()
+        if then is not None and then[0] == model.asked:
+            then[1]()
 
     def _show_running(self) -> None:
         """Say what Space does now."""

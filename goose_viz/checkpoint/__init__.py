@@ -75,14 +75,20 @@ def read_file(path: Path) -> Checkpoint:
     """Read what `resolve` found."""
     if path.name.endswith(folder.INDEX):
         source = "pth" if path.name.startswith("pytorch_model") else "safetensors"
-        said: dict[str, float] = {}
+        said: list[dict[str, float]] = []
 
         def shard(file: Path) -> dict[str, Tensor]:
             held, more = _tensors(file)
-            said.update(more)
+            said.append(more)
             return held
 
-        return _canonical(path, folder.read_shards(path, shard), said, source)
+        tensors = folder.read_shards(path, shard)
+        if any(more != said[0] for more in said):
+            raise CheckpointError(
+                f"{path.name}: the files that it joins do not say the same {KEY}; they belong to "
+                "several models"
+            )
+        return _canonical(path, tensors, said[0] if said else {}, source)
     kind = _sniff(path)
     if kind == "gguf":
         return _from_gguf(path)

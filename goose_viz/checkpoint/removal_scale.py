@@ -9,7 +9,7 @@ from goose_viz.errors import CheckpointError
 
 #: Its key in a safetensors file's metadata and in a config.json; behind ``rwkv7.`` in a GGUF.
 KEY = "removal_scale"
-_MOST = 2.0  # of what lies along the removal key, 1 - c a is left: beyond that it grows
+_MOST = 2.0  # where nothing fades, 1 - c a is left along the removal key: beyond 2 it grows
 
 
 def removal_scale(value: object, where: str) -> float:

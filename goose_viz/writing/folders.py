@@ -16,7 +16,7 @@ from goose_viz.convert import Progress
 from goose_viz.files import write_whole
 from goose_viz.tokenizer import Tokenizer
 from goose_viz.weights import Weights
-from goose_viz.writing.safetensors_out import kind_of, write_tensors
+from goose_viz.writing.safetensors_out import kind_of, metadata_of, write_tensors
 from goose_viz.writing.vocabulary_out import tokenizer_json
 
 #: What stands for a model in a folder: all of it is the new one's, or gone.
@@ -43,7 +43,8 @@ def write_folder(
     """
     out.mkdir(parents=True, exist_ok=True)
     tensors = _fla(weights) if layout == "fla" else _transformers(weights)
-    write_tensors(tensors, weights.kind, out / "model.safetensors", dtype, progress)
+    said = metadata_of(weights.config)
+    write_tensors(tensors, weights.kind, out / "model.safetensors", dtype, progress, said)
     config = _config(weights.config, layout)
     config["dtype"] = _TORCH[weights.kind if dtype == "auto" else dtype]
     write_whole(out / "config.json", (json.dumps(config, indent=2) + "\n").encode())
@@ -72,10 +73,15 @@ def _transformers(weights: Weights) -> dict[str, Tensor]:
     like = weights.tensors["blocks.0.att.a0"]
     kind = kind_of(like, weights.kind)
     for name, shape in (
-        ("v0", (1, 1, c.n_embd)), ("v1", (c.n_embd, c.rank_value)), ("v2", (c.rank_value, c.n_embd))
+        ("v0", (1, 1, c.n_embd)), ("v1", (c.n_embd, _rank(c))), ("v2", (_rank(c), c.n_embd))
     ):  # fmt: skip
         out[f"rwkv7.blocks.0.att.{name}"] = Tensor(np.zeros(shape, STORAGE[kind]), kind)
     return out
+
+
+def _rank(c: Config) -> int:
+    """Of the value mix; a model of one layer has none, and files want to hear of one."""
+    return c.rank_value or c.rank_iclr
 
 
 def _fla(weights: Weights) -> dict[str, Tensor]:
@@ -100,7 +106,7 @@ def _config(c: Config, layout: str) -> dict[str, Any]:
         "vocab_size": c.vocab_size,
         "decay_low_rank_dim": c.rank_decay,
         "a_low_rank_dim": c.rank_iclr,
-        "v_low_rank_dim": c.rank_value,
+        "v_low_rank_dim": _rank(c),
         "gate_low_rank_dim": c.rank_gate,
         "norm_eps": c.layer_norm_eps,
         "norm_bias": True,

@@ -113,7 +113,7 @@ def _header(
     writer.add_wkv_head_size(c.head_size)
     writer.add_decay_lora_rank(c.rank_decay)
     writer.add_iclr_lora_rank(c.rank_iclr)
-    writer.add_value_residual_mix_lora_rank(c.rank_value or c.rank_iclr)
+    writer.add_value_residual_mix_lora_rank(c.rank_value or c.rank_iclr)  # one layer has none
     writer.add_gate_lora_rank(c.rank_gate)
     writer.add_feed_forward_length(c.n_ffn)
     writer.add_head_count(0)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from goose_viz.checkpoint.removal_scale import KEY
 from goose_viz.checkpoint.tensor import STORAGE, Tensor
+from goose_viz.config import Config
 from goose_viz.convert import Progress, convert
 from goose_viz.files import whole_file
 from goose_viz.weights import Weights
@@ -19,9 +20,13 @@ _TYPES = {"fp64": "F64", "fp32": "F32", "fp16": "F16", "bf16": "BF16"}
 
 def write_safetensors(weights: Weights, path: Path, dtype: str, progress: Progress) -> None:
     """A model under BlinkDL's names in one file."""
-    scale = weights.config.removal_scale
-    said = {} if scale == 1 else {KEY: f"{scale:g}"}
+    said = metadata_of(weights.config)
     write_tensors(weights.tensors, weights.kind, path, dtype, progress, said)
+
+
+def metadata_of(config: Config) -> dict[str, str]:
+    """What a file says of its model beside the shapes."""
+    return {} if config.removal_scale == 1 else {KEY: repr(config.removal_scale)}
 
 
 def write_tensors(

@@ -18,11 +18,11 @@ pytestmark = pytest.mark.skipif(
 
 
 class Screen:
-    def __init__(self, folder, toured=True, size="1600x1000"):
+    def __init__(self, folder, welcomed=True, size="1600x1000"):
         self.folder = folder
         config = folder / "config" / "goose-viz"
         config.mkdir(parents=True)
-        (config / "goose-viz.conf").write_text(f"[General]\ntoured={str(toured).lower()}\n")
+        (config / "goose-viz.conf").write_text(f"[General]\nwelcomed={str(welcomed).lower()}\n")
         read, write = os.pipe()
         self.server = subprocess.Popen(
             ["Xvfb", "-displayfd", str(write), "-screen", "0", f"{size}x24", "-nolisten", "tcp",
@@ -272,10 +272,12 @@ def test_why_forget_replace_edit_and_back_by_hand(screen):
     assert s.app.stderr.read() == ""
 
 
-def test_the_first_start_begins_with_the_tour(tmp_path):
-    s = Screen(tmp_path, toured=False)
+def test_the_first_start_welcomes_and_the_tour_is_a_key_away(tmp_path):
+    s = Screen(tmp_path, welcomed=False)
     try:
         s.open()
+        time.sleep(1.5)
+        s.key("Return")  # the page's first choice
         time.sleep(1.5)
         card = slice(430, 560), slice(15, 470)
         first = grab(s)

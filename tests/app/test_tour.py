@@ -3,8 +3,6 @@
 import pytest
 from PySide6.QtCore import Qt
 
-from goose_app import messages as m
-from goose_app.application import open_window as open_for_a_person
 from goose_app.tour import STEPS
 
 
@@ -61,31 +59,3 @@ def test_the_card_never_covers_what_it_speaks_of(toured):
             assert not w.tour.geometry().intersects(w.docks[step.dock].geometry()), (size, i)
             assert w.rect().contains(w.tour.geometry())
     toured.wait(lambda: not w.running)
-
-
-def test_it_comes_by_itself_once_and_only_without_a_prompt_of_ones_own(qtbot, monkeypatch):
-    from goose_app import application
-    from goose_viz.cli import DEFAULT_PROMPT
-
-    seen = []
-
-    class App:
-        def exec(self):
-            w = seen[-1]
-            qtbot.waitUntil(lambda: w.picture.position > 0, timeout=60_000)
-            seen.append(w.tour.step)
-            w.close()
-            return 0
-
-    class Watched(application.Window):
-        def __init__(self, *arguments):
-            super().__init__(*arguments)
-            seen.append(self)
-            qtbot.addWidget(self)
-
-    monkeypatch.setattr(application, "make_application", App)
-    monkeypatch.setattr(application, "Window", Watched)
-    monkeypatch.setattr(application.signal, "signal", lambda *_: None)
-    for prompt in ("My own", DEFAULT_PROMPT, DEFAULT_PROMPT):
-        open_for_a_person(m.Load(None), prompt, "dark", None, None)
-    assert [s for s in seen if isinstance(s, int)] == [-1, 0, -1]

@@ -10,7 +10,9 @@ from safetensors.numpy import save_file
 import goose_viz as gv
 from goose_viz import cli
 from goose_viz.checkpoint import read_checkpoint
+from goose_viz.config import Config
 from goose_viz.weights import check_weights
+from tests.conftest import save_random
 
 from .layout_files import (
     DATA,
@@ -45,6 +47,18 @@ def test_round_trips(tmp_path, capfd, name):
             assert (found[tensor].float64() == there.float64()).all(), (to, tensor)
             assert step >= 2 or found[tensor].kind == there.kind
         path = out
+
+
+def test_a_model_of_one_layer(tmp_path, capfd):
+    """It has no value mix, which every layout's header speaks of."""
+    path = tmp_path / "one.safetensors"
+    save_random(path, Config(1, 32, 2, 16, 40, 61, 5, 8, 0, 9, "safetensors"))
+    expected = logits(path)
+    for to, file in (("hf", "a"), ("fla", "b"), ("gguf", "c.gguf"), ("safetensors", "d.st")):
+        assert cli.run(["convert", str(path), str(tmp_path / file), "--to", to]) == 0
+        path = tmp_path / file
+        assert (logits(path) == expected).all(), to
+    capfd.readouterr()
 
 
 def test_convert_types_and_tokenizers(tmp_path, capfd, demo):

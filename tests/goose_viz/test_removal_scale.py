@@ -109,32 +109,57 @@ def test_what_is_worked_out_from_frames(scaled):
 
 
 def test_replacing_goes_on_with_it(scaled):
-    """What a word's replacement carries forward is what a run over the same tokens has."""
-    path, _ = scaled
+    """The other word's memory, carried through the transitions of what came since."""
+    path, c = scaled
     model = gv.load_model(path, device="reference")
     session = gv.Session(model, gv.Sampler(seed=1), gv.Probe(gv.OBSERVABLES))
     session.feed(TOKENS)
     frames = session.frames()
-    change = session.state_at(11).wkv - session.state_at(10).wkv
-    onward = ga.transport(frames, change, 10)
-    S = change
+    other = session.state_at(10).copy()
+    model.forward([3], other)
+    S = other.wkv - session.state_at(11).wkv
+    S = S.copy()
     for frame in frames[11:]:
         w, a, kappa = (
             getattr(frame, n).reshape(3, 2, 16) for n in ("decay", "iclr", "removal_key")
         )
         taken = np.einsum("lhvk,lhk->lhv", S, kappa)
-        S = S * w[..., None, :] - frame.removal_scale * taken[..., None] * (kappa * a)[..., None, :]
-    np.testing.assert_allclose(onward, S, atol=1e-12)
+        S = S * w[..., None, :] - c * taken[..., None] * (kappa * a)[..., None, :]
+    expected = session.state.wkv + S
+    session.apply(gv.Replace(10, 11, [3]))
+    np.testing.assert_allclose(session.state.wkv, expected, atol=1e-12)
 
 
-def test_causal_traces_compute_with_it(scaled):
+def test_a_snapshot_has_it(scaled, tmp_path):
+    path, c = scaled
+    model = gv.load_model(path, device="cpu")
+    session = gv.Session(model, gv.Sampler(seed=1), gv.Probe(gv.OBSERVABLES))
+    session.feed(TOKENS)
+    gv.save_snapshot(tmp_path / "s.safetensors", session)
+    snapshot = gv.load_snapshot(tmp_path / "s.safetensors")
+    again = snapshot.resume(model, probe=gv.Probe(gv.OBSERVABLES))
+    found = ga.spectrum(again.frame, 1, 1)
+    np.testing.assert_array_equal(found, ga.spectrum(session.frame, 1, 1))
+    assert snapshot.differs(model) == ""
+    tensors = load_file(path)
+    save_file(tensors, tmp_path / "m.safetensors", metadata={"removal_scale": "0.5"})
+    assert snapshot.differs(gv.load_model(tmp_path / "m.safetensors", device="cpu")) == (
+        f"removal scale {float(c)}"
+    )
+
+
+def test_causal_traces_compute_with_it(scaled, tmp_path):
     """Whoever runs many at once writes the same memories as the engine."""
     path, _ = scaled
     model = gv.load_model(path, device="cpu", dtype="fp32")
-    logits = model.forward(TOKENS[:12], model.new_state()).astype(np.float64)
+    logits = model.forward(TOKENS, model.new_state()).astype(np.float64)
     p = np.exp(logits - logits.max())
-    traced = finish(tracing(model, TOKENS[:12], [2], 3, draws=1))
-    assert traced.clean == pytest.approx(p[3] / p.sum(), rel=1e-3)
+    traced = finish(tracing(model, TOKENS, [2], 2, draws=1))
+    assert traced.clean == pytest.approx(p[2] / p.sum(), rel=1e-3)
+    save_file(load_file(path), tmp_path / "one.safetensors")
+    other = gv.load_model(tmp_path / "one.safetensors", device="cpu", dtype="fp32")
+    without = finish(tracing(other, TOKENS, [2], 2, draws=1)).clean
+    assert without != pytest.approx(traced.clean, rel=1e-2), "it would be seen"
 
 
 def test_convert_keeps_it(scaled, tmp_path, capfd):

@@ -56,6 +56,15 @@ class Settings:
         The share of the steps before the rate begins to fall.
     muon : float
         The rate of the blocks' matrices under Muon, as a multiple; 0 for AdamW.
+    axes : float
+        What a removal key's |kappa|_1 counts: with it, keys lie along few channels, which a picture
+        of the memory shows as columns.
+    quiet : float
+        What the norm of a token's write counts: with it, what need not be written is not.
+    late : float
+        The share of the steps before these two count: what is hard is learnt first.
+    shift : bool
+        Whether a token sees the one before it.
     dtype : str
         What the weights are saved in.
     report : int
@@ -71,12 +80,16 @@ class Settings:
     removal_scale: float = 1.0
     flat: float = 0.5
     muon: float = 0.0
+    axes: float = 0.0
+    quiet: float = 0.0
+    late: float = 0.0
+    shift: bool = True
     dtype: str = "fp32"
     report: int = 100
 
     def changed(self, args: Namespace) -> Settings:
         """These, but for what a command says."""
-        names = ("layers", "width", "removal_scale", "steps", "flat")
+        names = ("layers", "width", "removal_scale", "steps", "flat", "axes", "quiet", "late")
         said = {name: getattr(args, name) for name in names} | {"learning_rate": args.rate}
         return replace(self, **{k: v for k, v in said.items() if v is not None})
 

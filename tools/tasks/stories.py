@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import random
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from tasks import Batch, Settings, Task
 FILES = ("tinystories", "tinystories_more", "fables", "fairytales")
 SEPARATOR = "<|endoftext|>"
 HELD_OUT = 0.02
+SHARES = {"fables": 0.25, "fairytales": 0.25}  # of a pass: their English is older, or their own
 NEAR = 0.2  # of a document's runs of eight words stand in held-out ones: it is dropped
 LENGTH = 256  # tokens of a window
 QUICK = 24  # held-out documents that are looked at while it trains
@@ -51,19 +52,20 @@ def shingles(doc: str, n: int = 8) -> set[int]:
     return {hash(tuple(words[i : i + n])) for i in range(len(words) - n + 1)}
 
 
-def training(folder: Path, names: Iterable[str] = FILES, share: float = NEAR) -> list[str]:
-    """The training documents of all files, less those near one that is held out.
+def training(folder: Path) -> dict[str, list[str]]:
+    """File -> its training documents, less those near one that is held out.
 
-    A document is near when ``share`` of its runs of eight words, or more, occur in held-out
-    documents of any file.
+    A document is near when `NEAR` of its runs of eight words, or more, occur in held-out documents
+    of any file.
     """
     held = set().union(*(shingles(d) for n in FILES for d in split(folder, n)[1]))
-    kept = []
-    for name in names:
+    kept = {}
+    for name in FILES:
         docs = split(folder, name)[0]
-        mine = [d for d in docs if not (s := shingles(d)) or len(s & held) < share * len(s)]
-        print(f"{name}: {len(docs)} documents, {len(docs) - len(mine)} near a held-out one dropped")
-        kept += mine
+        found = [shingles(d) for d in docs]
+        kept[name] = [d for d, s in zip(docs, found, strict=True)
+                      if not s or len(s & held) < NEAR * len(s)]  # fmt: skip
+        print(f"{name}: {len(docs)} documents, {len(docs) - len(kept[name])} near a held-out one")
     return kept
 
 
@@ -74,7 +76,7 @@ class Stories(Task):
         self._json = tokenizer.read_text(encoding="utf-8")
         self._tokenizer = Tokenizer.from_str(self._json)
         self._rng = random.Random(seed)
-        self._docs = self.encode(training(data))
+        self._docs = {name: self.encode(docs) for name, docs in training(data).items()}
         self._windows = self._stream()
         held = split(data, "tinystories")[1][:QUICK]
         self._held = self.encode(held), sum(len(t.encode()) for t in held)
@@ -90,10 +92,17 @@ class Stories(Task):
         """Each document as token 0 and its text's tokens."""
         return [np.array([0, *e.ids], np.int64) for e in self._tokenizer.encode_batch(docs)]
 
+    def _pass(self) -> list[np.ndarray]:
+        """Documents of one pass, shuffled: all of some files, a part of others."""
+        docs: list[np.ndarray] = []
+        for name, mine in self._docs.items():
+            docs += self._rng.sample(mine, round(SHARES.get(name, 1.0) * len(mine)))
+        self._rng.shuffle(docs)
+        return docs
+
     def _stream(self) -> Iterator[np.ndarray]:
         while True:
-            self._rng.shuffle(self._docs)
-            stream = np.concatenate(self._docs)
+            stream = np.concatenate(self._pass())
             first = self._rng.randrange(LENGTH)
             starts = list(range(first, len(stream) - LENGTH - 1, LENGTH))
             self._rng.shuffle(starts)

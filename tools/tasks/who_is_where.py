@@ -2,7 +2,8 @@
 
     Ann kitchen Bob garden Ann hall ? Ann hall
 
-A move is a person and a room; a question is a ``?``, a person who has moved, and the room.
+A move is a person and a room; a question is a ``?``, a person, and the room; "nowhere" where that
+person never moved.
 """
 
 from __future__ import annotations
@@ -17,16 +18,20 @@ ROOMS = ("attic", "cellar", "garden", "hall", "kitchen", "study")
 LENGTH = 48  # tokens of a sequence in training
 LEVELS = (48, 96, 192, 384, 768)  # at which it is evaluated
 QUESTIONS = 0.3  # share of questions among moves and questions
+ANYBODY = 0.2  # share of the questions that ask for anybody, moved or not
 ELSE = 0.03  # what a token that is no answer counts: the model is to write such texts too
 
-SETTINGS = Settings(layers=2, width=64, head_size=32, batch=64, learning_rate=4e-3, steps=3000)
+SETTINGS = Settings(
+    layers=2, width=64, head_size=32, batch=64, learning_rate=4e-3, steps=1500, axes=0.01
+)
 
 #: 0 begins a text; a person's name comes with a space before it, but at the very beginning.
 VOCABULARY = [
-    "", " ?", *(f" {p}" for p in PEOPLE), *(f" {r}" for r in ROOMS), *PEOPLE
+    "", " ?", *(f" {p}" for p in PEOPLE), *(f" {r}" for r in ROOMS), " nowhere", *PEOPLE
 ]  # fmt: skip
 ASK, PERSON, ROOM = 1, 2, 2 + len(PEOPLE)
-FIRST = ROOM + len(ROOMS)  # the first word of a text
+NOWHERE = ROOM + len(ROOMS)
+FIRST = NOWHERE + 1  # the first word of a text
 
 
 def sequence(rng: np.random.Generator, length: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
@@ -35,14 +40,16 @@ def sequence(rng: np.random.Generator, length: int) -> tuple[NDArray[np.int64], 
     place: dict[int, int] = {}
     while len(tokens) <= length:
         if place and rng.random() < QUESTIONS:
-            person = int(rng.choice(list(place)))
-            tokens += [ASK, PERSON + person, ROOM + place[person]]
+            asked = range(len(PEOPLE)) if rng.random() < ANYBODY else list(place)
+            person = int(rng.choice(asked))
+            room = ROOM + place[person] if person in place else NOWHERE
+            tokens += [ASK, PERSON + person, room]
             answer += [False, False, True]
             continue
-        person, room = int(rng.integers(len(PEOPLE))), int(rng.integers(len(ROOMS)))
-        tokens += [(PERSON if place else FIRST) + person, ROOM + room]
+        person, to = int(rng.integers(len(PEOPLE))), int(rng.integers(len(ROOMS)))
+        tokens += [(PERSON if place else FIRST) + person, ROOM + to]
         answer += [False, False]
-        place[person] = room
+        place[person] = to
     return np.array(tokens[: length + 1]), np.array(answer[: length + 1])
 
 

@@ -252,7 +252,8 @@ DECAY = Channels(
 ICLR = Channels(
     "iclr",
     "In-context learning rate",
-    "How strongly a token corrects what the memory holds under its key: 0 leaves it, 1 puts "
-    "it right at once. Thick line: the chosen layer; dotted: its 10 and 90 % quantiles.",
+    "How strongly a token corrects what the memory holds under its key: 0 leaves it, 1 takes "
+    "it out at once (or turns it round, with a removal scale of 2). Thick line: the chosen layer; "
+    "dotted: its 10 and 90 % quantiles.",
     0.0, 1.0, "inferno", "mean rate", "{:.4f}".format, 3,
 )  # fmt: skip

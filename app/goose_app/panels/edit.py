@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from PySide6.QtCore import Qt
+from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import QCheckBox, QGridLayout, QHBoxLayout, QVBoxLayout
 
 from goose_app.heatmap import Heatmap, to_indices
@@ -47,21 +48,19 @@ class EditPanel(Panel):
         row.setContentsMargins(6, 4, 6, 0)
         row.addWidget(self.one_scale)
         row.addWidget(self.place, 1)
-        grid = QGridLayout()
+        self._grid = grid = QGridLayout()
+        self._columns = 0
         grid.setSpacing(2)
         self.maps: dict[str, Heatmap] = {}
         self.titles: dict[str, Label] = {}
-        for column, (name, words, tip) in enumerate(_PARTS):
+        for name, words, tip in _PARTS:
             self.titles[name] = Label(words)
             self.titles[name].setToolTip(tip)
             describe = self._describer(name)
             self.maps[name] = Heatmap(
-                "key", "value" if column == 0 else "", describe, square=True, strips=True
+                "key", "value" if name == "decayed" else "", describe, square=True, strips=True
             )
-            grid.addWidget(self.titles[name], 0, column)
-            grid.addWidget(self.maps[name], 1, column)
-            grid.setColumnStretch(column, 1)
-        grid.setRowStretch(1, 1)
+        self._arrange(4)
         grid.setContentsMargins(6, 0, 0, 0)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -70,6 +69,23 @@ class EditPanel(Panel):
         for view in self.maps.values():
             view.hovered.connect(self._point_at)
         self.one_scale.toggled.connect(lambda _: self.refresh())
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Four in a row, or two by two where that makes them larger."""
+        super().resizeEvent(event)
+        self._arrange(2 if self.height() > 0.7 * self.width() else 4)
+
+    def _arrange(self, columns: int) -> None:
+        if columns == self._columns:
+            return
+        self._columns = columns
+        for i, (name, _, _) in enumerate(_PARTS):
+            row, column = divmod(i, columns)
+            self._grid.addWidget(self.titles[name], 2 * row, column)
+            self._grid.addWidget(self.maps[name], 2 * row + 1, column)
+        for i in range(4):
+            self._grid.setColumnStretch(i, 1 if i < columns else 0)
+            self._grid.setRowStretch(i, i % 2 if i < 8 // columns else 0)
 
     def set_theme(self, theme: Theme) -> None:
         """Other colours."""

@@ -12,9 +12,11 @@ from goose_app.run_view import Viewed
 from goose_app.selection import Selection
 
 _ROWS = (
-    "model", "shape", "parameters", "vocabulary", "low ranks", "file", "note", "device", "weights",
-    "state", "speed",
+    "model", "shape", "parameters", "vocabulary", "low ranks", "removal scale", "file", "note",
+    "device", "weights", "state", "speed",
 )  # fmt: skip
+
+SCALED = ", as c in S diag(w) − c (S κ)(κ a)ᵀ; released models have 1"
 
 
 class ModelPanel(Panel):
@@ -41,14 +43,15 @@ class ModelPanel(Panel):
         model = run.model
         if model is None:
             return
-        c = model.config
+        c, n = model.config, model.n_parameters
         for name, words in {
             "model": model.name,
             "shape": model.shape,
-            "parameters": f"{model.n_parameters / 1e6:,.1f} million",
+            "parameters": f"{n / 1e6:,.1f} million" if n >= 1e6 else f"{n:,}",
             "vocabulary": f"{c.vocab_size:,} tokens ({model.tokenizer})",
             "low ranks": f"decay {c.rank_decay}, rate {c.rank_iclr}, value {c.rank_value}, "
             f"gate {c.rank_gate}",
+            "removal scale": f"{c.removal_scale:g}" + (SCALED if c.removal_scale != 1 else ""),
             "file": f"{model.source} ({model.file_format})",
             "note": "; ".join(model.notes) or "—",
             "device": model.device + (f" · {model.device_words}" if model.device_words else ""),

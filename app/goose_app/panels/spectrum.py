@@ -16,6 +16,7 @@ from goose_app.selection import Selection
 from goose_app.theme import Theme
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 12, 26, 24
+_TICKS = (-1.0, -0.5, 0.0, 0.5, 1.0)
 
 
 class SpectrumPanel(AskingPanel):
@@ -87,11 +88,13 @@ class SpectrumPanel(AskingPanel):
             return box.bottom() - (value - low) / (1.05 - low) * box.height()
 
         right = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
-        for tick in (0.0, 0.5, 1.0):
+        for tick in (t for t in _TICKS if t >= low):
             painter.setPen(QColor(t.line))
             painter.drawLine(QPointF(box.left(), y(tick)), QPointF(box.right(), y(tick)))
             painter.setPen(QColor(t.dim))
-            painter.drawText(QRectF(0, y(tick) - 9, _LEFT - 6, 18), right, f"{tick:g}")
+            painter.drawText(
+                QRectF(0, y(tick) - 9, _LEFT - 6, 18), right, f"{tick:g}".replace("-", "−")
+            )
         below = QRectF(box.left(), box.bottom() + 3, box.width(), 18)
         painter.drawText(below, Qt.AlignmentFlag.AlignHCenter, "directions, the lowest first")
         each = box.width() / len(values)

@@ -198,7 +198,7 @@ def test_truncated_empty_and_foreign_files(tmp_path):
         assert "\n" not in str(caught.value)
     with pytest.raises(gv.CheckpointError, match="no such file"):
         gv.load_model(tmp_path / "nowhere.pth")
-    with pytest.raises(gv.GooseError, match="embedded are stories-7M"):
+    with pytest.raises(gv.GooseError, match="embedded are recall, shell-game, stories-7M"):
         gv.load_model("nonsense")
     (tmp_path / "folder").mkdir()
     with pytest.raises(gv.CheckpointError, match="found no model file"):

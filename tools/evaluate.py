@@ -55,15 +55,15 @@ def fullness(model: gv.Model, task: Any, size: int, count: int = 20) -> dict[str
     """
     rng = np.random.default_rng((SEED, size))
     batch = task.batch_of(rng, count, size)
-    rank, kept = [], []
+    rank, left = [], []
     for tokens in batch.tokens[:, : 1 + 2 * size].tolist():
         session = gv.Session(model, gv.Sampler(seed=0), gv.Probe(gv.OBSERVABLES))
         session.feed(tokens)
         frames = session.frames()
         rank.append(float(ga.effective_rank(session.state.wkv).mean()))
         heads = [ga.retention(frames, 0, h)[2::2] for h in range(model.config.n_head)]
-        kept.append(float(np.mean(heads)))
-    return {"effective_rank": float(np.mean(rank)), "retention": float(np.mean(kept))}
+        left.append(float(np.mean(heads)))
+    return {"effective_rank": float(np.mean(rank)), "retention": float(np.mean(left))}
 
 
 def levels(model: gv.Model, task: Any, count: int) -> dict[str, dict[str, float]]:

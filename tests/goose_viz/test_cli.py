@@ -8,6 +8,7 @@ import pytest
 import goose_viz as gv
 from goose_viz import cli, random_weights
 from goose_viz.bench import random_model
+from goose_viz.model import DEFAULT_PROMPT, example_prompt
 
 
 def run(capfd, *words):
@@ -25,6 +26,19 @@ def test_generate_streams_the_session(capfd, demo):
     assert out == session.text + "\n"
     assert "tokens/s" in err
     assert "seed 4" in err
+
+
+def test_each_model_inside_has_a_text_to_begin_with(capfd, tmp_path, demo):
+    assert example_prompt(None) == example_prompt("stories-7M") == DEFAULT_PROMPT
+    status, out, _ = run(capfd, "generate", "shell-game", "-n", "3", "--temperature", "0")
+    assert (status, out.split()[:2]) == (0, ["ball", "3"])
+    for name in set(gv.embedded_models()) - {"stories-7M"}:
+        model = gv.load_model(name, device="cpu")
+        assert model.tokenizer.encode(example_prompt(name))
+        assert example_prompt(model.source) == example_prompt(name)
+    (tmp_path / "prompt.txt").write_text("Mine.\n")
+    assert example_prompt(tmp_path) == example_prompt(tmp_path / "m.gguf") == "Mine."
+    assert example_prompt(tmp_path / "gone" / "m.gguf") == DEFAULT_PROMPT
 
 
 def test_generate_stops(capfd):

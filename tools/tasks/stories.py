@@ -59,14 +59,14 @@ def training(folder: Path) -> dict[str, list[str]]:
     of any file.
     """
     held = set().union(*(shingles(d) for n in FILES for d in split(folder, n)[1]))
-    kept = {}
+    left = {}
     for name in FILES:
         docs = split(folder, name)[0]
         found = [shingles(d) for d in docs]
-        kept[name] = [d for d, s in zip(docs, found, strict=True)
+        left[name] = [d for d, s in zip(docs, found, strict=True)
                       if not s or len(s & held) < NEAR * len(s)]  # fmt: skip
-        print(f"{name}: {len(docs)} documents, {len(docs) - len(kept[name])} near a held-out one")
-    return kept
+        print(f"{name}: {len(docs)} documents, {len(docs) - len(left[name])} near a held-out one")
+    return left
 
 
 class Stories(Task):

@@ -82,7 +82,7 @@ class HeadsPanel(Panel):
         if self.picture is None:
             return ""
         layer, head = row // self._cell, column // self._cell
-        return f"layer {layer} · head {head} · RMS {rms(self.picture.wkv[layer, head]):.3f}"
+        return f"layer {layer} · head {head} · RMS {rms(self.picture.wkv[layer, head]):.3g}"
 
 
 def thumbnail_sheet(wkv: NDArray[np.floating]) -> NDArray[np.uint8]:

@@ -91,7 +91,7 @@ class StatePanel(Panel):
         )
         self.map.set_indices(to_indices(S, -self._level, self._level))
         self.map.set_caption("all zero before the first token" if top == 0 else "")
-        self.figures.setText(f"RMS {rms(S):.2f}, rank {stable_rank(S):.2f}, max {top:.3g}")
+        self.figures.setText(f"RMS {rms(S):.3g}, rank {stable_rank(S):.2f}, max {top:.3g}")
 
     def python(self) -> str | None:
         """The matrix."""

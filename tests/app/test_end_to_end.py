@@ -276,8 +276,11 @@ def test_the_first_start_welcomes_and_the_tour_is_a_key_away(tmp_path):
     s = Screen(tmp_path, welcomed=False)
     try:
         s.open()
-        time.sleep(1.5)
-        s.key("Return")  # the page's first choice
+        page = s.wait(lambda: s.find("Welcome"), "the page")[0]
+        s.do("windowfocus", "--sync", page)
+        s.key("Return")  # its first choice
+        s.wait(lambda: not s.find("Welcome"), "the page to close")
+        s.do("windowfocus", "--sync", s.window)
         time.sleep(1.5)
         card = slice(430, 560), slice(15, 470)
         first = grab(s)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ import numpy as np
 
 import goose_viz as gv
 from goose_viz import analysis as ga
-from goose_viz.evaluation import nats_of
+from goose_viz.evaluation import Texts
 from tasks import NAMES, Batch, load
 
 SEED = 7  # of the sequences: those of the trainings have others
@@ -81,10 +80,10 @@ def stories(model: gv.Model, task: Any, data: Path) -> dict[str, dict[str, float
     """Bits per byte of each file's held-out documents."""
     found = {}
     for name in task.FILES:
-        docs = task.split(data, name)[1]
-        n_bytes = sum(len(d.encode()) for d in docs)
-        bits = sum(nats_of(model, model.tokenizer.encode(d)) for d in docs) / math.log(2)
-        found[name] = {"documents": len(docs), "bits_per_byte": bits / n_bytes}
+        texts = Texts()
+        for document in task.split(data, name)[1]:
+            texts.add(model, document)
+        found[name] = texts.figures()
         print(f"{name}: {found[name]}", flush=True)
     return found
 

@@ -69,7 +69,7 @@ def save(model: Rwkv7, task: Any, settings: tasks.Settings, out: Path, facts: An
     tensors = {k: v.detach().to(kind).contiguous() for k, v in model.state_dict().items()}
     about = {"format": "pt"}
     if settings.removal_scale != 1:
-        about["removal_scale"] = f"{settings.removal_scale:g}"
+        about["removal_scale"] = repr(settings.removal_scale)
     save_file(tensors, out / "model.safetensors.tmp", metadata=about)
     (out / "model.safetensors.tmp").chmod(0o644)
     (out / "model.safetensors.tmp").rename(out / "model.safetensors")

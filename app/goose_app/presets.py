@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from goose_viz.model import example_prompt
+
 
 @dataclass(frozen=True)
 class Preset:
@@ -15,7 +17,8 @@ class Preset:
         What the page calls it, and what it says of it.
     model : str
         Name of a model inside.
-    prompt : str
+    text : str or None
+        What is read; the model's own example where that is None.
     perspective : str
     layer, head : int
         What is selected.
@@ -28,13 +31,18 @@ class Preset:
     title: str
     line: str
     model: str
-    prompt: str
+    text: str | None
     perspective: str
     layer: int
     head: int
     words: str
     dock: str
     beside: str
+
+    @property
+    def prompt(self) -> str:
+        """What is read."""
+        return example_prompt(self.model) if self.text is None else self.text
 
 
 PRESETS = (
@@ -53,7 +61,7 @@ PRESETS = (
         "Who is where?",
         "People move between rooms: the old room leaves the memory, the new one enters.",
         "who-is-where",
-        "Ann kitchen Bob garden Ann hall ? Ann",
+        None,
         "why", 0, 0,
         "The model knows that Ann is in the hall, and from where: her second move. Put the mouse "
         "on “ hall” and press X, and it says “ nowhere”; Ctrl+Z, then X on “ kitchen”, changes "
@@ -65,7 +73,7 @@ PRESETS = (
         "The shell game",
         "Five cups, one ball, many swaps: a memory that is turned round, and loses nothing.",
         "shell-game",
-        "ball 3 swap 2 4 swap 1 3 swap 4 1",
+        None,
         "state", 0, 1,
         "Press ← and → to go through the swaps: the ball is the one bright column of the memory, "
         "and moves from cup to cup. The edit shows how: what is removed lies in the columns of the "
@@ -77,7 +85,7 @@ PRESETS = (
         "Recall",
         "Pairs to remember, then questions. Forget one pair, and exactly that answer is gone.",
         "recall",
-        "fox red owl blue wolf grey hen gold seal pink yak white crab teal dove green ? owl",
+        None,
         "why", 0, 0,
         "Each pair lies in the memory under a key of its own, and Remember shows how much of each "
         "word is still there. The question reads one pair, which the sentence names. Put the "

@@ -38,6 +38,13 @@ class Batch:
     weights: NDArray[np.float32]
     asked: NDArray[np.bool_]
 
+    @classmethod
+    def of(cls, tokens: NDArray[np.int64], answer: NDArray[np.bool_], otherwise: float) -> Batch:
+        """Sequences (B, T + 1) that are their own targets; what is no answer counts less."""
+        asked = np.broadcast_to(answer, tokens.shape)[:, 1:]
+        weights = np.where(asked, 1, otherwise).astype(np.float32)
+        return cls(tokens[:, :-1], tokens[:, 1:], weights, asked)
+
 
 @dataclass(frozen=True)
 class Settings:

@@ -63,9 +63,7 @@ def batch_of(rng: np.random.Generator, size: int, pairs: int, queries: int = QUE
         tokens[row, 3 + 2 * pairs :: 3] = answers
     answer = np.zeros(length, bool)
     answer[3 + 2 * pairs :: 3] = True
-    asked = np.broadcast_to(answer[1:], (size, length - 1))
-    weights = np.where(asked, 1, ELSE).astype(np.float32)
-    return Batch(tokens[:, :-1], tokens[:, 1:], weights, asked)
+    return Batch.of(tokens, answer, ELSE)
 
 
 class Recall(Task):

@@ -57,9 +57,7 @@ def batch_of(rng: np.random.Generator, size: int, length: int) -> Batch:
     """So many sequences of so many tokens to read."""
     drawn = [sequence(rng, length) for _ in range(size)]
     tokens, answer = (np.stack([d[i] for d in drawn]) for i in (0, 1))
-    asked = answer[:, 1:]
-    weights = np.where(asked, 1, ELSE).astype(np.float32)
-    return Batch(tokens[:, :-1], tokens[:, 1:], weights, asked)
+    return Batch.of(tokens, answer, ELSE)
 
 
 class WhoIsWhere(Task):

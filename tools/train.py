@@ -6,13 +6,16 @@
 Tasks are files in tools/tasks.  OUT gets model.safetensors, tokenizer.json, training.json and
 log.txt, the weights at every tenth report too: a training that is stopped goes on from them with
 --resume, its moments are built again while the rate warms up.  The rate stays at its height, then
-falls along a line, over the steps or the minutes of this run.
+falls along a line, over the steps or the minutes of this run.  Where a task averages its weights,
+averaged.safetensors has the average over the last steps: what a falling rate would come to, without
+one, so that a training can go on at its height.
 Needs: pip install torch==2.13.0 numba tokenizers safetensors.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import os
 import time
@@ -64,17 +67,29 @@ def optimizers(model: Rwkv7, muon: float) -> list[torch.optim.Optimizer]:
     return found
 
 
-def save(model: Rwkv7, task: Any, settings: tasks.Settings, out: Path, facts: Any) -> None:
+class Average:
+    """Of a model's parameters over its last steps, in a model of its own."""
+
+    def __init__(self, model: Rwkv7, left: float) -> None:
+        self.model, self._left = copy.deepcopy(model), left
+
+    @torch.no_grad()
+    def take(self, model: Rwkv7) -> None:
+        torch._foreach_lerp_(
+            list(self.model.parameters()), list(model.parameters()), 1 - self._left
+        )
+
+
+def save(model: Rwkv7, settings: tasks.Settings, path: Path) -> None:
     kind = TYPES[settings.dtype]
     tensors = {k: v.detach().to(kind).contiguous() for k, v in model.state_dict().items()}
     about = {"format": "pt"}
     if settings.removal_scale != 1:
         about["removal_scale"] = repr(settings.removal_scale)
-    save_file(tensors, out / "model.safetensors.tmp", metadata=about)
-    (out / "model.safetensors.tmp").chmod(0o644)
-    (out / "model.safetensors.tmp").rename(out / "model.safetensors")
-    (out / "tokenizer.json").write_text(task.tokenizer_json())
-    (out / "training.json").write_text(json.dumps(facts, indent=2) + "\n")
+    unfinished = path.with_suffix(".tmp")
+    save_file(tensors, unfinished, metadata=about)
+    unfinished.chmod(0o644)
+    unfinished.rename(path)
 
 
 def main() -> None:
@@ -111,6 +126,7 @@ def main() -> None:
     size = sum(p.numel() for p in model.parameters())
     print(f"{size:,} parameters, {settings}", flush=True)
     moving = optimizers(model, settings.muon)
+    average = Average(model, settings.average) if settings.average else None
 
     start, step, tokens, smooth = time.monotonic(), 0, 0, None
     log = (args.out / "log.txt").open("w")
@@ -124,6 +140,17 @@ def main() -> None:
         return {"task": args.task, "seed": args.seed, "steps": step, "tokens": tokens,
                 "minutes": round(minutes, 1), "parameters": size,
                 "settings": settings.said(), "loss": smooth}  # fmt: skip
+
+    def keep() -> str:
+        """Write all that OUT gets; how good the weights are."""
+        save(model, settings, args.out / "model.safetensors")
+        (args.out / "tokenizer.json").write_text(task.tokenizer_json())
+        (args.out / "training.json").write_text(json.dumps(facts(), indent=2) + "\n")
+        found = task.examine(model)
+        if average:
+            save(average.model, settings, args.out / "averaged.safetensors")
+            found += f"; averaged: {task.examine(average.model)}"
+        return found
 
     while True:
         minutes = (time.monotonic() - start) / 60
@@ -147,6 +174,8 @@ def main() -> None:
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in moving:
             optimizer.step()
+        if average:
+            average.take(model)
         step += 1
         tokens += batch.tokens.size
         smooth = loss.item() if smooth is None else 0.98 * smooth + 0.02 * loss.item()
@@ -157,12 +186,9 @@ def main() -> None:
         if step % settings.report == 0 or step == 5:
             say(f"step {step} loss {smooth:.5f} {tokens / (time.monotonic() - start):.0f} tok/s "
                 f"{(time.monotonic() - start) / 60:.1f} min {words}")  # fmt: skip
-        if step % (10 * settings.report) == 0:
-            save(model, task, settings, args.out, facts())
-            if found := task.examine(model):
-                say(found)
-    save(model, task, settings, args.out, facts())
-    say(f"done: {json.dumps(facts())} {task.examine(model)}")
+        if step % (10 * settings.report) == 0 and (found := keep()):
+            say(found)
+    say(f"done: {json.dumps(facts())} {keep()}")
 
 
 if __name__ == "__main__":

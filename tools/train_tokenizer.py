@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from stories import FILES, SEPARATOR, split
+from tasks.stories import FILES, SEPARATOR, split
 
 VOCABULARY = 4096
 

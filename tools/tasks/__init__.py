@@ -70,6 +70,8 @@ class Settings:
         What the norm of a token's write counts: with it, what need not be written is not.
     late : float
         The share of the steps before these two count: what is hard is learnt first.
+    average : float
+        What a step leaves of the average of the weights, which is saved beside them; 0 for none.
     shift : bool
         Whether a token sees the one before it.
     dtype : str
@@ -90,6 +92,7 @@ class Settings:
     axes: float = 0.0
     quiet: float = 0.0
     late: float = 0.0
+    average: float = 0.0
     shift: bool = True
     dtype: str = "fp32"
     report: int = 100

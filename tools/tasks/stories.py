@@ -23,13 +23,13 @@ SEPARATOR = "<|endoftext|>"
 HELD_OUT = 0.02
 SHARES = {"fables": 0.25, "fairytales": 0.25}  # of a pass: their English is older, or their own
 NEAR = 0.2  # of a document's runs of eight words stand in held-out ones: it is dropped
-LENGTH = 256  # tokens of a window
+LENGTH = 512  # tokens of a window: two documents or so, so that few are read from their middle
 QUICK = 24  # held-out documents that are looked at while it trains
 TOKENIZER = Path(__file__).parents[2] / "assets/models/stories-7M/tokenizer.json"
 
 SETTINGS = Settings(
-    layers=6, width=256, head_size=64, batch=12, learning_rate=1e-3, steps=4000, dtype="bf16",
-    report=50, muon=1.0,
+    layers=6, width=256, head_size=64, batch=6, learning_rate=8e-4, steps=4000, dtype="bf16",
+    report=50, muon=1.0, average=0.998,
 )  # fmt: skip
 
 

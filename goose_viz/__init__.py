@@ -17,6 +17,7 @@ from goose_viz.sampling import Sampler
 from goose_viz.session import Session, Step
 from goose_viz.snapshot import Snapshot, load_snapshot, save_snapshot
 from goose_viz.state import State
+from goose_viz.trace import Trace, open_trace, record
 
 __version__ = "0.1.0"
 
@@ -45,9 +46,12 @@ __all__ = [
     "Steer",
     "Step",
     "TokenizerError",
+    "Trace",
     "Zero",
     "embedded_models",
     "load_model",
     "load_snapshot",
+    "open_trace",
+    "record",
     "save_snapshot",
 ]

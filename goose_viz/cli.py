@@ -36,7 +36,7 @@ from goose_viz.tokenizer import IdsTokenizer
 from goose_viz.writing import LAYOUTS, write_model
 
 #: Commands by name: what the first word of the command line is held against.
-COMMANDS = ("generate", "export", "info", "bench", "check", "convert", "eval")
+COMMANDS = ("generate", "record", "export", "info", "bench", "check", "convert", "eval")
 
 app = typer.Typer(
     add_completion=False,
@@ -164,6 +164,58 @@ def stream(session: Session, prompt: str, n_tokens: int) -> None:
         f"{count / max(seconds, 1e-9):.0f} tokens/s · seed {session.sampler.seed}",
         file=sys.stderr,
     )
+
+
+@_command
+def record(
+    out: Annotated[Path, typer.Argument(help="A new folder to write, by custom NAME.zarr.")],
+    model: ModelArgument = None,
+    prompt: PromptOption = None,
+    prompt_file: PromptFileOption = None,
+    tokens: TokensOption = 200,
+    probe: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What to record of every token, or all; repeatable.  All but wkv, the state "
+            "itself, when left out."
+        ),
+    ] = None,
+    layer: Annotated[
+        list[int] | None, typer.Option(min=0, help="A layer to record; repeatable; else all.")
+    ] = None,
+    every: Annotated[
+        int, typer.Option(min=1, help="Observables of every so many tokens only.")
+    ] = 1,
+    temperature: TemperatureOption = 1.0,
+    top_p: TopPOption = 0.85,
+    stop_at_end: Annotated[
+        bool, typer.Option(help="End where the model ends its document, with token 0.")
+    ] = True,
+    seed: SeedOption = None,
+    device: DeviceOption = "auto",
+    dtype: DtypeOption = "auto",
+    tokenizer: TokenizerOption = None,
+) -> None:
+    """Feed a prompt, write on, and record what goes on inside, as a Zarr folder for xarray."""
+    from goose_viz import trace
+
+    names = list(OBSERVABLES) if probe and "all" in probe else probe
+    prompt = read_prompt(prompt, prompt_file)
+    with _arguments():
+        sampler = Sampler(temperature=temperature, top_p=top_p, seed=seed)
+    if out.exists():
+        raise GooseError(f"{out} is there already; choose another name, or remove it")
+    loaded = _load(model, device, dtype, tokenizer)
+    if stop_at_end and (end := loaded.tokenizer.end_token) is not None:
+        sampler = replace(sampler, stop=(end,))
+    with _progress_bar() as progress:
+        found = trace.record(
+            loaded, _default(prompt, loaded), tokens, out, observables=names,
+            layers=layer or None, every=every, sampler=sampler, progress=progress,
+        )  # fmt: skip
+    size = sum(f.stat().st_size for f in out.rglob("*") if f.is_file())
+    n_tokens = len(found.way())
+    print(f"{out}: {n_tokens} tokens, {size / 1e6:.1f} MB, {found.attributes['ended']}")
 
 
 @_command

@@ -29,6 +29,7 @@ PREPARING = "preparing the kernels (the first time on a machine: half a minute)"
 _CONTEXT = 256  # tokens from which a decoder knows what the next one completes
 
 _Place = tuple[int, Segment]
+Follower = Callable[[Path, int, Sequence[Frame | None], NDArray[Any]], None]
 
 
 class _Stay(Exception):
@@ -91,6 +92,10 @@ class Session(Past):
         All that was ever fed, as a tree; `branch`, `apply` and a feed in mid-history let it fork.
     segment : Segment
         Where the current branch ends.
+    follower : callable or None
+        Told, of every call in which tokens are read for the first time, the path, the index of the
+        first of them, their frames (None without a probe) and what was expected behind each, (T,
+        V); it is called before anything else happens, and must not raise.
     """
 
     def __init__(
@@ -115,6 +120,7 @@ class Session(Past):
         self._top: TopK | None = None  # where the history has it no more
         self._lost = False
         self._undone: list[_Place] = []
+        self.follower: Follower | None = None
         self._stand_on(self.history.segments[0])
 
     def __repr__(self) -> str:
@@ -556,6 +562,8 @@ class Session(Past):
             self.frame = probe.frames[-1]
             for i, frame in enumerate(probe.frames, start):
                 self._past.put(segment, i, frame)
+        if self.follower is not None:
+            self.follower(self.path, start, frames, rows)
         return [self._step_at(start + i + 1, frame) for i, frame in enumerate(frames)]
 
     def _step_here(self) -> Step:

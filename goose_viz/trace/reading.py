@@ -1,0 +1,232 @@
+"""A recorded run: its numbers as an xarray.Dataset, its tokens, its branches."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import fields
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from goose_viz.config import Config
+from goose_viz.errors import GooseError
+from goose_viz.frames import Frames
+from goose_viz.probe import Frame
+from goose_viz.trace import layout
+
+if TYPE_CHECKING:
+    import xarray
+
+
+class Trace:
+    """What `goose_viz.record` wrote; opened by `goose_viz.open_trace`.
+
+    Attributes
+    ----------
+    path : Path
+    attributes : dict
+        Of the whole: model, its files' hashes, config, device, sampler, edits, version, whether it
+        is complete and how it ended.
+    config : Config
+        Of the model.
+    dataset : xarray.Dataset
+        Numbers are read when they are looked at.  Axes ``token layer head value key channel``.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.attributes, self.config = _about(path)
+
+    def __repr__(self) -> str:
+        """What it is of."""
+        return f"<Trace of {self.attributes['model']}: {len(self)} tokens, {self.path.name}>"
+
+    def __len__(self) -> int:
+        """Tokens that have numbers."""
+        return int(self.dataset.sizes["token"])
+
+    def _repr_html_(self) -> str:
+        """For notebooks: a line, and the dataset as xarray shows it."""
+        import html
+
+        return f"<p>{html.escape(repr(self))}</p>" + self.dataset._repr_html_()
+
+    @cached_property
+    def dataset(self) -> xarray.Dataset:
+        """All that was recorded."""
+        import xarray
+
+        try:
+            found: xarray.Dataset = xarray.open_zarr(self.path, chunks=None, consolidated=True)
+        except Exception as error:  # Zarr, JSON, codecs: a damaged folder can fail in any way
+            raise GooseError(
+                f"{self.path.name}: cannot be read as a trace ({type(error).__name__}: {error}); "
+                "record it again"
+            ) from None
+        # v has the name of an axis, which xarray takes for a sign of a coordinate
+        return found.reset_coords("value") if "value" in found.coords else found
+
+    def refresh(self) -> None:
+        """See what was written since, of a trace that is being recorded."""
+        self.attributes, self.config = _about(self.path)
+        self.__dict__.pop("dataset", None)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the recording came to its end; if not, it goes on, or was cut off."""
+        return bool(self.attributes["complete"])
+
+    @property
+    def observables(self) -> tuple[str, ...]:
+        """What was recorded, by the names of `goose_viz.OBSERVABLES`."""
+        return tuple(self.attributes["observables"])
+
+    @property
+    def text(self) -> str:
+        """The text of the first branch."""
+        return "".join(self.texts())
+
+    def texts(self, branch: int | None = None) -> list[str]:
+        """What each token of a branch completes, thinned or not."""
+        name = "text" if self.attributes["every"] == 1 else "all_text"
+        words = self._column(name)
+        return [str(words[i]) for i in self.way(branch)]
+
+    def _column(self, name: str) -> NDArray[Any]:
+        return self._values(self.dataset[name])
+
+    def _values(self, array: xarray.DataArray) -> NDArray[Any]:
+        """Its numbers, read from the disk."""
+        try:
+            return np.asarray(array.values)
+        except Exception as error:  # a damaged chunk can fail in any way
+            raise GooseError(
+                f"{self.path.name}: {array.name} cannot be read ({type(error).__name__}: {error}); "
+                "record it again"
+            ) from None
+
+    # -- branches --------------------------------------------------------------------------------
+
+    @property
+    def branches(self) -> list[dict[str, Any]]:
+        """``parent`` (None for a beginning) and ``fork``, the index of its first token, of each."""
+        return list(self.attributes["branches"])
+
+    def way(self, branch: int | None = None, *, thinned: bool = False) -> NDArray[np.int64]:
+        """Rows of the tokens of a branch, its parents' before it, from the first token on.
+
+        Parameters
+        ----------
+        branch : int, optional
+            The last one that was begun when left out.
+        thinned : bool
+            Rows along ``token``, of those that have numbers, instead of all tokens'.
+
+        Raises
+        ------
+        GooseError
+            If there is no such branch.
+        """
+        there = self.branches
+        branch = len(there) - 1 if branch is None else branch
+        if not there:
+            return np.zeros(0, np.int64)
+        if not 0 <= branch < len(there):
+            raise GooseError(f"there is no branch {branch}; there are {len(there)}")
+        whole = self.attributes["every"] == 1 or thinned
+        name = "branch" if whole else "all_branch"
+        of = self._column(name)
+        index = self._column("token") if whole else _indices(of, there)
+        rows: list[NDArray[np.int64]] = []
+        at: int | None = branch
+        before = np.iinfo(np.int64).max
+        while at is not None:
+            mine = np.flatnonzero((of == at) & (index < before))
+            rows.append(mine)
+            before, at = there[at]["fork"], there[at]["parent"]
+        return np.concatenate(rows[::-1])
+
+    # -- numbers ---------------------------------------------------------------------------------
+
+    def frames(self, rows: NDArray[np.int64], observables: tuple[str, ...] | None = None) -> Frames:
+        """Rows along ``token``, of one branch, as `goose_viz.analysis` takes them.
+
+        Raises
+        ------
+        GooseError
+            If an observable was not recorded.
+        """
+        names = self.observables if observables is None else observables
+        missing = [n for n in names if n not in self.observables]
+        if missing:
+            raise GooseError(
+                f"{self.path.name} has no {', '.join(missing)}; record it with "
+                f"observables={sorted({*self.observables, *missing})}"
+            )
+        arrays = {n: self._values(self.dataset[n].isel(token=rows)) for n in names}
+        tokens = self._column("token_id")[rows].tolist()
+        index = self._column("token")[rows]
+        return Frames(
+            arrays, tuple(self.attributes["layers"]), tokens, self.config.n_head,
+            start=int(index[0]) if len(index) else 0, removal_scale=self.config.removal_scale,
+        )  # fmt: skip
+
+    def frame(self, row: int) -> Frame | None:
+        """All observables of one row."""
+        if not self.observables:
+            return None
+        return self.frames(np.array([row]))[0]
+
+
+def _indices(of: NDArray[Any], branches: list[dict[str, Any]]) -> NDArray[np.int64]:
+    """Index in its text of every token, by the branch that each is of."""
+    out = np.zeros(len(of), np.int64)
+    for number, branch in enumerate(branches):
+        mine = np.flatnonzero(of == number)
+        out[mine] = branch["fork"] + np.arange(len(mine))
+    return out
+
+
+def _about(path: Path) -> tuple[dict[str, Any], Config]:
+    try:
+        attributes = json.loads((path / "zarr.json").read_bytes())["attributes"]
+        found = attributes["format"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        raise GooseError(
+            f"{path}: is no trace; expected a folder that goose-viz record wrote"
+        ) from None
+    if found != layout.FORMAT:
+        raise GooseError(f"{path.name}: its format is {found!r}; expected {layout.FORMAT!r}")
+    try:
+        config = Config(**{f.name: attributes["config"][f.name] for f in fields(Config)})
+        needed = ("model", "observables", "layers", "every", "branches", "edits", "complete")
+        missing = [n for n in needed if n not in attributes]
+    except (KeyError, TypeError, AttributeError):
+        missing = ["config"]
+    if missing:
+        raise GooseError(f"{path.name}: no {', no '.join(missing)} in its attributes")
+    return attributes, config
+
+
+def open_trace(path: str | os.PathLike[str]) -> Trace:
+    """Open what `record` wrote, or is writing.
+
+    Raises
+    ------
+    GooseError
+        If it is no trace.
+    """
+    return Trace(Path(path))
+
+
+def is_trace(path: str | os.PathLike[str]) -> bool:
+    """Whether a folder is one that `record` wrote; never raises."""
+    try:
+        _about(Path(path))
+    except GooseError:
+        return False
+    return True

@@ -1,0 +1,390 @@
+"""Recorded runs: the session's very numbers, for any reader of Zarr, whatever ends the process."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import xarray
+
+import goose_viz as gv
+from goose_viz.ranking import softmax
+from goose_viz.trace import TraceWriter, growing, is_trace, layout
+from goose_viz.trace.writing import wanted
+
+ALL = tuple(gv.OBSERVABLES)
+TEXT = "Lily saw a bird — naïve 好."
+
+
+@pytest.fixture
+def short_blocks(monkeypatch):
+    """Chunks of four tokens, so that a short run has many."""
+    monkeypatch.setattr(layout, "block_of", lambda config, found: 4)
+
+
+def session_of(model, prompt, n, **options):
+    session = gv.Session(model, gv.Sampler(seed=3), gv.Probe(ALL), **options)
+    session.feed(prompt)
+    for _ in session.run(n):
+        pass
+    return session
+
+
+def same_numbers(dataset, frames, rows=slice(None)):
+    for name in ALL:
+        if name in dataset:
+            expected = np.stack([getattr(f, name) for f in frames])[rows]
+            assert (dataset[name].values == expected).all(), name
+
+
+def test_a_trace_has_the_sessions_bits(tmp_path, demo, short_blocks):
+    trace = gv.record(
+        demo, TEXT, 21, tmp_path / "a.zarr", observables=ALL, sampler=gv.Sampler(seed=3)
+    )
+    session = session_of(demo, TEXT, 21)
+    found = trace.dataset
+    same_numbers(found, session.probe.frames)
+    assert found.token_id.values.tolist() == session.tokens
+    assert "".join(found.text.values) == session.text == trace.text
+    assert found.generated.values.sum() == 21
+    assert found.token.values.tolist() == list(range(session.position))
+    assert set(found.data_vars) >= {*ALL, "probability", "logits_top"}
+    assert found.sizes["layer"] == 6
+    assert found.wkv.dims == ("token", "layer", "head", "value", "key")
+    assert found.value.dims == ("token", "layer", "channel")
+    assert found.read.dims == ("token", "layer", "head", "value")
+    assert found.head_of_channel.values.tolist() == [c // 64 for c in range(256)]
+    assert trace.complete
+    assert trace.attributes["ended"] == "after as many tokens as were asked for"
+    assert len(trace) == session.position
+    assert "stories-7M" in repr(trace)
+    assert "decay" in trace._repr_html_()
+
+
+def test_what_was_expected_is_the_sessions(tmp_path, demo):
+    trace = gv.record(demo, TEXT, 9, tmp_path / "a.zarr", sampler=gv.Sampler(seed=3))
+    session = session_of(demo, TEXT, 9)
+    found = trace.dataset
+    given = session.path.probabilities(0, session.position)
+    assert np.array_equal(found.probability, np.float32(given), equal_nan=True)
+    for i, logits in session.expected():
+        p = softmax(logits)
+        best = np.argsort(-logits, kind="stable")[:12]
+        assert found.token_top[i].values.tolist() == best.tolist()
+        assert (found.logits_top[i].values == logits[best]).all()
+        row = found.isel(token=i)
+        assert np.allclose(np.exp(row.logits_top - row.logits_sum), p[best], rtol=2e-6)
+
+
+def test_the_attributes_tell_where_it_comes_from(tmp_path, demo):
+    trace = gv.record(demo, "Once", 2, tmp_path / "a.zarr", sampler=gv.Sampler(seed=8, top_p=0.5))
+    about = xarray.open_zarr(tmp_path / "a.zarr").attrs
+    (digest,) = [
+        line.split()[0]
+        for line in subprocess.run(
+            ["sha256sum", demo.source / "model.safetensors"], capture_output=True, text=True
+        ).stdout.splitlines()
+    ]
+    assert about["model_sha256"] == {"model.safetensors": digest}
+    assert about["model"] == "stories-7M"
+    assert about["sampler"]["seed"] == 8
+    assert about["wkv"] == "(L,H,N,N) = [value,key]"
+    assert about["version"] == gv.__version__
+    assert about["device"] == "cpu"
+    assert about["dtype"] == "bf16"
+    assert about["edits"] == []
+    assert trace.config == demo.config
+    assert trace.dataset.decay.attrs["units"] == "1 per token"
+    assert all(v.attrs["long_name"] for v in trace.dataset.variables.values())
+
+
+def test_bare_xarray_opens_it(tmp_path, demo):
+    """In a process that has none of this program."""
+    gv.record(demo, "Once", 5, tmp_path / "a.zarr", observables=["wkv", "decay"])
+    code = """
+import sys
+for name in ("goose_viz", "goose_gpu", "goose_app"):
+    sys.modules[name] = None
+import xarray
+d = xarray.open_zarr(sys.argv[1])
+assert d.wkv.dims == ("token", "layer", "head", "value", "key")
+print(d.sizes["token"], "".join(d.text.values), float(d.decay.min()), float(abs(d.wkv).max()))
+"""
+    out = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code, tmp_path / "a.zarr"],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert out.returncode == 0, out.stderr
+    assert out.stdout.startswith("7 Once")
+
+
+def test_layers_and_every(tmp_path, demo, short_blocks):
+    trace = gv.record(
+        demo, TEXT, 14, tmp_path / "a.zarr", observables=["decay", "wkv"], layers=[4, 1], every=3,
+        sampler=gv.Sampler(seed=3),
+    )  # fmt: skip
+    session = session_of(demo, TEXT, 14)
+    found, n = trace.dataset, session.position
+    assert found.layer.values.tolist() == [4, 1]
+    assert found.token.values.tolist() == list(range(0, n, 3))
+    every = session.probe.frames[::3]
+    assert (found.wkv.values == np.stack([f.wkv[[4, 1]] for f in every])).all()
+    assert "".join(trace.texts()) == trace.text == session.text
+    assert found.sizes["position"] == n
+    assert trace.way(thinned=True).tolist() == list(range(len(range(0, n, 3))))
+    assert trace.frames(np.arange(2)).layers == (4, 1)
+
+
+def test_edits_are_made_where_they_are_due(tmp_path, demo):
+    edits = [(9, gv.Zero(layer=2)), (4, gv.Forget(2)), (4, gv.Scale(0.5))]
+    trace = gv.record(
+        demo, TEXT, 6, tmp_path / "a.zarr", observables=ALL, edits=edits,
+        sampler=gv.Sampler(seed=3),
+    )  # fmt: skip
+    tokens = [0, *demo.tokenizer.encode(TEXT)]
+    session = gv.Session(demo, gv.Sampler(seed=3), gv.Probe(ALL))
+    session.feed(tokens[:4])
+    session.apply(gv.Forget(2))
+    session.apply(gv.Scale(0.5))
+    session.feed(tokens[4:9])
+    session.apply(gv.Zero(layer=2))
+    session.feed(tokens[9:])
+    for _ in session.run(6):
+        pass
+    same_numbers(trace.dataset, session.probe.frames)
+    said = [(e["position"], e["kind"]) for e in trace.attributes["edits"]]
+    assert said == [(4, "Forget"), (4, "Scale"), (9, "Zero")]
+
+
+def test_branches_are_told_apart(tmp_path, demo, short_blocks):
+    session = gv.Session(demo, gv.Sampler(seed=3), gv.Probe(ALL))
+    writer = TraceWriter(tmp_path / "a.zarr", demo, wanted(ALL, None), 1, session.sampler)
+    session.follower = writer.read
+    session.feed(TEXT)
+    for _ in session.run(7):
+        pass
+    first, known = session.tokens, list(session.probe.frames)
+    session.branch(11, demo.tokenizer.encode(" cat")[0])
+    for _ in session.run(5):
+        pass
+    session.apply(gv.Zero())
+    for _ in session.run(3):
+        pass
+    second = session.tokens
+    session.switch(0)
+    session.step()
+    writer.close()
+    trace = gv.open_trace(tmp_path / "a.zarr")
+    assert [b["parent"] for b in trace.branches] == [None, 0, 1]
+    ids = trace.dataset.token_id.values
+    assert ids[trace.way(0)].tolist() == session.tokens == [*first, session.tokens[-1]]
+    assert ids[trace.way(2)].tolist() == second
+    assert trace.dataset.token.values[trace.way(2)].tolist() == list(range(len(second)))
+    frames = trace.frames(trace.way(2))
+    later = session.probe.frames[len(known) : -1]
+    assert (frames.arrays["wkv"][-len(later) :] == np.stack([f.wkv for f in later])).all()
+    assert trace.attributes["edits"] == [
+        {"branch": 2, "position": 17, "kind": "Zero", "layer": None, "head": None}
+    ]
+    with pytest.raises(gv.GooseError, match="no branch 3; there are 3"):
+        trace.way(3)
+
+
+def test_the_analyses_take_its_frames(tmp_path, demo):
+    from goose_viz import analysis as ga
+
+    trace = gv.record(demo, TEXT, 6, tmp_path / "a.zarr", sampler=gv.Sampler(seed=3))
+    session = session_of(demo, TEXT, 6)
+    found = ga.attention_map(trace.frames(trace.way()), 3, 2)
+    assert (found == ga.attention_map(session.probe.frames, 3, 2)).all()
+    with pytest.raises(gv.GooseError, match=r"has no wkv; record it with observables=\['"):
+        trace.frames(trace.way(), ("wkv",))
+
+
+def test_a_reference_keeps_float64(tmp_path, small):
+    model = gv.load_model(small.source, device="reference")
+    trace = gv.record(model, [1, 2, 3], 1, tmp_path / "a.zarr", observables=["read"])
+    assert trace.dataset.read.dtype == np.float64
+
+
+def test_it_can_be_read_while_it_is_written(tmp_path, demo, short_blocks):
+    seen = []
+
+    def progress(share, words):
+        if share > 0.6 and not seen:
+            for _ in range(1000):
+                trace = gv.open_trace(tmp_path / "a.zarr")
+                if len(trace) >= 12:
+                    break
+                time.sleep(0.02)
+            seen.append((len(trace), trace.complete, trace.dataset.decay.values.copy()))
+
+    trace = gv.record(demo, "Once upon a time", 26, tmp_path / "a.zarr", progress=progress)
+    n, complete, decay = seen[0]
+    assert n % 4 == 0
+    assert not complete
+    assert (decay == trace.dataset.decay.values[:n]).all()
+    trace.refresh()
+    assert len(trace) == 31
+
+
+def test_rows_do_not_wait_for_ever(tmp_path, demo, monkeypatch):
+    """Of a slow model, what there is is written after some seconds, and again when more is."""
+    monkeypatch.setattr("goose_viz.trace.writing._PATIENCE", 0.0)
+    trace = gv.record(demo, TEXT, 11, tmp_path / "a.zarr", sampler=gv.Sampler(seed=3))
+    same_numbers(trace.dataset, session_of(demo, TEXT, 11).probe.frames)
+
+
+def test_who_ends_it_early_has_what_was_read(tmp_path, demo, short_blocks):
+    def progress(share, words):
+        if share > 0.7:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        gv.record(demo, TEXT, 30, tmp_path / "a.zarr", progress=progress)
+    trace = gv.open_trace(tmp_path / "a.zarr")
+    assert not trace.complete
+    assert trace.attributes["ended"] == "interrupted"
+    assert len(trace) >= 0.7 * 41
+
+
+def test_a_stop_of_the_sampler_is_said(tmp_path, demo):
+    sampler = gv.Sampler(seed=3, stop=(" the", " a", "."))
+    trace = gv.record(demo, TEXT, 200, tmp_path / "a.zarr", sampler=sampler)
+    assert trace.attributes["ended"] == "at a stop of the sampler"
+    assert trace.complete
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"observables": ["decoy"]}, "no observable is called decoy"),
+        ({"layers": [6]}, "layer 6 is not there; the model has 0 to 5"),
+        ({"layers": []}, "no layer is named"),
+        ({"layers": [1, 1]}, "asks for a layer twice"),
+        ({"every": 0}, "every 0: expected"),
+        ({"edits": [(99, gv.Zero())]}, "behind 99 tokens; there will be 4 at most"),
+        ({"edits": [(-1, gv.Zero())]}, "position -1; the first is 0"),
+        ({"edits": [(1, gv.Zero(layer=7))]}, "layer 7 is not there"),
+        ({"edits": [(1, gv.Forget(3))]}, "token 3 is not in the past"),
+        ({"prompt": [5000]}, "token 5000 is outside the model's vocabulary"),
+    ],
+)
+def test_what_will_not_do_leaves_nothing(tmp_path, demo, options, sentence):
+    prompt = options.pop("prompt", "Once upon")
+    with pytest.raises(gv.GooseError, match=sentence):
+        gv.record(demo, prompt, 1, tmp_path / "a.zarr", **options)
+    if "edits" not in options:
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_written_over(tmp_path, demo):
+    (tmp_path / "a.zarr").write_text("mine")
+    with pytest.raises(FileExistsError, match=r"a\.zarr is there already; choose another name"):
+        gv.record(demo, "Once", 1, tmp_path / "a.zarr")
+    assert (tmp_path / "a.zarr").read_text() == "mine"
+    with pytest.raises(FileNotFoundError, match="no such folder to write"):
+        gv.record(demo, "Once", 1, tmp_path / "nowhere" / "b.zarr")
+
+
+def test_a_full_disk_keeps_what_was_whole(tmp_path, demo, short_blocks, monkeypatch):
+    written, plain = [], growing._replace
+
+    def fill(path, content):
+        written.append(path)
+        if len(written) > 900:
+            raise OSError(28, "No space left on device")
+        plain(path, content)
+
+    monkeypatch.setattr(growing, "_replace", fill)
+    with pytest.raises(OSError, match=r"recording ended there: .*No space left"):
+        gv.record(demo, TEXT, 400, tmp_path / "a.zarr", sampler=gv.Sampler(seed=3))
+    found = xarray.open_zarr(tmp_path / "a.zarr")
+    n = found.sizes["token"]
+    assert 4 <= n < 400
+    same_numbers(found, session_of(demo, TEXT, n).probe.frames, slice(n))
+
+
+@pytest.mark.parametrize(
+    ("break_it", "sentence"),
+    [
+        (lambda p: (p / "zarr.json").write_text("{"), "is no trace"),
+        (lambda p: (p / "zarr.json").unlink(), "is no trace"),
+        (lambda p: change(p, lambda a: a.update(format="goose-viz trace 9")), "its format is"),
+        (lambda p: change(p, lambda a: a.pop("layers")), "no layers in its attributes"),
+        (lambda p: change(p, lambda a: a["config"].pop("n_head")), "no config in its attributes"),
+    ],
+)
+def test_what_is_no_trace_is_said(tmp_path, demo, break_it, sentence):
+    gv.record(demo, "Once", 1, tmp_path / "a.zarr")
+    assert is_trace(tmp_path / "a.zarr")
+    break_it(tmp_path / "a.zarr")
+    with pytest.raises(gv.GooseError, match=sentence):
+        gv.open_trace(tmp_path / "a.zarr")
+    assert not is_trace(tmp_path / "a.zarr")
+
+
+def change(path, do):
+    content = json.loads((path / "zarr.json").read_text())
+    do(content["attributes"])
+    (path / "zarr.json").write_text(json.dumps(content))
+
+
+def test_a_damaged_chunk_is_said(tmp_path, demo):
+    gv.record(demo, "Once", 1, tmp_path / "a.zarr")
+    chunk = next((tmp_path / "a.zarr" / "decay" / "c").rglob("0"))
+    next(p for p in [chunk, *chunk.rglob("*")] if p.is_file()).write_bytes(b"nothing")
+    trace = gv.open_trace(tmp_path / "a.zarr")
+    with pytest.raises(gv.GooseError, match="cannot be read"):
+        trace.frames(trace.way())
+
+
+KILLED = """
+import sys
+from pathlib import Path
+import goose_viz as gv
+from goose_viz.trace import layout
+layout.block_of = lambda config, found: 8
+model = gv.load_model("who-is-where")
+prompt = [1 + i % 7 for i in range(5)]
+n = 0
+def progress(share, words):
+    global n
+    n += 1
+    if n == 1:
+        print("begun", flush=True)
+gv.record(model, prompt, 10**6, Path(sys.argv[1]), observables=gv.OBSERVABLES,
+          sampler=gv.Sampler(seed=3), progress=progress)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL")
+@pytest.mark.parametrize("part", range(2))
+def test_a_killed_recording_is_whole_up_to_its_last_chunk(tmp_path, part):
+    model = gv.load_model("who-is-where")
+    prompt = [1 + i % 7 for i in range(5)]
+    rng, lengths = random.Random(part), []
+    for k in range(10):
+        path = tmp_path / f"{k}.zarr"
+        with subprocess.Popen(
+            [sys.executable, "-c", KILLED, path], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        ) as process:
+            assert process.stdout.readline() == b"begun\n"
+            time.sleep(rng.uniform(0, 0.4))
+            process.send_signal(signal.SIGKILL)
+        with xarray.open_zarr(path) as found:
+            n = found.sizes["token"]
+            lengths.append(n)
+            assert not found.attrs["complete"]
+            assert n % 8 == 0
+            if n:
+                session = session_of(model, prompt, n)
+                same_numbers(found, session.probe.frames, slice(n))
+                assert found.token_id.values.tolist() == session.tokens[:n]
+                assert found.probability.values[1:].min() > 0
+    assert max(lengths) > 8

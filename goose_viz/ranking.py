@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -74,41 +75,66 @@ class Candidates:
             self.ids, self.highest, self.total, self.lowest = ids, highest, total, lowest
 
 
-def rank(
-    logits: NDArray[np.floating], k: int, token: int = 0, candidates: Candidates | None = None
-) -> tuple[TopK, float]:
-    """The k likeliest tokens and one token's probability.
+@dataclass(frozen=True, eq=False)
+class Best:
+    """The highest of a row of logits, and what makes probabilities of them.
+
+    Attributes
+    ----------
+    ids : ndarray (k,) of int32
+        Likeliest first; ties in the order of the ids.
+    logits : ndarray (k,) of float64
+        Theirs.  NaN, and the first ids, where the row is not finite.
+    highest, total : float
+        The highest logit, and the sum of e^(logit - highest) over the whole row.
+    """
+
+    ids: NDArray[np.int32]
+    logits: NDArray[np.float64]
+    highest: float
+    total: float
+
+    @property
+    def top(self) -> TopK:
+        """Ids and probabilities, float32 (k,)."""
+        weights = np.exp(self.logits - self.highest)
+        return self.ids, (weights / self.total).astype(np.float32)
+
+    def probability(self, logit: float) -> float:
+        """Of a token that has such a logit in the row."""
+        return math.exp(logit - self.highest) / self.total
+
+
+def best_of(logits: NDArray[np.floating], k: int, candidates: Candidates | None = None) -> Best:
+    """The k highest of a row of logits (V,).
 
     Parameters
     ----------
     logits : ndarray (V,)
     k : int
-    token : int
-        The one whose probability is asked for as well.
     candidates : Candidates, optional
         What a device found in these logits.
-
-    Returns
-    -------
-    ((ids, probabilities), float)
-        int32 (k,), float32 (k,), likeliest first; ties in the order of the ids.  NaN, and the
-        first ids, where the logits are not finite.
     """
     k = min(k, logits.size)
     if candidates is not None and candidates.ids is not None and len(candidates.ids) >= k:
-        highest, total = candidates.highest, candidates.total
         found = logits[candidates.ids]
-        best = np.argsort(-found, kind="stable")[:k]
-        ids, values = candidates.ids[best], found[best].astype(np.float64)
-    else:
-        ids, values = np.zeros(k, np.int32), np.empty(k)
-        highest, total = weigh(logits)
-        if math.isnan(total):  # nothing is known of any token
-            nothing = np.full(k, np.nan, np.float32)
-            return (np.arange(k, dtype=np.int32), nothing), math.nan
-        _rank(logits, ids, values)
-    probabilities = (np.exp(values - highest) / total).astype(np.float32)
-    return (ids, probabilities), math.exp(float(logits[token]) - highest) / total
+        order = np.argsort(-found, kind="stable")[:k]
+        values = found[order].astype(np.float64)
+        return Best(candidates.ids[order], values, candidates.highest, candidates.total)
+    ids, values = np.zeros(k, np.int32), np.empty(k)
+    highest, total = weigh(logits)
+    if math.isnan(total):  # nothing is known of any token
+        return Best(np.arange(k, dtype=np.int32), np.full(k, np.nan), math.nan, math.nan)
+    _rank(logits, ids, values)
+    return Best(ids, values, highest, total)
+
+
+def rank(
+    logits: NDArray[np.floating], k: int, token: int = 0, candidates: Candidates | None = None
+) -> tuple[TopK, float]:
+    """The k likeliest tokens with their probabilities, and one token's."""
+    best = best_of(logits, k, candidates)
+    return best.top, best.probability(float(logits[token]))
 
 
 def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:

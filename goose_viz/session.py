@@ -18,7 +18,7 @@ from goose_viz.model import PORTION, Model
 from goose_viz.past import Past
 from goose_viz.past_frames import PastFrames
 from goose_viz.probe import Frame, Probe
-from goose_viz.ranking import Candidates, TopK, pairs, rank
+from goose_viz.ranking import Best, Candidates, TopK, best_of, pairs, rank
 from goose_viz.replay import KeepGoing, Replay
 from goose_viz.sampling import Counts, Sampler
 from goose_viz.tokenizer import StreamDecoder
@@ -29,7 +29,7 @@ PREPARING = "preparing the kernels (the first time on a machine: half a minute)"
 _CONTEXT = 256  # tokens from which a decoder knows what the next one completes
 
 _Place = tuple[int, Segment]
-Follower = Callable[[Path, int, Sequence[Frame | None], NDArray[Any]], None]
+Follower = Callable[[Path, int, Sequence[Frame | None], Sequence[Best | None]], None]
 
 
 class _Stay(Exception):
@@ -94,8 +94,8 @@ class Session(Past):
         Where the current branch ends.
     follower : callable or None
         Told, of every call in which tokens are read for the first time, the path, the index of the
-        first of them, their frames (None without a probe) and what was expected behind each, (T,
-        V); it is called before anything else happens, and must not raise.
+        first of them, their frames (None without a probe) and what was expected behind each; it
+        is called before anything else happens, and must not raise.
     """
 
     def __init__(
@@ -117,6 +117,7 @@ class Session(Past):
         self._replay = Replay(model, self.history, history_bytes)
         self._past = PastFrames(self._replay, model.config, frames_bytes)
         self._found: tuple[Candidates, NDArray[Any] | None] = Candidates(), None
+        self._ranked: tuple[NDArray[Any], Best] | None = None
         self._top: TopK | None = None  # where the history has it no more
         self._lost = False
         self._undone: list[_Place] = []
@@ -134,6 +135,15 @@ class Session(Past):
         if self.logits is None:
             return []
         return pairs(rank(self.logits, k, candidates=self._candidates)[0])
+
+    @property
+    def _best(self) -> Best | None:
+        """The likeliest next tokens; looked for once."""
+        if self.logits is None:
+            return None
+        if self._ranked is None or self._ranked[0] is not self.logits:
+            self._ranked = self.logits, best_of(self.logits, TOP, self._candidates)
+        return self._ranked[1]
 
     @property
     def _candidates(self) -> Candidates | None:
@@ -542,13 +552,11 @@ class Session(Past):
         probe = self.probe.twin() if self.probe is not None else None
         found = Candidates()
         rows = self.model.forward(tokens, self.state, True, probe, report, candidates=found)
-        before = [self.logits, *rows[:-1]]
-        for i, (token, logits) in enumerate(zip(tokens, before, strict=True)):
-            top, probability = (
-                (NO_TOP, float("nan"))
-                if logits is None
-                else rank(logits, TOP, token, self._candidates if i == 0 else None)
-            )
+        expected = [self._best, *(best_of(row, TOP) for row in rows[:-1])]
+        for token, logits, best in zip(tokens, [self.logits, *rows[:-1]], expected, strict=True):
+            top, probability = NO_TOP, float("nan")
+            if logits is not None and best is not None:
+                top, probability = best.top, best.probability(float(logits[token]))
             segment.append(token, decoder.push(token), generated, probability, top)
         segment.end_call(start)
         self._replay.edit_behind(self.path, start + len(tokens) - 1, self.state)
@@ -563,7 +571,7 @@ class Session(Past):
             for i, frame in enumerate(probe.frames, start):
                 self._past.put(segment, i, frame)
         if self.follower is not None:
-            self.follower(self.path, start, frames, rows)
+            self.follower(self.path, start, frames, [*expected[1:], self._best])
         return [self._step_at(start + i + 1, frame) for i, frame in enumerate(frames)]
 
     def _step_here(self) -> Step:

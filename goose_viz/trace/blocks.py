@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 
 from goose_viz.trace.growing import Variable
 
-Rows = dict[str, NDArray[Any] | list[str]]
-
 
 class Block:
     """The newest rows along one axis.
@@ -25,26 +23,20 @@ class Block:
     """
 
     def __init__(self, variables: Mapping[str, Variable], size: int) -> None:
-        self._variables, self.size = variables, size
-        self.begin = self.n = 0
-        self._arrays = self._empty()
-        self._words: dict[str, list[str]] = {
-            k: [] for k, v in variables.items() if v.dtype == "str"
-        }
-
-    def _empty(self) -> dict[str, NDArray[Any]]:
-        return {
-            k: np.empty((self.size, *v.shape), v.dtype)
-            for k, v in self._variables.items()
-            if v.dtype != "str"
+        self.size, self.begin, self.n = size, 0, 0
+        self._arrays: dict[str, NDArray[Any]] = {
+            k: np.full((size, *v.shape), "", object)
+            if v.dtype == "str"
+            else np.zeros((size, *v.shape), v.dtype)
+            for k, v in variables.items()
         }
 
     def put(self, values: Mapping[str, Any]) -> None:
         """Enter a row; numbers that it does not have are NaN."""
+        if self.n == self.size:
+            self.begin, self.n = self.begin + self.n, 0
         for name, array in self._arrays.items():
             array[self.n] = values.get(name, np.nan)
-        for name, words in self._words.items():
-            words.append(values[name])
         self.n += 1
 
     @property
@@ -52,13 +44,11 @@ class Block:
         """Whether the next row belongs to another block."""
         return self.n == self.size
 
-    def take(self) -> Rows:
-        """Its rows, for another thread; a full one makes room for the next."""
-        if not self.full:
-            return {k: a[: self.n].copy() for k, a in self._arrays.items()} | {
-                k: list(w) for k, w in self._words.items()
-            }
-        rows: Rows = {**self._arrays, **self._words}
-        self.begin, self.n, self._arrays = self.begin + self.n, 0, self._empty()
-        self._words = {k: [] for k in self._words}
-        return rows
+    @property
+    def stop(self) -> int:
+        """Rows up to here."""
+        return self.begin + self.n
+
+    def rows(self) -> dict[str, NDArray[Any]]:
+        """A chunk of each array; behind `n`, rows of the block before."""
+        return self._arrays

@@ -84,7 +84,7 @@ class GrowingArrays:
             raise FileNotFoundError(
                 f"{path.parent}: there is no such folder to write {path.name} into"
             )
-        self.path, self._variables, self._block = path, dict(variables), dict(block)
+        self.path, self._variables = path, dict(variables)
         self._n = dict.fromkeys(block, 0)
         unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
         try:
@@ -94,20 +94,11 @@ class GrowingArrays:
             shutil.rmtree(unfinished, ignore_errors=True)
             raise
 
-    def write(self, begin: int, rows: Mapping[str, NDArray[Any] | Sequence[str]]) -> None:
-        """Write rows from one on, where a chunk begins; they do not count yet.
-
-        Parameters
-        ----------
-        begin : int
-        rows : dict of str to array (n, …)
-            At most a chunk of each.
-        """
-        for name, values in rows.items():
+    def write(self, begin: int, rows: Mapping[str, NDArray[Any]]) -> None:
+        """Write a chunk of arrays from a row on; its rows do not count yet."""
+        for name, whole in rows.items():
             variable = self._variables[name]
-            size = self._block[variable.dims[0]]
-            index = begin // size
-            whole = _padded(values, size, variable)
+            index = begin // len(whole)
             for at in np.ndindex(variable.shape[: variable.by]):
                 part = whole[(slice(None), *(slice(i, i + 1) for i in at))]
                 rest = [0] * (len(variable.shape) - variable.by)
@@ -173,19 +164,6 @@ def _array(
         fill_value="" if variable.dtype == "str" else 0,
         dimension_names=variable.dims, attributes=dict(variable.attributes),
     )  # fmt: skip
-
-
-def _padded(values: NDArray[Any] | Sequence[str], size: int, variable: Variable) -> NDArray[Any]:
-    if variable.dtype == "str":
-        words = np.full(size, "", object)
-        words[: len(values)] = values
-        return words
-    values = np.asarray(values)
-    if len(values) == size:
-        return values
-    whole = np.zeros((size, *values.shape[1:]), values.dtype)
-    whole[: len(values)] = values
-    return whole
 
 
 def _encoded(part: NDArray[Any], variable: Variable) -> bytes:

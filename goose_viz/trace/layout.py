@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from goose_viz.config import Config
+from goose_viz.history import TOP
 from goose_viz.observables import OBSERVABLES, shape_of
 from goose_viz.trace.growing import Variable
 
@@ -19,9 +20,6 @@ FORMAT = "goose-viz trace 1"
 
 #: Axes of an observable behind (token, layer), by the letters in `OBSERVABLES`.
 AXES = {"D": ("channel",), "H": ("head",), "HN": ("head", "value"), "HNN": ("head", "value", "key")}
-
-#: Of the likeliest next tokens, so many are recorded.
-TOP = 12
 
 #: What belongs to a token and is no number of the model: coordinates of the axis ``token``.
 COORDINATES = ("token_id", "text", "generated", "branch")

@@ -1,6 +1,6 @@
 """Writes what a session reads, as it reads it, into a trace.
 
-The session's thread copies a token's numbers; another packs blocks of them and writes.
+The session's thread hands over what it has of a token; another ranks, packs and writes.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import queue
 import threading
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +21,29 @@ import goose_viz
 from goose_viz import history
 from goose_viz.model import Model
 from goose_viz.probe import Frame, Probe
-from goose_viz.ranking import rank
+from goose_viz.ranking import Best
 from goose_viz.sampling import Sampler
 from goose_viz.state import ORIENTATION
 from goose_viz.trace import layout
-from goose_viz.trace.blocks import Block, Rows
+from goose_viz.trace.blocks import Block
 from goose_viz.trace.fingerprint import Fingerprint
 from goose_viz.trace.growing import GrowingArrays
 
 _PATIENCE = 5.0  # seconds after which rows are written though their block is not full
-_AHEAD = 2  # blocks that wait for the disk before the model does
-_Work = tuple[list[tuple[int, Rows]], dict[str, int], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class _Token:
+    about: dict[str, Any]
+    observed: bool  # whether it has a row of numbers
+    frame: Frame | None
+    best: Best | None
+
+
+@dataclass(frozen=True)
+class _End:
+    complete: bool
+    ended: str
 
 
 class TraceWriter:
@@ -106,9 +118,9 @@ class TraceWriter:
         )
         self.n_tokens = 0
         self._fingerprint = Fingerprint(model.source)
-        self._written = time.monotonic()
         self._error: Exception | None = None
-        self._queue: queue.Queue[_Work | None] = queue.Queue(_AHEAD)
+        # as much may wait as a block holds; then the model waits for the disk
+        self._queue: queue.Queue[_Token | _End] = queue.Queue(block["token"])
         self._thread = threading.Thread(target=self._work, name="goose-trace", daemon=True)
         self._thread.start()
 
@@ -119,42 +131,26 @@ class TraceWriter:
         path: history.Path,
         start: int,
         frames: Sequence[Frame | None],
-        logits: NDArray[Any],
+        behind: Sequence[Best | None],
     ) -> None:
         """Tokens of a path were read, from one on; never raises what went wrong in writing."""
-        for i, (frame, row) in enumerate(zip(frames, logits, strict=True), start):
+        for i, (frame, best) in enumerate(zip(frames, behind, strict=True), start):
             if self._error is None:
-                self.put(path, i, frame, row)
+                self.put(path, i, frame, best)
 
-    def put(
-        self, path: history.Path, index: int, frame: Frame | None, logits: NDArray[Any]
-    ) -> None:
-        """Enter a token, behind the one before it in its branch."""
+    def put(self, path: history.Path, index: int, frame: Frame | None, best: Best | None) -> None:
+        """Enter a token, behind the one before it in its branch; and what is expected behind it."""
         segment = path.at(index)
         at = index - segment.fork
         token, text = segment.tokens[at], segment.texts[at]
         generated, probability = bool(segment.generated[at]), segment.probabilities[at]
         branch = self._branch(path, index)
-        if self.every > 1:
-            self._blocks["position"].put({
-                "all_token_id": token, "all_text": text, "all_generated": generated,
-                "all_branch": branch, "all_probability": probability,
-            })  # fmt: skip
-        if index % self.every == 0:
-            (ids, probabilities), _ = rank(logits, self._top)
-            best = logits[ids]
-            arrays = {} if frame is None else self._part(frame)
-            self._blocks["token"].put({
-                "token": index, "token_id": token, "text": text, "generated": generated,
-                "branch": branch, "probability": probability, "token_top": ids,
-                "logits_top": best,
-                "logits_sum": float(best[0]) - np.log(np.float64(probabilities[0])), **arrays,
-            })  # fmt: skip
+        about = {
+            "token": index, "token_id": token, "text": text, "generated": generated,
+            "branch": branch, "probability": probability,
+        }  # fmt: skip
+        self._queue.put(_Token(about, index % self.every == 0, frame, best))
         self.n_tokens += 1
-        if any(b.full for b in self._blocks.values()) or (
-            time.monotonic() - self._written > _PATIENCE
-        ):
-            self.flush()
 
     def _part(self, frame: Frame) -> dict[str, NDArray[Any]]:
         """What is recorded of a frame that may have more."""
@@ -183,24 +179,12 @@ class TraceWriter:
         ]
         return number
 
-    # -- writing ---------------------------------------------------------------------------------
+    # -- the end ---------------------------------------------------------------------------------
 
     @property
     def error(self) -> Exception | None:
         """What keeps it from being written."""
         return self._error
-
-    def flush(self) -> None:
-        """Hand over what there is; it can be read soon after."""
-        work = []
-        for block in self._blocks.values():
-            if block.n:
-                begin = block.begin
-                work.append((begin, block.take()))
-        counts = {axis: block.begin + block.n for axis, block in self._blocks.items()}
-        said = {n: list(self.attributes[n]) for n in ("branches", "edits")}
-        self._queue.put((work, counts, said | {"model_sha256": dict(self._fingerprint.found)}))
-        self._written = time.monotonic()
 
     def close(self, ended: str = "as asked for", complete: bool = True) -> None:
         """Write what is left, and how it ended.
@@ -216,28 +200,59 @@ class TraceWriter:
             self._fingerprint.wait()
         else:
             self._fingerprint.give_up()
-        self.flush()
-        self._queue.put(([], {}, {"complete": complete, "ended": ended}))
-        self._queue.put(None)
+        self._queue.put(_End(complete, ended))
         self._thread.join()
         if self._error is not None:
             raise OSError(f"{self.path}: recording ended there: {self._error}") from self._error
 
+    # -- the thread ------------------------------------------------------------------------------
+
     def _work(self) -> None:
-        counts: dict[str, int] = {}
-        while (work := self._queue.get()) is not None:
-            if self._error is not None:
-                continue  # so that nobody waits for the queue
-            rows, reached, said = work
-            counts |= reached
+        written = time.monotonic()
+        while True:
+            work = self._queue.get()
+            if self._error is not None:  # nobody is to wait for the queue
+                if isinstance(work, _End):
+                    return
+                continue
             try:
-                for begin, block in rows:
-                    self._arrays.write(begin, block)
-                self._arrays.count(counts, said)
+                if isinstance(work, _End):
+                    self._write({"complete": work.complete, "ended": work.ended})
+                    self._arrays.finish()
+                    return
+                self._enter(work)
+                full = any(b.full for b in self._blocks.values())
+                if full or time.monotonic() - written > _PATIENCE:
+                    self._write({})
+                    written = time.monotonic()
             except Exception as error:
                 self._error = error
-        if self._error is None:
-            self._arrays.finish()
+
+    def _enter(self, token: _Token) -> None:
+        """Put a token into the blocks."""
+        if self.every > 1:
+            said = {f"all_{n}": v for n, v in token.about.items() if n != "token"}
+            self._blocks["position"].put(said)
+        if not token.observed:
+            return
+        numbers: dict[str, Any] = {} if token.frame is None else self._part(token.frame)
+        if (best := token.best) is not None:
+            numbers |= {
+                "token_top": best.ids,
+                "logits_top": best.logits,
+                "logits_sum": best.highest + np.log(best.total),
+            }
+        self._blocks["token"].put(token.about | numbers)
+
+    def _write(self, said: dict[str, Any]) -> None:
+        """Write the blocks as they are, and have their rows count."""
+        for block in self._blocks.values():
+            if block.n:
+                self._arrays.write(block.begin, block.rows())
+        counts = {axis: block.stop for axis, block in self._blocks.items()}
+        lists = {n: list(self.attributes[n]) for n in ("branches", "edits")}
+        found = {"model_sha256": dict(self._fingerprint.found)}
+        self._arrays.count(counts, lists | found | said)
 
 
 def wanted(observables: Iterable[str] | None, layers: Iterable[int] | None) -> Probe:

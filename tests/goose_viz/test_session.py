@@ -288,7 +288,7 @@ def test_reference_device_too(small):
 
 
 @pytest.mark.parametrize("failure", [KeyboardInterrupt, MemoryError])
-@pytest.mark.parametrize("where", ["forward", "rank"])
+@pytest.mark.parametrize("where", ["forward", "best_of"])
 def test_a_step_that_is_interrupted_never_was(demo, monkeypatch, failure, where):
     straight = make(demo)
     straight.feed(PROMPT)
@@ -308,7 +308,7 @@ def test_a_step_that_is_interrupted_never_was(demo, monkeypatch, failure, where)
             patch.setattr(demo._engine, "forward", advance_then_fail)
         else:
             fail = [lambda *_: (patch.undo(), (_ for _ in ()).throw(failure))]
-            patch.setattr("goose_viz.session.rank", lambda *a: next(fail[0](*a)[1]))
+            patch.setattr("goose_viz.session.best_of", lambda *a: next(fail[0](*a)[1]))
         with pytest.raises(failure):
             session.step()
     list(session.run(11))

@@ -15,6 +15,7 @@ from goose_viz.observables import OBSERVABLES
 from goose_viz.probe import Frame, Probe
 from goose_viz.sampling import Sampler
 from goose_viz.session import Session, Step
+from goose_viz.session_file import SessionFile, load_session, save_session
 from goose_viz.snapshot import Snapshot, load_snapshot, save_snapshot
 from goose_viz.state import State
 from goose_viz.trace import Trace, open_trace, record
@@ -40,6 +41,7 @@ __all__ = [
     "Sampler",
     "Scale",
     "Session",
+    "SessionFile",
     "Snapshot",
     "State",
     "StateError",
@@ -50,8 +52,10 @@ __all__ = [
     "Zero",
     "embedded_models",
     "load_model",
+    "load_session",
     "load_snapshot",
     "open_trace",
     "record",
+    "save_session",
     "save_snapshot",
 ]

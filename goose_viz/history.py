@@ -195,6 +195,11 @@ class Segment:
         if self.stop - start > 1:
             self._wide.append(Feed(start, self.stop))
 
+    @property
+    def wide(self) -> list[tuple[int, int]]:
+        """(start, stop) of the calls in which more than one token was read."""
+        return [(feed.start, feed.stop) for feed in self._wide]
+
     def truncate(self, position: int) -> None:
         """Forget the tokens behind a position, where a call ends."""
         n = position - self.fork

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from goose_viz.conditions import Condition, Moment
 from goose_viz.errors import GooseError
 from goose_viz.frames import Frames
-from goose_viz.history import Edit, History, Path, Segment
+from goose_viz.history import TOP, Edit, History, Path, Segment
 from goose_viz.model import Model
 from goose_viz.past_frames import PastFrames
 from goose_viz.probe import Frame, Probe
+from goose_viz.ranking import Best, best_of
 from goose_viz.replay import KeepGoing, Replay, Start
 from goose_viz.state import State
 
@@ -154,6 +155,41 @@ class Past:
         ):
             assert logits is not None
             yield index, logits
+
+    def again(
+        self,
+        start: int,
+        stop: int,
+        probe: Probe,
+        keep_going: KeepGoing | None = None,
+        *,
+        expected: bool = True,
+    ) -> Iterator[tuple[int, Frame, Best | None]]:
+        """The branch's tokens [start, stop), read again in the calls of the first time.
+
+        Parameters
+        ----------
+        start, stop : int
+            Indices into the branch's tokens.
+        probe : Probe
+            What is observed of each.
+        keep_going : callable, optional
+            Asked before every call; False ends it with `Stopped`.
+        expected : bool
+            Whether what was expected behind each is wanted.
+
+        Yields
+        ------
+        (int, Frame, Best or None)
+            Index, observables, and what was expected behind it.
+        """
+        self._check_tokens_there(start, stop)
+        here = self._here(self.path)
+        for index, frame, logits in self._replay.again(
+            self.path, start, stop, here, probe=probe, logits=expected, keep_going=keep_going
+        ):
+            assert frame is not None
+            yield index, frame, None if logits is None else best_of(logits, TOP)
 
     def find(
         self,

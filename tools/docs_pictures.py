@@ -148,7 +148,7 @@ def why_pictures(folder: Path) -> None:
         shown.wait(lambda: w.picture.comparison is None and shown.explained())
 
     w.selection.select(*HEAD)
-    shown.wait(lambda: shown.explained() and (w.picture.why.layer, w.picture.why.head) == HEAD)
+    shown.wait(lambda: shown.explained() and (w.picture.head.layer, w.picture.head.head) == HEAD)
     w.why_panel.words._set_hover(0)
     shown.wait(shown.explained)
     shown.save("why.png")

@@ -75,8 +75,9 @@ def levels(name: str, run: Viewed, selection: Selection, start: int, stop: int) 
     low = high = 0.0
     if colouring.explained is not None:
         found = np.full(stop - start, 128)
-        if run.picture.why is not None:
-            values = _finite(getattr(run.picture.why, colouring.explained))
+        told = run.picture.why if name == GIVES else run.picture.head
+        if told is not None:
+            values = _finite(getattr(told, colouring.explained))
             high = float(np.abs(values).max(initial=1e-30))
             low = -high
             part = values[start:stop]

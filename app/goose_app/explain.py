@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 import goose_viz as gv
 from goose_viz import analysis as ga
+from goose_viz.frames import Frames
 
 _CANDIDATES = 12
 _WORDS = 9  # past words by name
@@ -66,13 +67,6 @@ class Explanation:
     parts : list of (str, float)
         All that makes the sum, in words.
     total : float
-    retention, attention : ndarray (T,)
-        Of the head that was asked for: how much it still has of each token's write, and how
-        strongly it reads each now, of the strongest.
-    layer, head : int
-        That head.
-    edit : Edit or None
-        What the last token did to it, if that was asked.
     """
 
     position: int
@@ -87,11 +81,6 @@ class Explanation:
     others: tuple[int, float]
     parts: list[tuple[str, float]]
     total: float
-    retention: NDArray[np.float64]
-    attention: NDArray[np.float64]
-    layer: int
-    head: int
-    edit: ga.Edit | None
 
     def best_head(self, index: int) -> tuple[int, int]:
         """(layer, head) through which a past token gives most, for or against."""
@@ -100,21 +89,58 @@ class Explanation:
         return int(layer), int(head)
 
 
+@dataclass(frozen=True, eq=False)
+class HeadNow:
+    """What one head holds and reads of the past tokens, and what the last one did to it.
+
+    Attributes
+    ----------
+    position : int
+        Of the cursor.
+    layer, head : int
+    retention, attention : ndarray (T,)
+        How much it still has of each token's write, and how strongly it reads each now, of the
+        strongest.
+    edit : Edit or None
+        What the last token did to it, if that was asked.
+    """
+
+    position: int
+    layer: int
+    head: int
+    retention: NDArray[np.float64]
+    attention: NDArray[np.float64]
+    edit: ga.Edit | None
+
+
+def head_now(frames: Frames, asked: Explain, before: NDArray[Any] | None) -> HeadNow:
+    """How the asked head stands behind the last of the frames of all tokens.
+
+    ``before`` is its memory ahead of the last token, to tell what that did to it.
+    """
+    layer, head = asked.layer, asked.head
+    attention = ga.attention(frames, layer, head).weights
+    strongest = max(float(np.abs(attention).max()), 1e-30)
+    return HeadNow(
+        frames.start + len(frames), layer, head, ga.retention(frames, layer, head),
+        attention / strongest, None if before is None else ga.edit(before, frames[-1], layer, head),
+    )  # fmt: skip
+
+
 def explain(
     session: gv.Session,
     asked: Explain,
     before: NDArray[Any] | None,
     keep_going: Callable[[], bool],
-) -> Explanation | None:
+) -> tuple[Explanation, HeadNow] | None:
     """Explain the next word at a session's cursor; None before the first token.
 
-    A target of None is the likeliest word; an other of None the likeliest beside it.  ``before`` is
-    the asked head's memory ahead of the last token, to tell what that did to it.  Where tokens were
-    not watched, they are read again: `Stopped` if ``keep_going`` ends that.
+    A target of None is the likeliest word; an other of None the likeliest beside it.  Where tokens
+    were not watched, they are read again: `Stopped` if ``keep_going`` ends that.
     """
     if session.logits is None:
         return None
-    label, layer, head = session.model.tokenizer.label, asked.layer, asked.head
+    label = session.model.tokenizer.label
     ranked = session.next_tokens(_CANDIDATES)
     ids = [t for t, _ in ranked]
     target = ids[0] if asked.target is None else asked.target
@@ -125,20 +151,18 @@ def explain(
     found = ga.attribution(session.model, frames, target, against, session.logits)
     by_token = found.by_token
     order = np.argsort(-np.abs(by_token), kind="stable")
-    attention = ga.attention(frames, layer, head).weights
-    strongest = max(float(np.abs(attention).max()), 1e-30)
     probabilities = dict(ranked) | found.probabilities
     others = [t for t in (target, against) if t is not None and t not in ids]
-    return Explanation(
+    explanation = Explanation(
         session.position, target, against,
         [(t, label(t), probabilities[t]) for t in (*ids, *others)],
         found.sentence(session.model.tokenizer), found.tokens, by_token,
         found.by_head,
         [(int(i), label(found.ids[i]), float(by_token[i])) for i in order[:_WORDS]],
         (len(order) - len(order[:_WORDS]), float(by_token[order[_WORDS:]].sum())),
-        _parts(found), found.total, ga.retention(frames, layer, head), attention / strongest,
-        layer, head, None if before is None else ga.edit(before, frames[-1], layer, head),
+        _parts(found), found.total,
     )  # fmt: skip
+    return explanation, head_now(frames, asked, before)
 
 
 def _parts(found: ga.Attribution) -> list[tuple[str, float]]:

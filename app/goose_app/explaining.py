@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 import goose_viz as gv
 from goose_app import messages as m
-from goose_app.explain import Explain, Explanation, explain
+from goose_app.explain import Explain, Explanation, HeadNow, explain
 from goose_app.inquiries import Inquiries
 from goose_viz.errors import Stopped
 from goose_viz.history import Segment
@@ -27,7 +27,7 @@ class Explaining(Inquiries):
 
     def _begin_explaining(self) -> None:
         self._explain = Explain(False)
-        self._explained: Explanation | None = None
+        self._explained: tuple[Explanation | None, HeadNow | None] = None, None
         self._explained_at: tuple[Segment, int] | None = None
         self._before: tuple[tuple[Segment, int, int, int], NDArray[Any]] | None = None
         self._explaining = 0.0  # seconds that the last explanation took
@@ -89,9 +89,10 @@ class Explaining(Inquiries):
 
         try:
             before = self._head_before(session) if e.edit and session.position else None
-            self._explained = explain(session, e, before, keep_going)
+            self._explained = explain(session, e, before, keep_going) or (None, None)
             self._explained_at = session.segment, session.position
-            self.picture = replace(picture, why=self._explained, stale=False)
+            why, head = self._explained
+            self.picture = replace(picture, why=why, head=head, stale=False)
         except Stopped:
             pass  # what was read again is there the next time
         now = time.perf_counter()

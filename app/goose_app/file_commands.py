@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from PySide6.QtCore import QMimeData
-from PySide6.QtGui import QDragEnterEvent, QDropEvent
+from PySide6.QtGui import QAction, QDragEnterEvent, QDropEvent
 from PySide6.QtWidgets import QFileDialog, QMainWindow, QMenu, QWidget
 
 from goose_app import messages as m
@@ -13,12 +14,16 @@ from goose_app.message_bar import MessageBar
 from goose_app.numbers import save_numbers
 from goose_app.panels.panel import Panel
 from goose_app.pictures import save_widget
-from goose_app.plain import item
-from goose_app.saving import NUMBERS, PICTURES, SNAPSHOTS, ask_where
+from goose_app.plain import Label, item
+from goose_app.run_view import RunView
+from goose_app.saving import NUMBERS, PICTURES, SESSIONS, SNAPSHOTS, TRACES, ask_where
 from goose_app.settings import Settings
 from goose_app.worker import Worker
 from goose_viz import embedded_models
+from goose_viz.session_file import is_session
 from goose_viz.snapshot import is_snapshot
+
+_SMALL = 1 << 20  # bytes of a memory that is recorded behind every token
 
 
 class FileCommands(QMainWindow):
@@ -30,6 +35,10 @@ class FileCommands(QMainWindow):
     recent_menu: QMenu
     picture: m.Picture
     _requested_source: str | None
+    _recorded: bool
+    run: RunView
+    actions_by_name: dict[str, QAction]
+    recorded_in: Label
     _fresh: bool
 
     def say(self, words: str) -> None:
@@ -44,7 +53,9 @@ class FileCommands(QMainWindow):
 
     def open_path(self, path: str) -> None:
         """Open a model, or go on from a snapshot: what the file is decides."""
-        if is_snapshot(path):
+        if is_session(path):
+            self._reopen(path)
+        elif is_snapshot(path):
             self._resume(path)
         else:
             self.open_model(path)
@@ -78,6 +89,29 @@ class FileCommands(QMainWindow):
         if path:
             self._resume(path)
 
+    def open_session(self) -> None:
+        """Ask for a session and go on with it."""
+        path, _ = QFileDialog.getOpenFileName(
+            self, "Open session", self.settings["folder"], "Sessions (*.goose)"
+        )
+        if path:
+            self._reopen(path)
+
+    def _reopen(self, path: str) -> None:
+        self._fresh = False
+        self.message_bar.hide()
+        self.worker.send(m.Reopen(Path(path)))
+
+    def save_session(self) -> None:
+        """Ask where to, and save all of it."""
+        path = ask_where(self, "Save session", self._in_folder("session.goose"), SESSIONS)
+        if path is not None:
+            self.worker.send(m.SaveSession(path, self.beside()))
+
+    def beside(self) -> dict[str, Any]:
+        """What belongs to a session and is the window's."""
+        raise NotImplementedError
+
     def _resume(self, path: str) -> None:
         self._fresh = False  # what it was about goes on
         self.worker.send(m.Resume(Path(path)))
@@ -88,6 +122,41 @@ class FileCommands(QMainWindow):
         path = ask_where(self, "Export snapshot", name, SNAPSHOTS)
         if path is not None:
             self.worker.send(m.Export(path))
+
+    def record(self, on: bool) -> None:
+        """Ask where to, and record the run from its beginning on; or end that."""
+        if not on:
+            if self._recorded:
+                self.worker.send(m.Record(None))
+            return
+        path = ask_where(self, "Record the run", self._in_folder("run.zarr"), TRACES)
+        if path is None:
+            self.show_recording(None)
+        else:
+            self.worker.send(m.Record(path, state=self._small_state()))
+
+    def show_recording(self, path: Path | None) -> None:
+        """Say that the run is being recorded, or not any more."""
+        self._recorded = path is not None
+        action = self.actions_by_name["record"]
+        action.blockSignals(True)
+        action.setChecked(self._recorded)
+        action.blockSignals(False)
+        action.setText("End the recording" if path is not None else "Record…")
+        self.recorded_in.setText("" if path is None else f"● {path.name}")
+
+    def _small_state(self) -> bool:
+        """Whether the memory takes so little room that it is recorded as well."""
+        model = self.run.model
+        return model is not None and model.state_bytes <= _SMALL
+
+    def open_recording(self) -> None:
+        """Ask for a recorded run."""
+        path = QFileDialog.getExistingDirectory(
+            self, "Open recording (a folder, NAME.zarr)", self.settings["folder"]
+        )
+        if path:
+            self.open_path(path)
 
     def save_picture(self) -> None:
         """Ask where to, and save the window as it looks."""

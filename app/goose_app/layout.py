@@ -73,10 +73,7 @@ class Arrangement:
         self.small = self._is_small()
         self.reset()
         if docks := self._settings[self._key]:
-            messages = {bar: bar.isHidden() for bar in self._window.findChildren(QToolBar)}
-            self._window.restoreState(docks, _VERSION)
-            for bar, hidden in messages.items():  # what they say has nothing to do with docks
-                bar.setHidden(hidden)
+            self.stand(docks)
         self._standing = self._key
 
     def _settle(self) -> None:
@@ -97,7 +94,18 @@ class Arrangement:
     def remember(self) -> None:
         """Keep how the docks stand, for the next time."""
         if self._standing:
-            self._settings[self._standing] = bytes(self._window.saveState(_VERSION).data())
+            self._settings[self._standing] = self.standing()
+
+    def standing(self) -> bytes:
+        """How the docks stand now."""
+        return bytes(self._window.saveState(_VERSION).data())
+
+    def stand(self, docks: bytes) -> None:
+        """Have the docks stand as they did once; what cannot be read changes nothing."""
+        messages = {bar: bar.isHidden() for bar in self._window.findChildren(QToolBar)}
+        self._window.restoreState(docks, _VERSION)
+        for bar, hidden in messages.items():  # what they say has nothing to do with docks
+            bar.setHidden(hidden)
 
     def outgrown(self) -> bool:
         """Whether the window has become small, or is not any more."""

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from goose_app.cells import Cells
-from goose_app.explain import Explain, Explanation
+from goose_app.explain import Explain, Explanation, HeadNow
 from goose_app.model_facts import ModelFacts
 from goose_app.ponder import Answer, Progress
 from goose_app.questions import Memory, Question
@@ -272,6 +272,37 @@ class Export:
 
 
 @dataclass(frozen=True)
+class Record:
+    """Record the run from its beginning on, as it goes on; None ends that.
+
+    Attributes
+    ----------
+    path : Path or None
+        A new folder.
+    state : bool
+        Whether with the memory behind every token, which takes most of the room.
+    """
+
+    path: Path | None
+    state: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class SaveSession:
+    """Write the whole session, with what the window has beside it."""
+
+    path: Path
+    window: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Reopen:
+    """Go on with a session that was saved, on the model that it was saved with."""
+
+    path: Path
+
+
+@dataclass(frozen=True)
 class Resume:
     """Go on from a snapshot."""
 
@@ -281,8 +312,10 @@ class Resume:
 Move = Step | Back | Goto  # of many in a row, only where they lead matters
 Command = (
     Load | Share | Restart | Say | Run | Pause | RunOrPause | Move | Choose | Diverge | Branch
-    | Switch | Resample | Export | Resume | Apply | ReadTruly | Undo | Redo | Watch | Explain
-    | GoToBranch | NameBranch | CloseBranch | Ask | Study | Abandon | Pin | StopAt | ToStop | Twin
+    | Switch | Resample | Export | Record | Resume | SaveSession | Reopen | Apply | ReadTruly
+    | Undo | Redo | Watch
+    | Explain | GoToBranch | NameBranch | CloseBranch | Ask | Study | Abandon | Pin | StopAt
+    | ToStop | Twin
 )  # fmt: skip
 
 # -- to the window -----------------------------------------------------------------------------
@@ -298,9 +331,10 @@ class Loading:
 
 @dataclass(frozen=True, eq=False)
 class Loaded:
-    """A model is there."""
+    """A model is there; the window begins with its prompt, unless a session follows."""
 
     model: ModelFacts
+    follows: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -381,6 +415,21 @@ class Sampled:
     sampler: Sampler
 
 
+@dataclass(frozen=True, eq=False)
+class Reopened:
+    """A session was opened again: what the window had beside it."""
+
+    window: dict[str, Any]
+    path: Path
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A run is being recorded, or, with None, not any more."""
+
+    path: Path | None
+
+
 @dataclass(frozen=True)
 class Stops:
     """Where the condition for stopping holds on the current branch, as far as is known."""
@@ -391,7 +440,7 @@ class Stops:
 
 Event = (
     Loading | Loaded | Began | Charted | Cells | Branches | Running | Sampled | Told | Failed
-    | Stops | Answer | Progress
+    | Stops | Answer | Progress | Recording | Reopened
 )  # fmt: skip
 Said = tuple[int, Event]  # which run it is about, and what
 
@@ -503,6 +552,8 @@ class Picture:
         What was expected before the edit behind which the cursor stands.
     why : Explanation or None
         Where the next word comes from, if somebody asks.
+    head : HeadNow or None
+        How the selected head stands, then.
     stale : bool
         Whether that is of another moment: the newest is still being worked out.
     edits : tuple of Made
@@ -528,6 +579,7 @@ class Picture:
     can_redo: bool = False
     comparison: Comparison | None = None
     why: Explanation | None = None
+    head: HeadNow | None = None
     stale: bool = False
     edits: tuple[Made, ...] = ()
     number: int = 0

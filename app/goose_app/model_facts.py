@@ -9,6 +9,8 @@ from goose_app.cells import Label
 from goose_viz import Model
 from goose_viz.checkpoint import FORMATS
 from goose_viz.config import Config
+from goose_viz.trace import Trace
+from goose_viz.trace.memory import unknown
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,8 @@ class ModelFacts:
     n_parameters, nbytes, state_bytes : int
     end_token : int or None
         What stands between two texts, if the vocabulary has it.
+    recorded : frozenset of str or None
+        What is known of a run that was recorded, and whose model is not here; None for a model.
     """
 
     name: str
@@ -51,6 +55,7 @@ class ModelFacts:
     nbytes: int
     state_bytes: int
     end_token: int | None
+    recorded: frozenset[str] | None = None
 
     @property
     def shape(self) -> str:
@@ -74,4 +79,23 @@ class ModelFacts:
             asked, tokenizer, FORMATS[model.config.source_format], model.device, model.device_words,
             model.dtype, tuple(model.notes), model.n_parameters, model.nbytes,
             model.new_state().nbytes, model.tokenizer.end_token,
+        )  # fmt: skip
+
+    @classmethod
+    def of_trace(cls, trace: Trace) -> ModelFacts:
+        """The facts of the model that a run was recorded of."""
+        about, config = trace.attributes, trace.config
+        labels = trace.column("label")
+        known = set(trace.observables) | ({"wkv"} if not unknown(trace) else set())
+        notes = [] if trace.complete else ["the recording was cut off, or still goes on"]
+        if about["every"] > 1:
+            notes.append(f"one token in {about['every']} has numbers")
+        if about["layers"] != list(range(config.n_layer)):
+            notes.append(f"of layers {', '.join(map(str, about['layers']))} only")
+        state = 4 * config.n_layer * config.n_embd * (config.head_size + 2)
+        return cls(
+            about["model"], config, lambda t: str(labels[t]), about["tokenizer"], trace.path,
+            str(trace.path), None, "a recorded run", about["device"], "when it was recorded",
+            about["dtype"], tuple(notes), about["n_parameters"], 0, state, about["end_token"],
+            frozenset(known),
         )  # fmt: skip

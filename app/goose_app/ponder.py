@@ -20,7 +20,7 @@ _TELL = 0.1  # seconds between two words on how far a study is
 _WORDS = 4  # tokens of text that say what a study is of
 _SHARE = 20  # times what a piece took until the next, while the model writes
 
-Place = tuple[Segment, int]
+Place = tuple[Segment | int, int]  # a branch, and the cursor on it
 
 
 @dataclass(frozen=True, eq=False)

@@ -82,9 +82,12 @@ class Question:
     ----------
     needs : frozenset of str
         What should be observed of every token while somebody asks.
+    computes : bool
+        Whether the model itself is asked, and not what was observed of it alone.
     """
 
     needs: frozenset[str] = frozenset()
+    computes = True
 
     def steps(self, at: Context) -> Steps[Any]:
         """Work it out for the cursor as it is now; everything is taken from the session first."""
@@ -119,6 +122,7 @@ class AttentionAsked(Question):
     mean: str = ""  # "layer", "model"
 
     needs = frozenset((*PAST, "receptance"))
+    computes = False
 
     def steps(self, at: Context) -> Steps[AttentionFound | None]:
         """The last tokens only: a screen shows no more."""
@@ -169,6 +173,7 @@ class HealthAsked(Question):
     layer: int
 
     needs = frozenset(PAST)
+    computes = False
 
     def steps(self, at: Context) -> Steps[HealthFound | None]:
         """The cursor first, then head by head."""
@@ -202,6 +207,7 @@ class SpectrumAsked(Question):
     head: int
 
     needs = frozenset(("decay", "iclr", "removal_key"))
+    computes = False
 
     def steps(self, at: Context) -> Steps[NDArray[np.float64] | None]:
         """At once."""

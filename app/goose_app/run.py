@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import count
+from pathlib import Path as FilePath
 from typing import Any, ClassVar, Protocol
 
 import goose_viz as gv
@@ -17,8 +18,10 @@ from goose_app.before_after import Edited, compare, filled
 from goose_app.branch_rows import branch_rows
 from goose_app.cells import Cells
 from goose_app.explaining import PAUSE, Explaining
+from goose_app.recording import Recording
 from goose_app.series import Series
 from goose_viz.analysis.memory import NOW, PAST
+from goose_viz.errors import Stopped
 from goose_viz.history import Path, Segment
 from goose_viz.templates import apply_template, next_turn
 
@@ -97,6 +100,7 @@ class Run(Explaining):
         self._edited: Edited | None = None
         self._sources: dict[Segment, tuple[m.Source | None, m.Source | None]] = {}
         self._numbers = count()
+        self.recording = Recording(host.say)
         self._until: int | None = None
         self._seconds = 0.0
         self._rate = 0.0
@@ -155,7 +159,9 @@ class Run(Explaining):
         self._begin(session)
 
     def _begin(self, session: gv.Session) -> None:
-        self.session, self._explained, self._edited = session, None, None
+        if session is not self.session:
+            self.recording.end()
+        self.session, self._explained, self._edited = session, (None, None), None
         self.ponder.forget()
         self._forget_series(session)
         series = self._series[session.segment] = Series(self.model.config, self._watch.recorded)
@@ -201,13 +207,61 @@ class Run(Explaining):
         self.set_running(False)
         self._begin(session)
         self._show_branch(session)
-        series = self._series[session.segment]
-        series.first = series.n = session.position
+        self._chart(self._known(session))
         self.take()
         words = f"resumed {command.path.name} at token {session.position}"
         if differs := snapshot.differs(self.model):
-            words += f"; it was made with {differs}, so going back reads the tokens anew"
+            words += f"; it was made with {differs}: its past is read anew, with this model"
         self._say(m.Told(words))
+        self._look_back(session)
+
+    def reopen(self, path: FilePath, file: gv.SessionFile) -> None:
+        """Go on with a session that was saved."""
+        session = file.open(self.model, self._new_probe())
+        self.set_running(False)
+        self._begin(session)
+        self._say(m.Reopened(file.window, path))
+        self._show_branch(session)
+        self._chart(self._known(session))
+        self.take()
+        words = f"opened {path.name} at token {session.position}"
+        if differs := file.differs(self.model):
+            words += f"; it was saved with {differs}: its past is read anew, with this model"
+        self._say(m.Told(words))
+        self._look_back(session)
+
+    def _known(self, session: gv.Session) -> Series:
+        """The figures of a branch that nobody has looked at: none, up to the cursor."""
+        series = Series(self.model.config, self._watch.recorded)
+        series.first = series.n = session.position
+        return series
+
+    def _look_back(self, session: gv.Session) -> None:
+        """Read the current branch again for its figures, up to where they are known."""
+        later = self._series[session.segment]
+        if later.first == 0 or not self._watch.recorded:
+            return
+        past, first = Series(self.model.config, self._watch.recorded), later.first
+
+        def keep_going() -> bool:
+            self._say(m.Loading(past.n / first, "reading the past again for its lines"))
+            return self._wanted()
+
+        probe = gv.Probe(self._watch.recorded)
+        try:
+            for i, frame, _ in session.again(0, first, probe, keep_going, expected=False):
+                past.put(i, frame)
+        except Stopped:
+            self._say(m.Told(f"cancelled: the lines begin at token {first}"))
+            return
+        past.extend(later)
+        self._chart(past)
+        self.take()
+
+    def _save_session(self, command: m.SaveSession) -> None:
+        session = self._need_session()
+        gv.save_session(command.path, session, command.window)
+        self._say(m.Told(f"saved the session to {command.path}"))
 
     # -- going on, and back ------------------------------------------------------------------------
 
@@ -343,6 +397,13 @@ class Run(Explaining):
             raise gv.GooseError(str(error)) from None
         self._say(m.Told(f"saved token {session.position} to {command.path}"))
 
+    def _record(self, command: m.Record) -> None:
+        self.recording.end()
+        if command.path is not None:
+            session = self._need_session()
+            self.recording.begin(session, command, self._wanted)
+            session.probe = self._new_probe()
+
     # -- branches ----------------------------------------------------------------------------------
 
     def _branch(self, command: m.Branch) -> None:
@@ -399,8 +460,12 @@ class Run(Explaining):
 
     def _arrive(self, session: gv.Session) -> None:
         """Show the branch that one has come to."""
-        self._chart(self._series[session.segment])
+        self.recording.arrived(session)
+        known = self._series.get(session.segment)
+        self._chart(self._known(session) if known is None else known)
         self._show_branch(session)
+        if known is None:
+            self._look_back(session)
         self.take()
 
     def _name_branch(self, command: m.NameBranch) -> None:
@@ -500,6 +565,7 @@ class Run(Explaining):
         An explanation needs some of every token, and twice as much of the one that it is of.
         """
         names = self._watch.recorded | self._watch.shown | self.observed
+        names |= self.recording.observed
         if self._explain.on:
             names |= frozenset(NOW if self._explanation_due() else PAST)
         return gv.Probe(names)
@@ -519,6 +585,7 @@ class Run(Explaining):
             cells.append(step.token, step.text, step.probability, step.generated)
         if session.probe is not None:
             session.probe.clear()
+        self.recording.check()
         if cells and session.position == session.recorded:
             self._say(cells)
 
@@ -532,7 +599,7 @@ class Run(Explaining):
             session.position, session.recorded, self._frame(session),
             session.state.wkv.copy(), [(t, label(t), p) for t, p in session.next_tokens(_NEXT)],
             self._rate if self.running else 0.0, branches.index(session.segment), len(branches),
-            bool(session.edits), session.can_redo, self._comparison(session), self._explained,
+            bool(session.edits), session.can_redo, self._comparison(session), *self._explained,
             stale=self._explained_at != (session.segment, session.position),
             edits=self.made(session), number=next(self._numbers), serial=self._host.serial,
             came=self._came(session), pins=self._pins(session),
@@ -587,6 +654,7 @@ class Run(Explaining):
         m.Restart: _restart, m.Say: _converse, m.Resume: _resume, m.Run: _run, m.Pause: _pause,
         m.RunOrPause: _run_or_pause, m.Step: _move, m.Back: _move, m.Goto: _move,
         m.Choose: _choose, m.Diverge: _diverge, m.Resample: _resample, m.Export: _export,
+        m.Record: _record, m.SaveSession: _save_session,
         m.Branch: _branch,
         m.Switch: _switch, m.GoToBranch: _go_to_branch, m.NameBranch: _name_branch,
         m.CloseBranch: _close_branch, m.Apply: _apply, m.ReadTruly: _read_truly, m.Undo: _undo,

@@ -13,6 +13,8 @@ Kinds = dict[str, str]
 
 SNAPSHOTS: Kinds = {"Snapshot (*.safetensors)": ".safetensors", "NumPy (*.npz)": ".npz"}
 NUMBERS: Kinds = {"Table (*.csv)": ".csv", "NumPy (*.npz)": ".npz"}
+SESSIONS: Kinds = {"Session (*.goose)": ".goose"}
+TRACES: Kinds = {"Recording (*.zarr)": ".zarr"}
 PICTURES: Kinds = {"PNG (*.png)": ".png", "SVG (*.svg)": ".svg"}
 
 

@@ -67,6 +67,11 @@ class Series:
         self.n = 0
 
     @property
+    def capacity(self) -> int:
+        """Tokens that there is room for at most."""
+        return self._capacity
+
+    @property
     def nbytes(self) -> int:
         """Bytes that they take."""
         return sum(a.nbytes for a in self.columns.values())
@@ -84,12 +89,17 @@ class Series:
             self.columns[name][tokens % self.rows] = values[tokens % other.rows]
         self.first, self.n = min(other.first, n), n
 
+    def extend(self, other: Series) -> None:
+        """Take over what another knows of the tokens behind these."""
+        for index in range(max(self.n, other.first, other.n - other.rows), other.n):
+            self._make_room(index)
+            for name, rows in self.columns.items():
+                rows[index % self.rows] = other.columns[name][index % other.rows]
+            self.n = index + 1
+
     def put(self, index: int, frame: Frame) -> None:
         """Enter token ``index``; those behind it are forgotten."""
-        while index - self.first >= self.rows < self._capacity:
-            larger = Series(self._config, self._names, 2 * self.rows)
-            larger._copy(self, self.n)
-            self.columns, self.rows = larger.columns, larger.rows
+        self._make_room(index)
         for name, rows in self.columns.items():
             values = getattr(frame, name, None)
             if values is None:
@@ -97,6 +107,12 @@ class Series:
             else:
                 rows[index % len(rows)] = summary(values) if _of_channels(name) else values
         self.n = index + 1
+
+    def _make_room(self, index: int) -> None:
+        while index - self.first >= self.rows < self._capacity:
+            larger = Series(self._config, self._names, 2 * self.rows)
+            larger._copy(self, self.n)
+            self.columns, self.rows = larger.columns, larger.rows
 
     def window(self, name: str, start: int, stop: int) -> tuple[int, NDArray[np.float32]]:
         """(first index, rows) of the tokens from start to stop that are still there."""

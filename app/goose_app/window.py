@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 from PySide6.QtCore import QCoreApplication, QEvent, QObject, QSize, Qt, QTimer
 from PySide6.QtGui import (
@@ -24,6 +26,7 @@ from PySide6.QtWidgets import (
 )  # fmt: skip
 
 from goose_app import messages as m
+from goose_app.actions import ACTIONS
 from goose_app.cells import Cells
 from goose_app.colouring import COLOURINGS, GIVES
 from goose_app.commands import SOON, Commands
@@ -181,11 +184,13 @@ class Window(Commands):
         self._progress.setMaximumWidth(260)
         self._progress.setTextVisible(False)
         self._doing = Label()
+        self.recorded_in = Label()
+        self._recorded = False
         self.hint = Readout("", Qt.AlignmentFlag.AlignLeft)  # a message hides it for a while
         self.summary = Readout("")
         self.summary.setText("opening…")
         self.statusBar().addWidget(self.hint, 1)
-        for widget in (self._doing, self._progress, self.summary):
+        for widget in (self._doing, self._progress, self.recorded_in, self.summary):
             self.statusBar().addPermanentWidget(widget)
         self._progress.hide()
 
@@ -209,6 +214,7 @@ class Window(Commands):
         self._timer.timeout.connect(self.tick)
         self._timer.start(_FAST)
         self.worker.start()
+        self._ask()  # what is looked at is known before there is anything to look at
         self.worker.send(load)
         self._requested_source = load.source
 
@@ -471,7 +477,7 @@ class Window(Commands):
                 self._doing.setText(words)
                 self._progress.setVisible(bool(words))
                 self._progress.setValue(round(100 * fraction))
-            case m.Loaded(model):
+            case m.Loaded(model, _):
                 run.open(model)
                 for panel in panels:
                     panel.set_run(run)
@@ -509,38 +515,95 @@ class Window(Commands):
                 self._show_running()
             case m.Began(_, sampler) | m.Sampled(sampler):
                 self.text.show_sampler(sampler)
-            case m.Loaded(model):
-                self._opened(model)
+            case m.Loaded(model, follows):
+                self._opened(model, follows)
+            case m.Reopened(beside, path):
+                self._come_back(beside, path)
             case Cells():
                 self._said = None
+            case m.Recording(path):
+                self.show_recording(path)
             case m.Failed():
                 self._unsaid()
+                if not self._recorded:
+                    self.show_recording(None)
 
-    def _opened(self, model: ModelFacts) -> None:
-        """A model is there: begin with the prompt."""
+    def _opened(self, model: ModelFacts, follows: bool) -> None:
+        """A model is there: begin with the prompt, unless a session follows."""
         self._loaded = True
         self.companion.model_changed()
-        if self.transport.stop.text():
+        if self.transport.stop.text() and model.recorded is None:
             self.stop_at(self.transport.stop.text())
         self.selection.resize(model.config)
         self.setWindowTitle(title(f"{model.name} — Goose Viz"))
         self.summary.setText(f"{model.name} · {model.config.shape} · {model.device} {model.dtype}")
         self.summary.setToolTip(tip(model.in_words))
         self._remember(model.source)
-        self._fit_prompt(model.tokenizer, model.config.vocab_size)
-        self.hint.setText(
-            "Space writes on, → steps, ← goes back; click a token to return there; F1: more"
-        )
-        self.restart()
+        self._may_compute(model.recorded is None)
+        if model.recorded is None:
+            self._fit_prompt(model.tokenizer, model.config.vocab_size)
+            self.hint.setText(
+                "Space writes on, → steps, ← goes back; click a token to return there; F1: more"
+            )
+            if not follows:
+                self.restart()
+        else:
+            self.setWindowTitle(title(f"{model.source.name}, recorded — Goose Viz"))
+            self.hint.setText("A recorded run, without its model: Space plays it, ← and → step")
+            self.text.view.setFocus()
         self.tour.end()
         then, self._then = self._then, None
         if then is not None and then[0] == model.asked:
             then[1]()
 
+    def beside(self) -> dict[str, Any]:
+        """What belongs to a session and is the window's."""
+        return {
+            "prompt": self.text.prompt.toPlainText(),
+            "perspective": self.perspective,
+            "docks": self.arrangement.standing(),
+            "layer": self.selection.layer,
+            "head": self.selection.head,
+            "pins": [w.token for w in self.picture.pins],
+            "stop": self.transport.stop.text(),
+        }
+
+    def _come_back(self, beside: dict[str, Any], path: Path) -> None:
+        """A session is there: the window as it was beside it."""
+        self.setWindowTitle(title(f"{path.name} — Goose Viz"))
+        match beside:
+            case {"prompt": str(prompt)}:
+                self.text.prompt.setPlainText(prompt)
+        match beside:
+            case {"perspective": str(name), "docks": bytes(docks)}:
+                self._arrange(name)
+                self.arrangement.stand(docks)
+        match beside:
+            case {"layer": int(layer), "head": int(head)}:
+                self.selection.select(layer, head)
+        match beside:
+            case {"stop": str(words)} if words:
+                self.transport.stop.setText(words)
+                self.stop_at(words)
+        match beside:
+            case {"pins": [*tokens]} if tokens and all(isinstance(t, int) for t in tokens):
+                self.worker.send(m.Pin(tuple(tokens)))
+
+    def _may_compute(self, may: bool) -> None:
+        """What takes a model can be done, or not."""
+        for action in ACTIONS:
+            if action.computes:
+                self.actions_by_name[action.name].setEnabled(may)
+        self.text.box.setVisible(may)  # the prompt of a recorded run stands in its text
+        self.text.may_compute(may)
+        self.transport.stop.setEnabled(may)
+
     def _show_running(self) -> None:
         """Say what Space does now."""
         past = self.picture.position < self.picture.recorded
-        words = "▮▮ Pause" if self.running else "▶ Replay" if past else "▶ Run"
+        recorded = self.run.model is not None and self.run.model.recorded is not None
+        words = "▶ Replay" if past or recorded else "▶ Run"
+        words = "▮▮ Pause" if self.running else words
         self.actions_by_name["run_or_pause"].setText(words)
 
     def _nothing_is_open(self) -> None:

@@ -11,16 +11,20 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 
 import goose_viz as gv
 from goose_app import messages as m
 from goose_app.model_facts import ModelFacts
+from goose_app.replayed import Replayed
 from goose_app.run import Cancelled, Run
 from goose_viz.faults import report_fault
 from goose_viz.session import PREPARING, prepare
+from goose_viz.session_file import is_session
+from goose_viz.trace import Trace, is_trace, open_trace
 
 #: What a cancel that came later takes back.
-_LONG = (m.Load, m.Restart, m.Say, m.Resume, m.Run, m.Study)
+_LONG = (m.Load, m.Restart, m.Say, m.Resume, m.Reopen, m.Run, m.Study, m.Record)
 Queued = tuple[int, int, m.Command]  # its number, which run it is for, and what to do
 _LONGEST_PAINT = 0.25  # seconds after which the model goes on, painted or not
 
@@ -45,7 +49,7 @@ class Worker:
         self._cancelled = 0  # commands up to this one are not to take long
         self.current = 0  # the one that is obeyed
         self.obeyed = 0  # the last one that is done
-        self._runs: dict[int, Run] = {}
+        self._runs: dict[int, Run | Replayed] = {}
         self._watches: dict[int, m.Watch] = {}  # what runs that have no model yet are to observe
         self._explains: dict[int, m.Explain] = {}
         self._asks: dict[int, m.Ask] = {}
@@ -135,6 +139,12 @@ class Worker:
                     self._guard(ident, run.advance)
                 elif run.pondering:
                     self._guard(ident, run.go_on, stops=False)
+        self._end_recordings()
+
+    def _end_recordings(self) -> None:
+        for run in self._runs.values():
+            if isinstance(run, Run):
+                run.recording.end()
 
     def _let_paint(self) -> None:
         """Wait while the window paints what runs are at."""
@@ -184,6 +194,8 @@ class Worker:
         match command:
             case m.Load():
                 self._guard(ident, lambda: self._load(ident, command))
+            case m.Reopen(path):
+                self._guard(ident, lambda: self._reopen(ident, path))
             case m.Share(other):
                 self._guard(ident, lambda: self._share(ident, other))
             case m.Watch():
@@ -194,7 +206,7 @@ class Worker:
                 self._asks[ident] = command
             case _ if run is None and not isinstance(command, m.Pause | m.Restart):
                 self.say(ident, m.Failed("no model is open yet; open one from the File menu"))
-        if run is not None and not opens:
+        if run is not None and not opens and not isinstance(command, m.Reopen):
             self._guard(ident, lambda: run.obey(command), stops=False)
 
     def _guard(self, ident: int, work: Callable[[], None], stops: bool = True) -> None:
@@ -239,13 +251,13 @@ class Worker:
     def run_of(self, ident: int) -> Run:
         """A run."""
         run = self._runs.get(ident)
-        if run is None or ident in self._unopened:
+        if not isinstance(run, Run) or ident in self._unopened:
             raise gv.GooseError("that run could not be begun; begin another to compare with")
         return run
 
     # -- models ------------------------------------------------------------------------------------
 
-    def _load(self, ident: int, command: m.Load) -> None:
+    def _load(self, ident: int, command: m.Load, follows: bool = False) -> None:
         def progress(fraction: float, words: str) -> None:
             if not self.wanted():
                 raise Cancelled
@@ -253,6 +265,13 @@ class Worker:
 
         if ident in self._runs:
             self._runs[ident].set_running(False)
+        if command.source is not None and is_trace(command.source):
+            progress(0.0, "opening the recording")
+            self._play(ident, open_trace(command.source))
+            return
+        if command.source is not None and is_session(command.source):
+            self._reopen(ident, Path(command.source))
+            return
         progress(0.0, "opening the model")
         model = gv.load_model(
             command.source, device=command.device, dtype=command.dtype,
@@ -260,11 +279,18 @@ class Worker:
         )  # fmt: skip
         progress(1.0, PREPARING)
         prepare(model)
-        self._open(ident, model, command.source, command.tokenizer)
+        self._open(ident, model, command.source, command.tokenizer, follows)
         if model.notes:
             self.say(ident, m.Told("; ".join(model.notes)))
 
-    def _open(self, ident: int, model: gv.Model, asked: str | None, tokenizer: str | None) -> None:
+    def _open(
+        self,
+        ident: int,
+        model: gv.Model,
+        asked: str | None,
+        tokenizer: str | None,
+        follows: bool = False,
+    ) -> None:
         """A run of a model, in place of what the run was before."""
         run = Run(
             model, asked, tokenizer, self._watches.get(ident, m.Watch(frozenset(), frozenset())),
@@ -274,15 +300,46 @@ class Worker:
             run.obey(self._explains[ident])
         if ident in self._asks:
             run.obey(self._asks[ident])
+        self._put(ident, run)
+        self.say(ident, m.Loaded(ModelFacts.of(model, asked, tokenizer), follows))
+
+    def _reopen(self, ident: int, path: Path) -> None:
+        """A session that was saved, on the model that is open if that is the one."""
+        file = gv.load_session(path)
+        run = self._runs.get(ident)
+        if not isinstance(run, Run) or not file.fits(run.model):
+            self._load(ident, m.Load(file.source, dtype=file.dtype), follows=True)
+            run = self._runs[ident]
+            assert isinstance(run, Run)
+        run.reopen(path, file)
+
+    def _play(self, ident: int, trace: Trace) -> None:
+        """A recorded run, in place of what the run was before."""
+        run = Replayed(trace, self._watches.get(ident), _Seat(self, ident))
+        for known in (self._explains, self._asks):
+            if ident in known:
+                run.obey(known[ident])
+        self._put(ident, run)
+        self.say(ident, m.Loaded(run.facts))
+        if ident in self._watches:
+            run.begin()
+        if run.facts.notes:
+            self.say(ident, m.Told("; ".join(run.facts.notes)))
+
+    def _put(self, ident: int, run: Run | Replayed) -> None:
+        former = self._runs.get(ident)
+        if isinstance(former, Run):
+            former.recording.end()
         self._runs[ident] = run
         self._unopened.discard(ident)
-        self.say(ident, m.Loaded(ModelFacts.of(model, asked, tokenizer)))
 
     def _share(self, ident: int, other: int) -> None:
         """Another run of the model that one has."""
         owner = self._runs.get(other)
         if owner is None:
             raise gv.GooseError("no model is open yet; open one from the File menu")
+        if isinstance(owner, Replayed):
+            raise gv.GooseError(f"{owner.facts.name} is not here, only a recorded run of it")
         self._open(ident, owner.model, owner.asked, owner.tokenizer)
 
 

@@ -84,13 +84,21 @@ THINNED = {
 }
 
 
-def fixed(config: Config, layers: Sequence[int]) -> dict[str, tuple[Variable, NDArray[Any]]]:
-    """What names the layers, and the heads that channels belong to."""
+def fixed(
+    config: Config, layers: Sequence[int], labels: Sequence[str]
+) -> dict[str, tuple[Variable, NDArray[Any]]]:
+    """What names the layers, the heads that channels belong to, and the tokens."""
     channels = np.arange(config.n_embd, dtype=np.int32) // config.head_size
     numbers = np.array(layers, np.int32)
     return {
         "layer": (
             Variable(("layer",), numbers.shape, "int32", {"long_name": "layer, from 0"}), numbers
+        ),
+        "label": (
+            Variable(
+                ("vocabulary",), (len(labels),), "str", {"long_name": "a token by its id, to show"}
+            ),
+            np.array(labels, object),
         ),
         "head_of_channel": (
             Variable(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import OrderedDict
 from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +21,8 @@ from goose_viz.trace import layout
 
 if TYPE_CHECKING:
     import xarray
+
+_REMEMBERED = 192 << 20  # bytes of chunks
 
 
 class Trace:
@@ -40,6 +43,8 @@ class Trace:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.attributes, self.config = _about(path)
+        self._columns: dict[str, NDArray[Any]] = {}
+        self._blocks: OrderedDict[tuple[str, int], NDArray[Any]] = OrderedDict()
 
     def __repr__(self) -> str:
         """What it is of."""
@@ -74,6 +79,8 @@ class Trace:
         """See what was written since, of a trace that is being recorded."""
         self.attributes, self.config = _about(self.path)
         self.__dict__.pop("dataset", None)
+        self._columns.clear()
+        self._blocks.clear()
 
     @property
     def complete(self) -> bool:
@@ -93,11 +100,34 @@ class Trace:
     def texts(self, branch: int | None = None) -> list[str]:
         """What each token of a branch completes, thinned or not."""
         name = "text" if self.attributes["every"] == 1 else "all_text"
-        words = self._column(name)
+        words = self.column(name)
         return [str(words[i]) for i in self.way(branch)]
 
-    def _column(self, name: str) -> NDArray[Any]:
-        return self._values(self.dataset[name])
+    def column(self, name: str) -> NDArray[Any]:
+        """All rows of a variable; read once."""
+        if name not in self._columns:
+            self._columns[name] = self._values(self.dataset[name])
+        return self._columns[name]
+
+    def numbers(self, name: str, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """Some rows of a variable; the chunks that they lie in are remembered for a while."""
+        array = self.dataset[name]
+        size = int(array.encoding["chunks"][0])
+        out = np.empty((len(rows), *array.shape[1:]), array.dtype)
+        for k in np.unique(rows // size).tolist():
+            mine = rows // size == k
+            out[mine] = self._block(name, k, size)[rows[mine] - k * size]
+        return out
+
+    def _block(self, name: str, k: int, size: int) -> NDArray[Any]:
+        known = self._blocks.pop((name, k), None)
+        if known is None:
+            known = self._values(self.dataset[name].isel(token=slice(k * size, (k + 1) * size)))
+            taken = sum(b.nbytes for b in self._blocks.values())
+            while self._blocks and taken + known.nbytes > _REMEMBERED:
+                taken -= self._blocks.popitem(last=False)[1].nbytes
+        self._blocks[name, k] = known
+        return known
 
     def _values(self, array: xarray.DataArray) -> NDArray[Any]:
         """Its numbers, read from the disk."""
@@ -139,8 +169,8 @@ class Trace:
             raise GooseError(f"there is no branch {branch}; there are {len(there)}")
         whole = self.attributes["every"] == 1 or thinned
         name = "branch" if whole else "all_branch"
-        of = self._column(name)
-        index = self._column("token") if whole else _indices(of, there)
+        of = self.column(name)
+        index = self.column("token") if whole else _indices(of, there)
         rows: list[NDArray[np.int64]] = []
         at: int | None = branch
         before = np.iinfo(np.int64).max
@@ -167,9 +197,9 @@ class Trace:
                 f"{self.path.name} has no {', '.join(missing)}; record it with "
                 f"observables={sorted({*self.observables, *missing})}"
             )
-        arrays = {n: self._values(self.dataset[n].isel(token=rows)) for n in names}
-        tokens = self._column("token_id")[rows].tolist()
-        index = self._column("token")[rows]
+        arrays = {n: self.numbers(n, rows) for n in names}
+        tokens = self.column("token_id")[rows].tolist()
+        index = self.column("token")[rows]
         return Frames(
             arrays, tuple(self.attributes["layers"]), tokens, self.config.n_head,
             start=int(index[0]) if len(index) else 0, removal_scale=self.config.removal_scale,

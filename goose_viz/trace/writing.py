@@ -93,6 +93,7 @@ class TraceWriter:
             rows = rows | layout.THINNED
         self._top = rows["token_top"].shape[0]
         self._branches: dict[history.Segment, int] = {}
+        self._reached: dict[history.Segment, int] = {}  # tokens of the path up to its newest
         self.attributes: dict[str, Any] = {
             "format": layout.FORMAT,
             "version": goose_viz.__version__,
@@ -101,6 +102,8 @@ class TraceWriter:
             "model_sha256": {},
             "tokenizer": model.tokenizer.name,
             "config": asdict(config),
+            "n_parameters": model.n_parameters,
+            "end_token": model.tokenizer.end_token,
             "device": model.device,
             "dtype": model.dtype,
             "wkv": ORIENTATION,
@@ -113,8 +116,9 @@ class TraceWriter:
             "complete": False,
             "ended": "",
         }
+        labels = [model.tokenizer.label(t) for t in range(config.vocab_size)]
         self._arrays = GrowingArrays(
-            self.path, rows, layout.fixed(config, layers), self.attributes, block
+            self.path, rows, layout.fixed(config, layers, labels), self.attributes, block
         )
         self.n_tokens = 0
         self._fingerprint = Fingerprint(model.source)
@@ -151,6 +155,17 @@ class TraceWriter:
         }  # fmt: skip
         self._queue.put(_Token(about, index % self.every == 0, frame, best))
         self.n_tokens += 1
+        self._reached[segment] = index + 1
+
+    def missing(self, path: history.Path) -> list[tuple[int, int]]:
+        """Tokens [start, stop) of a path that it does not have, read before it began."""
+        out = []
+        stops = [*(s.fork for s in path.segments[1:]), path.stop]
+        for segment, stop in zip(path.segments, stops, strict=True):
+            start = self._reached.get(segment, segment.fork + segment.again)
+            if start < stop:
+                out.append((start, stop))
+        return out
 
     def _part(self, frame: Frame) -> dict[str, NDArray[Any]]:
         """What is recorded of a frame that may have more."""

@@ -170,7 +170,7 @@ def test_the_spectrum(tom, session, capsys):
 def test_the_edit_is_there_whatever_was_asked_meanwhile(tom):
     press(tom, Key.Key_F7)
     w = tom.window
-    assert w.picture.why.edit is not None
+    assert w.picture.head.edit is not None
     assert not w.picture.stale
     assert "norm" in w.edit.titles["written"].text()
 

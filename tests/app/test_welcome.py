@@ -117,7 +117,7 @@ def edit_of(driver):
     picture = driver.window.picture
     driver.wait(lambda: picture.why is not None and not driver.window.picture.stale)
     driver.settle()
-    return driver.window.picture.why.edit
+    return driver.window.picture.head.edit
 
 
 def forget(driver, word):

@@ -70,8 +70,8 @@ def test_hovering_a_word_shows_its_heads_and_a_click_selects_one(asked):
     cell = w.why_panel.grid.cell_rect(5, 3).center().toPoint()
     asked.qtbot.mouseClick(w.why_panel.grid, Qt.MouseButton.LeftButton, pos=cell)
     assert (w.selection.layer, w.selection.head) == (5, 3)
-    asked.wait(lambda: (w.picture.why.layer, w.picture.why.head) == (5, 3))
-    assert w.picture.why.retention.shape == (18,)
+    asked.wait(lambda: (w.picture.head.layer, w.picture.head.head) == (5, 3))
+    assert w.picture.head.retention.shape == (18,)
 
 
 def test_another_word_can_be_asked_about(asked):
@@ -198,8 +198,8 @@ def test_colours_tell_what_each_word_gives(asked):
 
 def test_the_edit_of_the_token_adds_up(asked):
     w = asked.window
-    asked.wait(lambda: w.picture.why.edit is not None)
-    edit = w.picture.why.edit
+    asked.wait(lambda: w.picture.head.edit is not None)
+    edit = w.picture.head.edit
     S = w.picture.wkv[w.selection.layer, w.selection.head]
     np.testing.assert_allclose(edit.decayed - edit.removed + edit.written, S, atol=1e-4)
     asked.wait(lambda: "norm" in w.edit.titles["written"].text())
@@ -265,7 +265,7 @@ def test_copy_as_python_gives_these_numbers(asked, capsys):
     w.worker.send(m.Step())
     asked.wait(lambda: w.picture.position == 22)
     explained(asked)
-    why, (layer, head) = w.picture.why, (w.selection.layer, w.selection.head)
+    why, now, (layer, head) = w.picture.why, w.picture.head, (w.selection.layer, w.selection.head)
     for panel in w.panels:
         if panel.python() is None:
             continue
@@ -281,10 +281,10 @@ def test_copy_as_python_gives_these_numbers(asked, capsys):
                 np.testing.assert_allclose(names["found"].by_token, why.by_token, atol=1e-3)
             case "The edit of this token":
                 edit = names["edit"]
-                np.testing.assert_allclose(edit.written, why.edit.written, atol=1e-4)
+                np.testing.assert_allclose(edit.written, now.edit.written, atol=1e-4)
             case "Remember":
                 held = ga.retention(session.frames(), layer, head)
-                np.testing.assert_allclose(held, why.retention, atol=1e-4)
+                np.testing.assert_allclose(held, now.retention, atol=1e-4)
                 assert "0." in out
             case "Next token":
                 assert str(w.picture.next_tokens[0][0]) in out

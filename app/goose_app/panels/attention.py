@@ -26,6 +26,7 @@ class AttentionPanel(AskingPanel):
     """Token × token: a row a token that reads, a column one that is read."""
 
     title = "Attention map"
+    needs = AttentionAsked.needs
     help = (
         "Which earlier tokens each token reads through the selected head, exactly: a row is a "
         "token that reads, a column one that is read. A bright column is a word that stays in the "

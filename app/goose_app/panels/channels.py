@@ -62,6 +62,7 @@ class ChannelsPanel(Panel):
     def __init__(self, selection: Selection, view: Channels) -> None:
         self.title, self.help = view.title, view.help
         self.recorded, self.phase = frozenset((view.observable,)), (view.turn, 5)
+        self.needs = self.recorded
         super().__init__(selection)
         self.view = view
         self.map = Heatmap("channel", "layer", self._describe)

@@ -30,6 +30,7 @@ class ComparePanel(StudyPanel):
     """Total variation over tokens, and the distance of all memories at the cursor."""
 
     title = "Compare"
+    computes = True
     help = (
         "Two branches of this run, or this run and another (other prompt, seed, sampling, model of "
         "the same shape, snapshot), token by token. Lines: how far apart what the two expect is "

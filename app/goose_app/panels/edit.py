@@ -16,6 +16,7 @@ from goose_app.readout import Readout
 from goose_app.run_view import Viewed
 from goose_app.selection import Selection
 from goose_app.theme import Theme, gradient
+from goose_viz.analysis.memory import PAST
 
 _PARTS = (
     ("decayed", "decayed", "what the decay left of the memory before the token"),
@@ -29,6 +30,7 @@ class EditPanel(Panel):
     """Four matrices that add up."""
 
     title = "The edit of this token"
+    needs = frozenset((*PAST, "receptance", "bonus", "wkv"))
     help = (
         "What the last token did to the selected head: its memory fades (decayed), loses what "
         "stood under one key (removed), gains a value under another (written). The four add up; "
@@ -102,25 +104,25 @@ class EditPanel(Panel):
 
     def show_picture(self, picture: Picture) -> None:
         """The four parts, with their norms and scales."""
-        why = picture.why
-        if why is None or why.edit is None or not self.due(picture):
+        now = picture.head
+        if now is None or now.edit is None or not self.due(picture):
             return
-        parts = {name: getattr(why.edit, name) for name, _, _ in _PARTS}
+        parts = {name: getattr(now.edit, name) for name, _, _ in _PARTS}
         levels = {name: _level(part) for name, part in parts.items()}
         if self.one_scale.isChecked():
             levels = dict.fromkeys(levels, max(levels.values()))
         for name, words, _ in _PARTS:
-            level, norm = levels[name], getattr(why.edit, f"{name}_norm")
+            level, norm = levels[name], getattr(now.edit, f"{name}_norm")
             view = self.maps[name]
             view.set_colours(gradient(self.theme.diverging), f"−{level:g}", f"+{level:g}")
             view.set_indices(to_indices(parts[name], -level, level))
-            if factors := getattr(why.edit, f"{name}_factors", None):  # of rank one
+            if factors := getattr(now.edit, f"{name}_factors", None):  # of rank one
                 value, key = (f / (np.abs(f).max() or 1.0) for f in factors)
                 view.set_strips(to_indices(value, -1, 1), to_indices(key, -1, 1))
             self.titles[name].setText(f"{words}  ·  norm {norm:.3g}")
-        word = self.run.cells.tokens[why.position - 1] if why.position <= len(self.run.cells) else 0
+        word = self.run.cells.tokens[now.position - 1] if now.position <= len(self.run.cells) else 0
         label = self.run.model.label(word) if self.run.model is not None else ""
-        self.place.setText(f"layer {why.layer} head {why.head} · “{label}”")
+        self.place.setText(f"layer {now.layer} head {now.head} · “{label}”")
 
     def python(self) -> str | None:
         """The edit."""
@@ -138,10 +140,10 @@ class EditPanel(Panel):
 
     def _describer(self, name: str):  # type: ignore[no-untyped-def]
         def describe(row: int, column: int) -> str:
-            why = self.picture.why if self.picture is not None else None
-            if why is None or why.edit is None:
+            now = self.picture.head if self.picture is not None else None
+            if now is None or now.edit is None:
                 return ""
-            value = float(getattr(why.edit, name)[row, column])
+            value = float(getattr(now.edit, name)[row, column])
             return f"value {row} · key {column} · {value:+.5f}"
 
         return describe

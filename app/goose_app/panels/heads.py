@@ -26,6 +26,7 @@ class HeadsPanel(Panel):
     """Layers downwards, heads to the right; a click chooses."""
 
     title = "All heads"
+    needs = frozenset(("wkv",))
     phase = (1, 5)
     help = "Every head's memory, each on a scale of its own. Click one to look at it closely."
 

@@ -39,6 +39,7 @@ class HealthPanel(AskingPanel):
     """Layers × heads at the cursor, lines over tokens for the selected layer."""
 
     title = "Health"
+    needs = HealthAsked.needs
     help = (
         "How the memories fare. The map shows every head behind the last token, the lines the "
         "heads of the selected layer over the tokens (the selected head thick). Lines that level "

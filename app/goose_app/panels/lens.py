@@ -33,6 +33,7 @@ class LensPanel(AskingPanel):
     """A row a layer with its likeliest words; pinned words beside it; a head's own say below."""
 
     title = "Logit lens"
+    computes = True
     help = (
         "What each layer would say were it the last: its likeliest words, the brighter the "
         "likelier. Read it from the top down: where the word that wins in the end first comes up "

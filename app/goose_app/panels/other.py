@@ -29,6 +29,7 @@ class OtherTextPanel(Panel):
     """The other run's text."""
 
     title = "Other text"
+    computes = True
     help = "The text of the run that this one is compared with; click a token to put both there."
     goto = Signal(int)
 
@@ -74,6 +75,7 @@ class OtherNextTokenPanel(NextTokenPanel):
     """What the other run expects."""
 
     title = "Other next token"
+    computes = True
     help = (
         "What the other run expects next at the same place; the mark in a bar is this run's. "
         "Click a token to go on with it there."
@@ -95,6 +97,7 @@ class DifferencePanel(Panel):
     """One head's memory here less the other run's."""
 
     title = "State difference"
+    computes = True
     help = (
         "The selected head's memory here, less that of the other run at the same place. Nothing is "
         "dark; the scale is in the memory's own numbers."

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from PySide6.QtCore import QTimer, Signal
 from PySide6.QtWidgets import QWidget
 
-from goose_app.explain import Explanation
+from goose_app.cover import Cover
+from goose_app.explain import Explanation, HeadNow
 from goose_app.messages import Picture
 from goose_app.ponder import Answer, Progress
 from goose_app.questions import Fed, Question
@@ -36,6 +37,10 @@ class Panel(QWidget):
         The observables of which it shows every token's.
     shown : frozenset of str
         Those of which it shows the cursor's, while somebody sees it.
+    needs : frozenset of str
+        Observables without which it has nothing to show of a recorded run.
+    computes : bool
+        Whether it asks the model itself, which a recorded run does not have.
     asks, asks_edit : bool
         Whether it shows why the next word, or what the last one did to the selected head.
     phase : (int, int)
@@ -50,6 +55,8 @@ class Panel(QWidget):
     formula = ""
     recorded: frozenset[str] = frozenset()
     shown: frozenset[str] = frozenset()
+    needs: frozenset[str] = frozenset()
+    computes = False
     asks = asks_edit = False
     phase = (0, 1)
     seen = Signal()  # somebody sees it now, or nobody any more; or it asks something else
@@ -65,7 +72,8 @@ class Panel(QWidget):
         self._wait = QTimer(self)
         self._wait.setSingleShot(True)
         self._wait.timeout.connect(self._catch_up)
-        self._painted: Explanation | None = None
+        self._painted: tuple[Explanation | None, HeadNow | None] = None, None
+        self.cover = Cover(self)
         self.setObjectName(self.title)
         selection.listen(self._selection_changed)
 
@@ -80,7 +88,24 @@ class Panel(QWidget):
 
     def set_run(self, run: Viewed) -> None:
         """Another run, or another model in it: what is known of the last no longer holds."""
-        self.run, self.picture, self._painted = run, None, None
+        self.run, self.picture, self._painted = run, None, (None, None)
+        self.cover.say(self.lacks())
+
+    def lacks(self) -> str:
+        """What of a recorded run it would need, in words; empty if it has that."""
+        model = self.run.model
+        if model is None or model.recorded is None:
+            return ""
+        if self.computes:
+            return (
+                f"This asks the model itself, and here is a recorded run of it only.\n"
+                f"Open {model.name} to see it."
+            )
+        missing = sorted(self.needs - model.recorded)
+        if not missing:
+            return ""
+        options = " ".join(f"--probe {name}" for name in missing)
+        return f"Not in this recording: {', '.join(missing)}.\ngoose-viz record … {options}"
 
     def series_changed(self) -> None:
         """Another branch's figures are to be shown."""
@@ -97,14 +122,14 @@ class Panel(QWidget):
 
     def due(self, picture: Picture) -> bool:
         """Whether a new explanation is to be painted now."""
-        new = picture.why is not self._painted
+        new = picture.why is not self._painted[0] or picture.head is not self._painted[1]
         if picture.rate > 0:
             if not new:
                 return False
         elif new and self.phase[0] and not self._its_turn:
             self._wait.start(_LAG * self.phase[0])
             return False
-        self._its_turn, self._painted = False, picture.why
+        self._its_turn, self._painted = False, (picture.why, picture.head)
         return True
 
     def _catch_up(self) -> None:

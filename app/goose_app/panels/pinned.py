@@ -27,6 +27,7 @@ class PinnedPanel(Panel):
     """A line a word, probability or rank, over the tokens."""
 
     title = "Pinned words"
+    computes = True
     help = (
         "How likely the pinned words were behind every token: pin one by right-clicking it in the "
         "text, in Next token or in the lens, or by P. Where a line rises, something that was read "

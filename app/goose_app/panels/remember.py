@@ -14,12 +14,14 @@ from goose_app.readout import Readout
 from goose_app.run_view import Viewed
 from goose_app.selection import Selection
 from goose_app.theme import Theme
+from goose_viz.analysis.memory import PAST
 
 
 class RememberPanel(Panel):
     """The text up to the cursor, coloured by what the selected head has and reads of it."""
 
     title = "Remember"
+    needs = frozenset((*PAST, "receptance", "bonus"))
     help = (
         "The text as the selected head has it: coloured by how much of each word's key is left in "
         "its memory, or by how strongly the last word reads each. They are different things."
@@ -81,8 +83,8 @@ class RememberPanel(Panel):
             return
         self.view.catch_up()
         self.view.set_cursor(picture.position)
-        if picture.why is not None:
-            self.place.setText(f"layer {picture.why.layer} head {picture.why.head}")
+        if picture.head is not None:
+            self.place.setText(f"layer {picture.head.layer} head {picture.head.head}")
             self.legend.setText(COLOURINGS[self.view.colouring].legend)
 
     def python(self) -> str | None:

@@ -22,6 +22,7 @@ class SensitivityPanel(StudyPanel):
     """A cell a head: how far the next word moves if its memory is another."""
 
     title = "Sensitivity"
+    computes = True
     help = (
         "Which heads' memories matter now: how far what is expected next moves, in nats, if one "
         "head's memory is emptied, changes places with another of its layer, or gets noise, and "

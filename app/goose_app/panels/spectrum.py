@@ -23,6 +23,7 @@ class SpectrumPanel(AskingPanel):
     """Eigenvalues in order, as stems from 1: how far each falls is what the token does."""
 
     title = "Spectrum"
+    needs = SpectrumAsked.needs
     help = (
         "What the last token does to each direction of the selected head's memory, before it "
         "writes: an eigenvalue of 1 keeps a direction, one near 0 erases it, one below 0 turns it "

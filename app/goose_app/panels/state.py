@@ -20,6 +20,7 @@ class StatePanel(Panel):
     """The selected head's state with diverging colours around zero."""
 
     title = "State"
+    needs = frozenset(("wkv",))
     phase = (0, 5)
     help = (
         "The memory of one head. Each token fades its columns, erases along one key and writes a "

@@ -38,6 +38,7 @@ class SteerPanel(AskingPanel):
     """Two memories, a slider between −2 and 2, and bars that move with it."""
 
     title = "Steer"
+    computes = True
     help = (
         "Push the memory: what some prompts leave in it that others do not, times the factor on "
         "the slider, added ahead of the last token. The bars show how much each word gains or "

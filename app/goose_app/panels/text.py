@@ -143,6 +143,11 @@ class TextPanel(Panel):
             self.end_token = run.model.end_token
             self.box.suggest(run.model.name)
 
+    def may_compute(self, may: bool) -> None:
+        """Whether there is a model to prompt; a recorded run is only looked at."""
+        for box in (self.box, self.temperature, self.top_p, self.seed):
+            box.setEnabled(may)
+
     def series_changed(self) -> None:
         """Other figures colour the cells."""
         self.view.redraw()

@@ -25,6 +25,7 @@ class TracePanel(StudyPanel):
     """Layers downwards, tokens to the right; bright where putting right brings the word back."""
 
     title = "Causal trace"
+    computes = True
     help = (
         "Where the model keeps what it needs for a word. Some words of the text are spoiled with "
         "noise, and the likeliest next word is lost; then one layer is put right at one token, as "

@@ -68,6 +68,7 @@ class WhyPanel(Panel):
     """A sentence, the past words, all parts of the sum, and the heads."""
 
     title = "Why"
+    computes = True
     help = (
         "Where the next word comes from, exactly: what each earlier word gives to its logit, or to "
         "its lead over another word, and through which layer and head. Hover a word to see its "
@@ -207,8 +208,8 @@ class WhyPanel(Panel):
             self.seen.emit()
         if self.due(picture):
             self._show(picture.why, picture.stale, picture.rate > 0)
-        elif self._painted is not None:
-            self.sentence.set_text(self._painted.sentence, stale=True)
+        elif (told := self._painted[0]) is not None:
+            self.sentence.set_text(told.sentence, stale=True)
 
     def _show(self, why: Explanation | None, stale: bool, running: bool) -> None:
         if why is None:

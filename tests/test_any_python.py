@@ -78,3 +78,22 @@ def test_a_picture_of_the_window(tmp_path):
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=110)
     assert done.returncode == 0, done.stderr
     assert picture.stat().st_size > 50_000
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_run_is_recorded_and_read(tmp_path, tiny):
+    """What Zarr and xarray make of our chunks differs from version to version."""
+    import xarray
+
+    model = gv.load_model(tiny, device="cpu")
+    trace = gv.record(model, TOKENS, 5, tmp_path / "a.zarr", observables=gv.OBSERVABLES,
+                      sampler=gv.Sampler(seed=1))  # fmt: skip
+    session = gv.Session(model, gv.Sampler(seed=1), gv.Probe(gv.OBSERVABLES))
+    session.feed(TOKENS)
+    list(session.run(5))
+    with xarray.open_zarr(tmp_path / "a.zarr") as found:
+        for name in gv.OBSERVABLES:
+            expected = np.stack([getattr(f, name) for f in session.probe.frames])
+            assert (found[name].values == expected).all()
+        assert "".join(found.text.values).strip() == session.text
+    assert trace.complete

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from goose_app import messages as m
 from goose_app.message_bar import MessageBar
 from goose_app.numbers import save_numbers
 from goose_app.panels.panel import Panel
-from goose_app.pictures import save_widget
+from goose_app.pictures import PRINT, save_widget
 from goose_app.plain import Label, item
 from goose_app.run_view import RunView
 from goose_app.saving import NUMBERS, PICTURES, SESSIONS, SNAPSHOTS, TRACES, ask_where
@@ -159,24 +160,33 @@ class FileCommands(QMainWindow):
             self.open_path(path)
 
     def save_picture(self) -> None:
-        """Ask where to, and save the window as it looks."""
+        """Ask where to, and save the window as a figure."""
         self._save_widget(self, "goose-viz")
 
     def _save_panel(self, panel: Panel) -> None:
         self._save_widget(panel, panel.title.lower())
 
     def _save_widget(self, widget: QWidget, name: str) -> None:
-        start = self._in_folder(f"{name.replace(' ', '-')}.png")
-        path = ask_where(self, "Save picture", start, PICTURES)
+        start = self._in_folder(f"{name.replace(' ', '-')}.pdf")
+        path = ask_where(self, "Save figure", start, PICTURES)
         if path is None:
             return
         try:
-            save_widget(widget, path)
+            with self.light_for_paper():
+                save_widget(widget, path, PRINT)
         except (OSError, ValueError) as error:
             self.message_bar.say(str(error))
         else:
             self.message_bar.worked()
             self.say(f"saved {path}")
+
+    def white_figures(self, on: bool) -> None:
+        """Save figures in the light colours, whatever the window has."""
+        self.settings["white figures"] = on
+
+    def light_for_paper(self) -> AbstractContextManager[None]:
+        """The colours that figures are saved in, for as long as it takes."""
+        raise NotImplementedError
 
     def _save_numbers(self, panel: Panel) -> None:
         """Ask where to, and save what a panel shows as numbers."""

@@ -23,10 +23,13 @@ from PySide6.QtGui import (
 )  # fmt: skip
 from PySide6.QtWidgets import QSizePolicy, QWidget
 
+from goose_app.on_paper import in_vectors, on_paper
 from goose_app.theme import DARK, Table, Theme
 from goose_viz.compiled import compiled
 
 _LEFT, _TOP, _BOTTOM, _BAR, _BAR_GAP = 40, 20, 32, 10, 8
+_RECTANGLES = 20_000  # cells that are drawn one by one in a figure of vectors
+_FINE = 4  # pixels of a cell else, so that no viewer blurs them into each other
 _STRIP = 8  # pixels that a strip along an axis takes
 
 
@@ -222,9 +225,12 @@ class Heatmap(QWidget):
     def paintEvent(self, event: QPaintEvent) -> None:
         """Axes from the pixmap, content, mark, caption."""
         painter = QPainter(self)
-        if self._axes.isNull():
-            self._draw_axes()
-        painter.drawPixmap(0, 0, self._axes)
+        if on_paper(painter, self):
+            self._paint_axes(painter)
+        else:
+            if self._axes.isNull():
+                self._draw_axes()
+            painter.drawPixmap(0, 0, self._axes)
         rect = self.image_rect()
         if self._blank:
             painter.setPen(QColor(self.theme.dim))
@@ -232,12 +238,14 @@ class Heatmap(QWidget):
                 rect, Qt.AlignmentFlag.AlignCenter | Qt.TextFlag.TextWordWrap, self._blank
             )
         elif event.rect().bottom() > _TOP:
-            painter.drawImage(rect, self._image)
+            _draw_cells(painter, rect, self._image)
             if self._strips is not None:
                 thick = self._margin - 3
                 at = rect.x() - self._margin, rect.y() - self._margin
-                painter.drawImage(QRectF(at[0], rect.y(), thick, rect.height()), self._strips[0])
-                painter.drawImage(QRectF(rect.x(), at[1], rect.width(), thick), self._strips[1])
+                beside = QRectF(at[0], rect.y(), thick, rect.height())
+                above = QRectF(rect.x(), at[1], rect.width(), thick)
+                for place, strip in zip((beside, above), self._strips, strict=True):
+                    _draw_cells(painter, place, strip)
             self._draw_grid(painter, rect)
         if self._marked is not None and not self._blank:
             rows, columns = self._indices.shape
@@ -267,8 +275,12 @@ class Heatmap(QWidget):
         ratio = self.devicePixelRatioF()
         self._axes = QPixmap(self.size() * ratio)
         self._axes.setDevicePixelRatio(ratio)
-        self._axes.fill(QColor(self.theme.panel))
         painter = QPainter(self._axes)
+        self._paint_axes(painter)
+        painter.end()
+
+    def _paint_axes(self, painter: QPainter) -> None:
+        painter.fillRect(self.rect(), QColor(self.theme.panel))
         painter.setFont(self.font())
         rect, metrics = self.image_rect(), painter.fontMetrics()
         rows, columns = self._indices.shape
@@ -301,7 +313,7 @@ class Heatmap(QWidget):
         )  # fmt: skip
         painter.restore()
         bar = QRectF(rect.right() + _BAR_GAP, rect.y(), _BAR, rect.height())
-        painter.drawImage(bar, self._bar_image)
+        _draw_cells(painter, bar, self._bar_image)
         low, high = self._ends
         painter.drawText(QPointF(bar.right() + 4, bar.y() + metrics.ascent()), high)
         painter.drawText(QPointF(bar.right() + 4, bar.bottom()), low)
@@ -339,6 +351,33 @@ def _apart(
     each = (ticks[1][0] - ticks[0][0]) * cell
     widest = max(extent(words) for _, words in ticks) + 4
     return ticks[:: max(1, int(np.ceil(widest / max(each, 0.1))))]
+
+
+def _draw_cells(painter: QPainter, rect: QRectF, image: QImage) -> None:
+    """An image whose pixels are cells; in a figure of vectors each is a rectangle of its own."""
+    columns, rows = image.width(), image.height()
+    if image.isNull():
+        return
+    if not in_vectors(painter):
+        painter.drawImage(rect, image)
+    elif columns * rows > _RECTANGLES:  # so many that a file of them helps nobody
+        fine = image.scaled(columns * _FINE, rows * _FINE)
+        painter.drawImage(rect, fine)
+    else:
+        width, height = rect.width() / columns, rect.height() / rows
+        for row in range(rows):
+            begin = 0
+            for column in range(1, columns + 1):
+                if column < columns and image.pixel(column, row) == image.pixel(begin, row):
+                    continue
+                # a little wider than it is: viewers leave hairs of paper between neighbours
+                cell = QRectF(
+                    rect.x() + begin * width, rect.y() + row * height,
+                    (column - begin) * width + (0.2 if column < columns else 0),
+                    height + (0.2 if row + 1 < rows else 0),
+                )  # fmt: skip
+                painter.fillRect(cell, QColor(image.pixel(begin, row)))
+                begin = column
 
 
 def to_indices(values: NDArray[np.floating], low: float, high: float) -> NDArray[np.uint8]:

@@ -48,9 +48,10 @@ def make_actions(window: Window) -> dict[str, QAction]:
             window.layouts_menu = menus["View"].addMenu("Own layouts")
             window.layouts_menu.aboutToShow.connect(window.fill_layouts)
         elif entry.name == "save_picture":
-            panel_menu = menus["File"].addMenu("Save picture of a panel")
+            panel_menu = menus["File"].addMenu("Save figure of a panel")
             for panel in window.panels:
                 panel_menu.addAction(f"{panel.title}…", lambda p=panel: window._save_panel(p))
+        elif entry.name == "white_figures":
             menus["File"].addSeparator()
     python_menu = menus["Edit"].addMenu("Copy as Python")
     for panel in window.panels:

@@ -12,10 +12,12 @@ from goose_app.plain import tip
 Kinds = dict[str, str]
 
 SNAPSHOTS: Kinds = {"Snapshot (*.safetensors)": ".safetensors", "NumPy (*.npz)": ".npz"}
-NUMBERS: Kinds = {"Table (*.csv)": ".csv", "NumPy (*.npz)": ".npz"}
+NUMBERS: Kinds = {
+    "Table (*.csv)": ".csv", "Parquet (*.parquet)": ".parquet", "NumPy (*.npz)": ".npz",
+}  # fmt: skip
 SESSIONS: Kinds = {"Session (*.goose)": ".goose"}
 TRACES: Kinds = {"Recording (*.zarr)": ".zarr"}
-PICTURES: Kinds = {"PNG (*.png)": ".png", "SVG (*.svg)": ".svg"}
+PICTURES: Kinds = {"PDF (*.pdf)": ".pdf", "SVG (*.svg)": ".svg", "PNG (*.png)": ".png"}
 
 
 def ask_where(parent: QWidget, title: str, start: str, kinds: Kinds) -> Path | None:

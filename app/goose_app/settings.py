@@ -15,6 +15,7 @@ DEFAULTS: dict[str, Any] = {
     "welcomed": False,
     "theme": "system",
     "stop at end": False,
+    "white figures": True,
     "temperature": 1.0,
     "top_p": 0.85,
     "seed": 1,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -199,6 +200,7 @@ class Window(Commands):
         self.text.top_p.setValue(self.settings["top_p"])
         self.text.seed.setValue(self.settings["seed"])
         self.actions_by_name["stop_at_end"].setChecked(self.settings["stop at end"])
+        self.actions_by_name["white_figures"].setChecked(self.settings["white figures"])
         self.token_menu = TokenMenu(self)
         self.edit_dialog = EditDialog(self, self.selection)
         self.companion = Companion(self)
@@ -634,7 +636,7 @@ class Window(Commands):
 
     def _dock_menu(self, dock: QDockWidget, panel: Panel, at: object) -> None:
         menu = QMenu(self)
-        menu.addAction("Save picture…", lambda: self._save_panel(panel))
+        menu.addAction("Save figure…", lambda: self._save_panel(panel))
         menu.addAction("Copy picture", lambda: QGuiApplication.clipboard().setPixmap(panel.grab()))
         if panel.numbers():
             menu.addAction("Copy numbers", lambda: self.copy_numbers(panel))
@@ -651,6 +653,18 @@ class Window(Commands):
             scheme = QGuiApplication.styleHints().colorScheme()
             theme = LIGHT if scheme == Qt.ColorScheme.Light else DARK
         self.set_theme(theme)
+
+    @contextmanager
+    def light_for_paper(self) -> Iterator[None]:
+        """Dress everything for paper, if figures are to be on white."""
+        if not self.settings["white figures"] or self.text.theme is LIGHT:
+            yield
+            return
+        self.set_theme(LIGHT)
+        try:
+            yield
+        finally:
+            self._follow_system()
 
     def set_theme(self, theme: Theme) -> None:
         """Dress everything."""

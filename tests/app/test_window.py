@@ -12,7 +12,6 @@ from PySide6.QtWidgets import QFileDialog
 import goose_viz as gv
 from goose_app import messages as m
 from goose_app.help_page import HelpPage
-from goose_app.pictures import save_widget
 
 from .conftest import PROMPT
 
@@ -306,22 +305,6 @@ def test_settings_are_remembered(open_window):
     assert second.window.docks["Decay"].isVisible()
 
 
-@pytest.mark.parametrize("suffix", [".png", ".svg"])
-def test_any_panel_as_a_picture(driver, tmp_path, suffix):
-    for panel in driver.window.panels:
-        path = tmp_path / f"panel{suffix}"
-        save_widget(panel, path)
-        if suffix == ".png":
-            assert QImage(str(path)).size() == panel.size()
-        else:
-            content = path.read_text()
-            assert content.startswith("<?xml")
-            assert content.rstrip().endswith("</svg>")
-        path.unlink()
-    with pytest.raises(ValueError, match=r"ends in \.png or \.svg"):
-        save_widget(driver.window, tmp_path / "a.bmp")
-
-
 def test_every_action_has_its_method_and_help_opens(driver):
     w = driver.window
     for name in w.actions_by_name:
@@ -462,7 +445,7 @@ def test_files_are_offered_in_the_last_folder(driver, monkeypatch, tmp_path):
     w.export_snapshot()
     w.save_picture()
     assert offered[0] == str(tmp_path / f"token-{w.picture.position}.safetensors")
-    assert offered[1] == str(tmp_path / "goose-viz.png")
+    assert offered[1] == str(tmp_path / "goose-viz.pdf")
 
 
 def test_branches_stay_and_can_be_returned_to(driver):

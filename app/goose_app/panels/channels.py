@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -137,6 +138,12 @@ class ChannelsPanel(Panel):
         self.map.mark(QRectF(0, self.selection.layer, values.shape[1], 1))
         self._tell()
         self._show_lines(picture)
+
+    def numbers(self) -> dict[str, NDArray[Any]]:
+        """Layers × channels at the cursor."""
+        name = self.view.observable
+        values = self.picture.observed(name) if self.picture is not None else None
+        return {} if values is None else {name: values}
 
     def python(self) -> str | None:
         """The observable of the last token."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 from PySide6.QtCore import Qt
 from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import QCheckBox, QGridLayout, QHBoxLayout, QVBoxLayout
@@ -123,6 +126,13 @@ class EditPanel(Panel):
         word = self.run.cells.tokens[now.position - 1] if now.position <= len(self.run.cells) else 0
         label = self.run.model.label(word) if self.run.model is not None else ""
         self.place.setText(f"layer {now.layer} head {now.head} · “{label}”")
+
+    def numbers(self) -> dict[str, NDArray[Any]]:
+        """The four matrices."""
+        now = self.picture.head if self.picture is not None else None
+        if now is None or now.edit is None:
+            return {}
+        return {name: getattr(now.edit, name) for name, _, _ in _PARTS}
 
     def python(self) -> str | None:
         """The edit."""

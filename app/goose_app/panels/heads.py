@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from PySide6.QtCore import QRectF
@@ -67,6 +69,10 @@ class HeadsPanel(Panel):
             )
         self.map.set_indices(thumbnails)
         self._mark()
+
+    def numbers(self) -> dict[str, NDArray[Any]]:
+        """How large each is: layers × heads."""
+        return {} if self.picture is None else {"RMS": rms(self.picture.wkv)}
 
     def python(self) -> str | None:
         """All matrices."""

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 from PySide6.QtCore import QPointF, QRectF, Qt, Signal
 from PySide6.QtGui import (
     QColor,
@@ -68,6 +72,15 @@ class NextTokenPanel(Panel):
         self.setMinimumWidth(_COLUMN * self._columns())  # with less room it scrolls
         self.truth.setVisible(compared is not None and compared.askable)
         self.update()
+
+    def numbers(self) -> dict[str, NDArray[Any]]:
+        """Ids, words and probabilities."""
+        rows = self.picture.next_tokens if self.picture is not None else []
+        if not rows:
+            return {}
+        ids, words, chances = zip(*rows, strict=True)
+        return {"id": np.array(ids), "word": np.array(words, object),
+                "probability": np.array(chances)}  # fmt: skip
 
     def python(self) -> str | None:
         """The likeliest tokens."""

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QHBoxLayout, QRadioButton, QVBoxLayout
 
@@ -86,6 +90,17 @@ class RememberPanel(Panel):
         if picture.head is not None:
             self.place.setText(f"layer {picture.head.layer} head {picture.head.head}")
             self.legend.setText(COLOURINGS[self.view.colouring].legend)
+
+    def numbers(self) -> dict[str, NDArray[Any]]:
+        """Retention and attention of every token."""
+        now, cells = self.picture.head if self.picture is not None else None, self.run.cells
+        if now is None:
+            return {}
+        n = min(len(now.retention), len(cells))
+        return {
+            "text": np.array(cells.texts[:n], object), "retention": now.retention[:n],
+            "attention": now.attention[:n],
+        }  # fmt: skip
 
     def python(self) -> str | None:
         """Retention or attention of the head."""

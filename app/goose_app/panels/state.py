@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QCheckBox, QComboBox, QHBoxLayout, QVBoxLayout
 
@@ -93,6 +96,13 @@ class StatePanel(Panel):
         self.map.set_indices(to_indices(S, -self._level, self._level))
         self.map.set_caption("all zero before the first token" if top == 0 else "")
         self.figures.setText(f"RMS {rms(S):.3g}, rank {stable_rank(S):.2f}, max {top:.3g}")
+
+    def numbers(self) -> dict[str, NDArray[Any]]:
+        """The head's matrix, a row a value channel."""
+        s, picture = self.selection, self.picture
+        if picture is None or s.layer >= len(picture.wkv):
+            return {}
+        return {f"layer {s.layer} head {s.head}": picture.wkv[s.layer, s.head]}
 
     def python(self) -> str | None:
         """The matrix."""

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from PySide6.QtCore import QEvent, QObject, Qt, Signal
 from PySide6.QtGui import QKeyEvent
 from PySide6.QtWidgets import (
@@ -15,7 +18,7 @@ from PySide6.QtWidgets import (
 )
 
 from goose_app.colour_scale import ColourScale
-from goose_app.colouring import COLOURINGS
+from goose_app.colouring import COLOURINGS, surprisal
 from goose_app.find_bar import FindBar
 from goose_app.messages import Picture
 from goose_app.panels.panel import Panel
@@ -159,6 +162,26 @@ class TextPanel(Panel):
     def show_picture(self, picture: Picture) -> None:
         """Move the cursor."""
         self.view.set_cursor(picture.position)
+
+    def numbers(self) -> dict[str, NDArray[Any]]:
+        """A row a token: what it is, how likely it was, and its figures in the selected head."""
+        cells, series, s = self.run.cells, self.run.series, self.selection
+        if not len(cells):
+            return {}
+        chances = np.array(cells.probabilities, np.float64)
+        out: dict[str, NDArray[Any]] = {
+            "token": np.arange(len(cells)), "id": np.array(cells.tokens),
+            "text": np.array(cells.texts, object),
+            "generated": np.frombuffer(bytes(cells.generated), np.bool_),
+            "probability": chances, "surprisal": surprisal(chances),
+        }  # fmt: skip
+        for name in sorted(self.recorded) if series is not None else ():
+            assert series is not None
+            column = np.full(len(cells), np.nan)
+            first, rows = series.window(name, 0, len(cells))
+            column[first : first + len(rows)] = rows[:, s.layer, s.head]
+            out[f"{name}, layer {s.layer} head {s.head}"] = column
+        return out
 
     def python(self) -> str | None:
         """The text up to the cursor."""

@@ -26,6 +26,7 @@ from PySide6.QtWidgets import QAbstractScrollArea, QToolTip
 from goose_app.colouring import COLOURINGS, SURPRISAL, levels, surprisal
 from goose_app.contrast import readable
 from goose_app.flow import Flow
+from goose_app.on_paper import on_paper
 from goose_app.plain import tip
 from goose_app.run_view import RunView, Viewed
 from goose_app.selection import Selection
@@ -156,6 +157,7 @@ class TokenView(QAbstractScrollArea):
     def paintEvent(self, event: QPaintEvent) -> None:
         """The lines in sight; lines that have not changed come from the cache."""
         painter = QPainter(self.viewport())
+        paper = on_paper(painter, self)
         painter.fillRect(event.rect(), QColor(self.theme.panel))
         top = self.verticalScrollBar().value() - _MARGIN
         first_line = max(0, int(top // self._line_height))
@@ -175,6 +177,13 @@ class TokenView(QAbstractScrollArea):
             end = self.flow.first_on(line + 1)
             cursor = min(max(self.cursor_position, begin), end + 1)
             colours = tuple(heat[begin - first : end - first])
+            if paper:
+                painter.save()
+                painter.translate(0, line * self._line_height - top)
+                self._paint_line(painter, begin, end, colours)
+                painter.restore()
+                begin = end
+                continue
             key = (begin, end, cursor, self._version, colours)
             known = self._lines.get(line)
             if known is None or known[0] != key:
@@ -200,6 +209,11 @@ class TokenView(QAbstractScrollArea):
         pixmap.setDevicePixelRatio(ratio)
         pixmap.fill(QColor(self.theme.panel))
         painter = QPainter(pixmap)
+        self._paint_line(painter, begin, end, heat)
+        painter.end()
+        return pixmap
+
+    def _paint_line(self, painter: QPainter, begin: int, end: int, heat: tuple[int, ...]) -> None:
         painter.setFont(self.font())
         height = self._line_height * 0.86
         signed = COLOURINGS[self.colouring].explained is not None
@@ -228,8 +242,6 @@ class TokenView(QAbstractScrollArea):
                 pen = wanted
             offset = _MARGIN + (2.0 if named else 0.0)
             painter.drawStaticText(QPointF(x + offset, 0), self._shaped(shown))
-        painter.end()
-        return pixmap
 
     def showEvent(self, event: QShowEvent) -> None:
         """Catch up with what came while nobody looked."""

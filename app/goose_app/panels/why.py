@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 from PySide6.QtCore import QSize, Qt, Signal
 from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import QComboBox, QGridLayout, QHBoxLayout, QVBoxLayout
@@ -170,6 +173,18 @@ class WhyPanel(Panel):
         self._target, self._asked_at, self._reached = token, position, False
         self._against, self._alone = None, False
         self.seen.emit()
+
+    def numbers(self) -> dict[str, NDArray[Any]]:
+        """What each past token gives, and through which heads."""
+        why, cells = self.explanation, self.run.cells
+        if why is None:
+            return {}
+        n = min(len(why.by_token), len(cells))
+        out = {"text": np.array(cells.texts[:n], object), "gives": why.by_token[:n]}
+        L, H = why.by_head.shape
+        return out | {
+            f"layer {i} head {h}": why.tokens[i, h, :n] for i in range(L) for h in range(H)
+        }
 
     def python(self) -> str | None:
         """The attribution."""

@@ -9,6 +9,8 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from goose_viz.html import of_arrays
+from goose_viz.observables import OBSERVABLES
 from goose_viz.probe import Frame
 
 
@@ -99,6 +101,11 @@ class Frames(Sequence[Frame]):
 
     def __len__(self) -> int:
         return len(self.tokens)
+
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        title = f"{len(self)} tokens from {self.start} on, {len(self.layers)} layers"
+        return of_arrays(title, self.arrays, {n: o.meaning for n, o in OBSERVABLES.items()})
 
     @overload
     def __getitem__(self, index: int) -> Frame: ...

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from goose_viz.config import Config
+from goose_viz.html import of_arrays
 from goose_viz.observables import OBSERVABLES, shape_of
 
 
@@ -54,6 +55,11 @@ class Frame:
         """What it keeps."""
         probed = ", ".join(f"{name} {a.shape}" for name, a in sorted(self._arrays.items()))
         return f"<Frame of {len(self.layers)} layers: {probed}>"
+
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        title = f"token {self.token}, {len(self.layers)} layers"
+        return of_arrays(title, self._arrays, {n: o.meaning for n, o in OBSERVABLES.items()})
 
     def __dir__(self) -> Iterable[str]:
         return ["layers", "n_head", "removal_scale", "token", *self._arrays]

@@ -21,6 +21,7 @@ from goose_viz.edits import read_edit
 from goose_viz.errors import StateError
 from goose_viz.files import write_whole
 from goose_viz.history import Checkpoint, Edit, Feed, Segment
+from goose_viz.html import of_arrays
 from goose_viz.model import Model
 from goose_viz.observables import OBSERVABLES
 from goose_viz.probe import Frame, Probe
@@ -29,6 +30,7 @@ from goose_viz.session import Session
 from goose_viz.state import ORIENTATION, State
 
 _FORMAT = "goose-viz snapshot 1"
+_SAID = 120  # characters of the text that a notebook shows
 _SUFFIXES = (".safetensors", ".npz")
 
 
@@ -56,6 +58,16 @@ class Snapshot:
     position: int
     metadata: dict[str, Any]
     arrays: dict[str, NDArray[Any]]
+
+    def __repr__(self) -> str:
+        """What it is of."""
+        return f"<Snapshot of {self.metadata.get('model')} at token {self.position}>"
+
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        text = self.text if len(self.text) <= _SAID else "…" + self.text[-_SAID:]
+        title = f"{self.metadata.get('model')}, behind {self.position} tokens: {text}"
+        return of_arrays(title, self.arrays)
 
     def differs(self, model: Model) -> str:
         """In what the model that wrote it was another, in words; empty if in nothing known."""

@@ -17,6 +17,7 @@ os.environ["QT_QPA_PLATFORM"] = "offscreen"
 from PySide6.QtCore import QSettings
 from PySide6.QtWidgets import QWidget
 
+import goose_viz as gv
 from goose_app import messages as m
 from goose_app.application import make_application
 from goose_app.palette import Palette
@@ -38,9 +39,16 @@ HEAD = 5, 3  # where most of it is
 class Shown:
     """A window that nobody sees, and its pictures."""
 
-    def __init__(self, folder: Path, prompt: str, perspective: str, theme: str = "dark") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        prompt: str,
+        perspective: str,
+        theme: str = "dark",
+        source: str | None = None,
+    ) -> None:
         self._folder = folder
-        self.window = Window(m.Load(None), prompt, theme, perspective)
+        self.window = Window(m.Load(source), prompt, theme, perspective)
         self.window.resize(1600, 1000)
         self.window.show()
         self.wait(lambda: self.window.picture.position > 1)
@@ -90,6 +98,24 @@ def main() -> None:
     study_pictures(folder)
     compare_pictures(folder)
     welcome_pictures(folder)
+    recorded_picture(folder)
+
+
+def recorded_picture(folder: Path) -> None:
+    """A recorded run, played without its model; the learning rates were not recorded."""
+    observables = set(gv.OBSERVABLES) - {"iclr"}
+    with tempfile.TemporaryDirectory() as place:
+        path = Path(place) / "tom.zarr"
+        gv.record(
+            gv.load_model(), PROMPT, 60, path, observables=observables, sampler=gv.Sampler(seed=1)
+        )
+        shown = Shown(folder, "", "watch", source=str(path))
+        shown.window.resize(1280, 800)
+        shown.wait(lambda: shown.window.picture.position > 60 and shown.answered())
+        shown.window.goto(45)
+        shown.wait(lambda: shown.window.picture.position == 45 and shown.answered())
+        shown.save("recorded.png")
+        shown.window.close()
 
 
 def welcome_pictures(folder: Path) -> None:

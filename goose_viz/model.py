@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,6 +91,8 @@ class Model:
         Where it was loaded from.
     notes : tuple of str
         Sentences on what was not as it should be in its files, and what was made of it.
+    lock : RLock
+        Held by whoever computes: the engine has one set of scratch memory.
     """
 
     def __init__(
@@ -113,6 +116,7 @@ class Model:
         self.source = source
         self.name = _name(source)
         self.notes = tuple(notes)
+        self.lock = threading.RLock()
 
     def __repr__(self) -> str:
         """What it is and where it runs."""
@@ -196,9 +200,10 @@ class Model:
         recorder = None
         if probe is not None:
             recorder = Recorder(probe, self.config, tokens, dtype)
-        logits = self._engine.forward(
-            tokens, state, all_logits, recorder, progress or _nobody, candidates
-        )
+        with self.lock:
+            logits = self._engine.forward(
+                tokens, state, all_logits, recorder, progress or _nobody, candidates
+            )
         if probe is not None and recorder is not None:
             probe.frames.extend(recorder.frames())
         return logits
@@ -241,7 +246,8 @@ class Model:
             raise ValueError("a state is there twice; give each sequence a copy of its own")
         for state in states:
             state.make_ready(self.config, self._engine.state_dtype)
-        return self._engine.forward_many(tokens, states)
+        with self.lock:
+            return self._engine.forward_many(tokens, states)
 
     def _check_tokens(self, tokens: list[int]) -> None:
         V = self.config.vocab_size

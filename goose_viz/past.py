@@ -7,6 +7,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from goose_viz.alone import alone, alone_each
 from goose_viz.conditions import Condition, Moment
 from goose_viz.errors import GooseError
 from goose_viz.frames import Frames
@@ -59,6 +60,7 @@ class Past:
         """The edits of the memory up to the cursor, in order."""
         return self.path.edits(self.position)
 
+    @alone
     def state_at(self, position: int, *, edited: bool = True, branch: int | None = None) -> State:
         """The state at a position of a branch; the cursor stays where it is.
 
@@ -83,6 +85,7 @@ class Past:
         self._replay.bring(state, path, position, here=self._here(path))
         return state
 
+    @alone
     def frames(
         self,
         start: int = 0,
@@ -125,6 +128,7 @@ class Past:
         cursor = self.position - 1, self.frame, self._here(path)
         return self._past.read(path, start, stop, observables, layers, memory, cursor, keep_going)
 
+    @alone_each
     def expected(
         self,
         start: int = 0,
@@ -156,6 +160,7 @@ class Past:
             assert logits is not None
             yield index, logits
 
+    @alone_each
     def again(
         self,
         start: int,
@@ -191,6 +196,7 @@ class Past:
             assert frame is not None
             yield index, frame, None if logits is None else best_of(logits, TOP)
 
+    @alone_each
     def find(
         self,
         condition: Condition | str,
@@ -268,6 +274,7 @@ class Past:
             path.probabilities(index, index + 1)[0], before, logits, frame,
         )  # fmt: skip
 
+    @alone_each
     def moments(
         self,
         start: int = 0,

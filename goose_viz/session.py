@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from goose_viz.alone import alone, alone_each
 from goose_viz.conditions import Condition
 from goose_viz.edits import StateEdit
 from goose_viz.errors import GooseError, Stopped
@@ -130,6 +131,7 @@ class Session(Past):
 
     # -- what there is ---------------------------------------------------------------------------
 
+    @alone
     def next_tokens(self, k: int = TOP) -> list[tuple[int, float]]:
         """The k likeliest next tokens with the model's probabilities, likeliest first."""
         if self.logits is None:
@@ -151,6 +153,7 @@ class Session(Past):
         found, logits = self._found
         return found if logits is self.logits else None
 
+    @alone
     def twin(self, branch: int | None = None) -> Session:
         """An independent session of the same model with the past of a branch, at its end.
 
@@ -171,6 +174,7 @@ class Session(Past):
 
     # -- going on --------------------------------------------------------------------------------
 
+    @alone
     def feed(
         self,
         prompt: str | Sequence[int],
@@ -241,6 +245,7 @@ class Session(Past):
                 "use the tokenizer that belongs to the model"
             )
 
+    @alone
     def step(self, *, anew: bool = False) -> Step:
         """One token on: the recorded one if there is one, else a new one.
 
@@ -269,6 +274,7 @@ class Session(Past):
         self._count(token)
         return step
 
+    @alone_each
     def run(self, n_tokens: int, until: Condition | str | None = None) -> Iterator[Step]:
         """Up to n steps; ends behind a stop token or stop text, or where a condition holds.
 
@@ -335,6 +341,7 @@ class Session(Past):
         """N tokens back; what `goto` returns."""
         return self.goto(self.position - n_tokens)
 
+    @alone
     def goto(self, position: int, keep_going: KeepGoing | None = None) -> Step | None:
         """Put the cursor behind the first ``position`` tokens of the current branch.
 
@@ -363,6 +370,7 @@ class Session(Past):
             self._go(position, keep_going=keep_going)
         return self._step_here() if self.position > 0 else None
 
+    @alone
     def branch(self, position: int, token: int) -> Step:
         """Keep the first ``position`` tokens and put another behind them, on a new branch.
 
@@ -378,6 +386,7 @@ class Session(Past):
         with self._going_on():
             return self._append([token], generated=False)[0]
 
+    @alone
     def switch(self, branch: int, keep_going: KeepGoing | None = None) -> None:
         """Return to another of the `branches`, at its end.
 
@@ -391,11 +400,13 @@ class Session(Past):
         target = self._branch(branch)
         self._go(target.stop, target, keep_going)
 
+    @alone
     def begin(self) -> None:
         """Stand before the first token of another run; what was written so far stays a branch."""
         self._forget_undone()
         self._go(0, self.history.begin())
 
+    @alone
     def close(self, branch: int) -> None:
         """Forget one of the `branches`: what no other shares with it.
 
@@ -418,6 +429,7 @@ class Session(Past):
 
     # -- editing the memory ----------------------------------------------------------------------
 
+    @alone
     def apply(self, edit: StateEdit, again: int = 0) -> list[Step]:
         """Edit the memory at the cursor; it holds for all that follows.
 
@@ -469,6 +481,7 @@ class Session(Past):
         self._forget_undone()
         return steps
 
+    @alone
     def undo(self, keep_going: KeepGoing | None = None) -> None:
         """Go back to where one was before the last edit; its branch stays until something is fed.
 
@@ -488,6 +501,7 @@ class Session(Past):
         if self._go(position, segment, keep_going):
             self._undone.append(here)
 
+    @alone
     def redo(self, keep_going: KeepGoing | None = None) -> None:
         """Take back the last `undo`.
 

@@ -17,7 +17,7 @@ from goose_app.model_facts import ModelFacts
 from goose_app.ponder import Answer, Progress
 from goose_app.questions import Memory, Question
 from goose_app.series import Series
-from goose_viz import Frame, Sampler
+from goose_viz import Frame, Sampler, Session
 from goose_viz.edits import StateEdit
 
 #: A memory: of a snapshot's file, of a branch's end, by its row, or the mean of some prompts'.
@@ -295,6 +295,18 @@ class SaveSession:
     window: dict[str, Any]
 
 
+@dataclass(frozen=True, eq=False)
+class Adopt:
+    """Show a session that somebody else has, and goes on using."""
+
+    session: Session
+
+
+@dataclass(frozen=True)
+class Look:
+    """Somebody else may have gone on with the session: show it as it is."""
+
+
 @dataclass(frozen=True)
 class Reopen:
     """Go on with a session that was saved, on the model that it was saved with."""
@@ -312,7 +324,8 @@ class Resume:
 Move = Step | Back | Goto  # of many in a row, only where they lead matters
 Command = (
     Load | Share | Restart | Say | Run | Pause | RunOrPause | Move | Choose | Diverge | Branch
-    | Switch | Resample | Export | Record | Resume | SaveSession | Reopen | Apply | ReadTruly
+    | Switch | Resample | Export | Record | Resume | SaveSession | Reopen | Adopt | Look | Apply
+    | ReadTruly
     | Undo | Redo | Watch
     | Explain | GoToBranch | NameBranch | CloseBranch | Ask | Study | Abandon | Pin | StopAt
     | ToStop | Twin

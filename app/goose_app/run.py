@@ -101,6 +101,7 @@ class Run(Explaining):
         self._sources: dict[Segment, tuple[m.Source | None, m.Source | None]] = {}
         self._numbers = count()
         self.recording = Recording(host.say)
+        self.place: tuple[Segment, int] | None = None  # of which the last picture is
         self._until: int | None = None
         self._seconds = 0.0
         self._rate = 0.0
@@ -229,6 +230,37 @@ class Run(Explaining):
             words += f"; it was saved with {differs}: its past is read anew, with this model"
         self._say(m.Told(words))
         self._look_back(session)
+
+    def adopt(self, session: gv.Session) -> None:
+        """Show a session that somebody else has."""
+        self.set_running(False)
+        self._begin(session)
+        session.probe = self._new_probe()
+        self._show_branch(session)
+        self._chart(self._known(session))
+        self.take()
+        self._look_back(session)
+
+    def _look(self, _command: m.Look) -> None:
+        """Show what somebody else did with the session."""
+        session = self._need_session()
+        if self.running or self.place == (session.segment, session.position):
+            return
+        if session.probe is None or not session.probe.observables >= self._watch.recorded:
+            session.probe = self._new_probe()
+        if session.position:
+            self._arrive(session)
+            self._read_on(session)
+        self.take()
+
+    def _read_on(self, session: gv.Session) -> None:
+        """The figures of tokens that somebody else fed."""
+        series = self._series[session.segment]
+        if series.n < session.position and self._watch.recorded:
+            probe = gv.Probe(self._watch.recorded)
+            start, stop = series.n, session.position
+            for i, frame, _ in session.again(start, stop, probe, self._wanted, expected=False):
+                series.put(i, frame)
 
     def _known(self, session: gv.Session) -> Series:
         """The figures of a branch that nobody has looked at: none, up to the cursor."""
@@ -605,6 +637,7 @@ class Run(Explaining):
             came=self._came(session), pins=self._pins(session),
         )  # fmt: skip
         self.picture = picture
+        self.place = session.segment, session.position
         self._list_branches(session, branches)
         if not self.running:
             self.tell_stops()
@@ -654,7 +687,7 @@ class Run(Explaining):
         m.Restart: _restart, m.Say: _converse, m.Resume: _resume, m.Run: _run, m.Pause: _pause,
         m.RunOrPause: _run_or_pause, m.Step: _move, m.Back: _move, m.Goto: _move,
         m.Choose: _choose, m.Diverge: _diverge, m.Resample: _resample, m.Export: _export,
-        m.Record: _record, m.SaveSession: _save_session,
+        m.Record: _record, m.Look: _look, m.SaveSession: _save_session,
         m.Branch: _branch,
         m.Switch: _switch, m.GoToBranch: _go_to_branch, m.NameBranch: _name_branch,
         m.CloseBranch: _close_branch, m.Apply: _apply, m.ReadTruly: _read_truly, m.Undo: _undo,

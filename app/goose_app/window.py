@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from PySide6.QtCore import QCoreApplication, QEvent, QObject, QSize, Qt, QTimer
+from PySide6.QtCore import QCoreApplication, QEvent, QObject, QSize, Qt, QTimer, Signal
 from PySide6.QtGui import (
     QCloseEvent,
     QGuiApplication,
@@ -91,8 +91,8 @@ class Window(Commands):
 
     Parameters
     ----------
-    load : Load
-        The model to open first.
+    load : Load or Adopt
+        The model to open first, or the session to show.
     prompt : str
         The prompt to begin with.
     theme : str, optional
@@ -109,9 +109,11 @@ class Window(Commands):
         and of processor time.
     """
 
+    closed = Signal()
+
     def __init__(
         self,
-        load: m.Load,
+        load: m.Load | m.Adopt,
         prompt: str,
         theme: str | None = None,
         perspective: str | None = None,
@@ -218,7 +220,7 @@ class Window(Commands):
         self.worker.start()
         self._ask()  # what is looked at is known before there is anything to look at
         self.worker.send(load)
-        self._requested_source = load.source
+        self._requested_source = load.source if isinstance(load, m.Load) else None
 
     # -- construction ------------------------------------------------------------------------------
 
@@ -691,3 +693,4 @@ class Window(Commands):
         self.settings["seed"] = self.text.seed.value()
         self.settings["stop at end"] = self.text.stop_at_end
         super().closeEvent(event)
+        self.closed.emit()

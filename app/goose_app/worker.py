@@ -7,6 +7,7 @@ nothing.  All of them carry the number of the run that they are about.
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections import deque
@@ -196,6 +197,8 @@ class Worker:
                 self._guard(ident, lambda: self._load(ident, command))
             case m.Reopen(path):
                 self._guard(ident, lambda: self._reopen(ident, path))
+            case m.Adopt(session):
+                self._guard(ident, lambda: self._adopt(ident, session))
             case m.Share(other):
                 self._guard(ident, lambda: self._share(ident, other))
             case m.Watch():
@@ -206,7 +209,7 @@ class Worker:
                 self._asks[ident] = command
             case _ if run is None and not isinstance(command, m.Pause | m.Restart):
                 self.say(ident, m.Failed("no model is open yet; open one from the File menu"))
-        if run is not None and not opens and not isinstance(command, m.Reopen):
+        if run is not None and not opens and not isinstance(command, m.Reopen | m.Adopt):
             self._guard(ident, lambda: run.obey(command), stops=False)
 
     def _guard(self, ident: int, work: Callable[[], None], stops: bool = True) -> None:
@@ -214,8 +217,11 @@ class Worker:
 
         A run that cannot write on stops; one that cannot do something else writes on.
         """
+        run = self._runs.get(ident)
+        lock = run.model.lock if isinstance(run, Run) else contextlib.nullcontext()
         try:
-            work()
+            with lock:
+                work()
         except Cancelled:
             self.say(ident, m.Told("cancelled"))
         except (gv.GooseError, OSError) as error:
@@ -312,6 +318,19 @@ class Worker:
             run = self._runs[ident]
             assert isinstance(run, Run)
         run.reopen(path, file)
+
+    def _adopt(self, ident: int, session: gv.Session) -> None:
+        """Somebody else's session, on its own model."""
+        model = session.model
+        self._open(ident, model, str(model.source), None, follows=True)
+        run = self._runs[ident]
+        assert isinstance(run, Run)
+        run.adopt(session)
+
+    def place(self, ident: int = 0) -> object:
+        """Where the session of a run stood when its newest picture was made."""
+        run = self._runs.get(ident)
+        return run.place if isinstance(run, Run) else None
 
     def _play(self, ident: int, trace: Trace) -> None:
         """A recorded run, in place of what the run was before."""

@@ -86,9 +86,29 @@ def test_export(capfd, tmp_path):
     assert np.isfinite(snapshot.state.wkv).all()
 
 
+def test_record(capfd, tmp_path):
+    path = tmp_path / "a.zarr"
+    words = ("record", str(path), "--prompt", "Once upon a time", "-n", "5", "--seed", "1")
+    status, out, _ = run(capfd, *words, "--probe", "decay", "--probe", "wkv", "--layer", "2",
+                         "--every", "2")  # fmt: skip
+    assert status == 0
+    assert "10 tokens, 0." in out
+    trace = gv.open_trace(path)
+    assert trace.observables == ("decay", "wkv")
+    assert trace.dataset.wkv.shape == (5, 1, 4, 64, 64)
+    assert trace.attributes["sampler"]["seed"] == 1
+    status, _, err = run(capfd, *words)
+    assert status == 2
+    assert "is there already; choose another name" in err
+    assert gv.open_trace(path).observables == ("decay", "wkv")
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
+        (["record", "/nowhere/a.zarr", "-n", "1"], "there is no such folder"),
+        (["record", "a.zarr", "--probe", "dekay"], "there are decay"),
+        (["record", "a.zarr", "--layer", "6"], "layer 6 is not there; the model has 0 to 5"),
         (["generate", "/nowhere/model.pth"], "no such file"),
         (["generate", "--temperature", "-1"], "expected a number from 0.0"),
         (["generate", "--dtype", "int3"], "expected one of auto"),

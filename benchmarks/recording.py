@@ -49,7 +49,7 @@ def main() -> None:
                 session.feed([1, 2, 3])
                 writer = None
                 if way != "alone":
-                    writer = TraceWriter(path, model, wanted(WAYS[way], None))
+                    writer = TraceWriter(path, model, wanted(WAYS[way], None, model.config))
                     session.follower, session.probe = writer.read, writer.probe
                 begin = time.perf_counter()
                 for _ in range(args.tokens if n >= 0 else 16):

@@ -106,6 +106,10 @@ class Tops:
         twin._widths, twin._first, twin._n = self._widths.copy(), self._first, self._n
         return twin
 
+    def forget(self) -> None:
+        """Forget all that there are; those to come are remembered."""
+        self._first = self._n
+
     def truncate(self, n: int) -> None:
         """Forget all from the n-th token on."""
         self._n = min(self._n, n)

@@ -197,25 +197,31 @@ class Session(Past):
         GooseError
             If a token lies outside the vocabulary; nothing was fed then.
         """
+        return [step for portion in self.feeding(prompt, keep_going) for step in portion]
+
+    @alone_each
+    def feeding(
+        self,
+        prompt: str | Sequence[int],
+        keep_going: Callable[[float], bool] | None = None,
+    ) -> Iterator[list[Step]]:
+        """What `feed` does, a portion of at most 128 tokens at a time; nothing else in between.
+
+        For long texts whose frames are not to be held all at once.
+        """
         tokenizer = self.model.tokenizer
         tokens = tokenizer.encode(prompt) if isinstance(prompt, str) else [int(t) for t in prompt]
         self.check_tokens(tokens)
         start = tokenizer.start_token
         if self.position == 0 and start is not None and tokens[:1] != [start]:
             tokens = [start, *tokens]
-        if not tokens:
-            return []
-        steps: list[Step] = []
-        with self._going_on():
-            self._feed_portions(tokens, steps, keep_going)
-        return steps
+        if tokens:
+            with self._going_on():
+                yield from self._portions(tokens, keep_going)
 
-    def _feed_portions(
-        self,
-        tokens: list[int],
-        steps: list[Step],
-        keep_going: Callable[[float], bool] | None,
-    ) -> None:
+    def _portions(
+        self, tokens: list[int], keep_going: Callable[[float], bool] | None
+    ) -> Iterator[list[Step]]:
         i = 0
         while i < len(tokens):
             # the last token by itself: what people ask about is what it is read with
@@ -230,10 +236,11 @@ class Session(Past):
                     raise Stopped
 
             try:
-                steps += self._append(portion, generated=False, report=report)
+                steps = self._append(portion, generated=False, report=report)
             except Stopped:
                 break
             i += len(portion)
+            yield steps
 
     def check_tokens(self, tokens: Sequence[int]) -> None:
         """Raise GooseError if one lies outside the vocabulary."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.numpy import save
 
-from goose_viz.edits import read_edit
+from goose_viz.edits import StateEdit, read_edit
 from goose_viz.errors import StateError
 from goose_viz.files import write_whole
 from goose_viz.history import Checkpoint, Edit, History, Segment
@@ -27,6 +27,7 @@ from goose_viz.probe import Frame, Probe
 from goose_viz.sampling import Sampler
 from goose_viz.session import Session
 from goose_viz.state import ORIENTATION, State
+from goose_viz.trace.reading import is_trace
 
 SUFFIX = ".goose"
 _FORMAT = "goose-viz session 1"
@@ -86,7 +87,7 @@ class SessionFile:
         name, place = str(self.metadata.get("model")), str(self.metadata.get("model_file"))
         if name in embedded_models():
             return name
-        if Path(place).exists():
+        if Path(place).exists() and not (is_session(place) or is_trace(place)):
             return place
         raise StateError(
             f"{self.name}: its model is not where it was, {place}; open {name} first, then this"
@@ -142,7 +143,7 @@ class SessionFile:
             state = State.from_arrays(self.arrays, about["wkv"], self.name)
             state.check(model.config)
             logits = self.arrays["logits"]
-            if logits.shape != (model.config.vocab_size,):
+            if logits.dtype.kind != "f" or logits.shape != (model.config.vocab_size,):
                 raise ValueError("other logits")
             path.segments[path.depth(position)].checkpoints[position] = Checkpoint(
                 state, logits, self._frame(model, path.tokens(position - 1, position)[0])
@@ -190,17 +191,20 @@ class SessionFile:
                 )  # fmt: skip
             segment.end_call(fork + at)
             at = stop
+        segment.tops.forget()  # what else was expected is found again when one goes there
         return segment
 
     def _edit(self, i: int, said: Mapping[str, Any], fork: int, model: Model) -> Edit | None:
         if said["edit"] is None:
             return None
         what, numbers = read_edit(said["edit"]), self.arrays.get(f"segment.{i}.edit")
+        if (numbers is not None) != (type(what).prepare is not StateEdit.prepare):
+            raise ValueError(f"the edit of segment {i} has no numbers, or is one that has none")
         layers, heads = what.scope(model.config)
         c = model.config
         if numbers is not None:
             counts = [len(range(n)[s]) for s, n in ((layers, c.n_layer), (heads, c.n_head))]
-            if numbers.shape != (*counts, c.head_size, c.head_size):
+            if numbers.dtype.kind != "f" or numbers.shape != (*counts, c.head_size, c.head_size):
                 raise ValueError(f"the edit of segment {i} has numbers {numbers.shape}")
         return Edit(fork, what, numbers)
 
@@ -214,6 +218,7 @@ class SessionFile:
         c, rows = model.config, tuple(map(int, self.metadata.get("frame_layers", ())))
         arrays = {
             n: a for n in OBSERVABLES if (a := self.arrays.get(f"frame.{n}")) is not None
+            and a.dtype.kind == "f"
             and a.shape == (len(rows), *shape_of(n, c))
         }  # fmt: skip
         return Frame(arrays, rows, token, c.n_head, c.removal_scale)

@@ -146,6 +146,7 @@ class Snapshot:
                     bool(self.arrays["generated"][i]), float(self.arrays["probabilities"][i]),
                 )  # fmt: skip
             segment.end_call(begin)
+            segment.tops.forget()  # what else was expected is found again when one goes there
             begin = end
         return segment
 

@@ -239,6 +239,10 @@ class _Sight:
     def session(self) -> gv.Session:
         return self._run._need_session()
 
+    @property
+    def n_layer(self) -> int:
+        return self._run.model.config.n_layer
+
     def keep_going(self) -> bool:
         host = self._run._host
         return host.wanted() and not host.busy()

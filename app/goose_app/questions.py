@@ -45,6 +45,10 @@ class Context(Protocol):
     def means(self) -> dict[tuple[str, ...], NDArray[Any]]:
         """Mean memories of prompts that are known already."""
 
+    @property
+    def n_layer(self) -> int:
+        """Of the model."""
+
     def keep_going(self) -> bool:
         """Whether nothing more urgent waits."""
 
@@ -191,11 +195,16 @@ class HealthAsked(Question):
             each.append(ga.health(frames, self.layer, head, ranks_at=places.tolist()))
             warnings = warnings or each[-1].warnings()
             yield (head + 1) / frames.n_head
+        row = frames.row(self.layer)
         lines = {
-            name: np.stack([read(h)[:, self.layer, i] for i, h in enumerate(each)], -1)
+            name: np.stack([read(h)[:, row, i] for i, h in enumerate(each)], -1)
             for name, read in HEALTH.items()
         }
-        now = {name: read(here)[-1] for name, read in HEALTH.items()}
+        whole = np.full((at.n_layer, frames.n_head), np.nan)  # of layers that are not there
+        now = {}
+        for name, read in HEALTH.items():
+            now[name] = whole.copy()
+            now[name][list(last.layers)] = read(here)[-1]
         return HealthFound(start, self.layer, now, lines, places, warnings)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import goose_viz as gv
 from goose_app import messages as m
+from goose_viz.errors import Stopped
 from goose_viz.trace import TraceWriter, catch_up, follow, unfollow
 
 
@@ -44,10 +45,19 @@ class Recording:
         self._of = session, writer
         self._say(m.Recording(command.path))
 
-    def arrived(self, session: gv.Session) -> None:
-        """Another branch was taken: what it has is recorded as well."""
-        if self._of is not None and session is self._of[0]:
-            catch_up(session, self._of[1])
+    def arrived(self, session: gv.Session, wanted: Callable[[], bool]) -> None:
+        """Another branch was taken: what it has is recorded as well, or the recording ends."""
+        if self._of is None or session is not self._of[0]:
+            return
+
+        def keep_going(share: float) -> bool:
+            self._say(m.Loading(share, "recording the branch"))
+            return wanted()
+
+        try:
+            catch_up(session, self._of[1], keep_going)
+        except Stopped:
+            self.end()
 
     def check(self) -> None:
         """End it if it cannot be written any more; the run goes on."""

@@ -18,6 +18,7 @@ import goose_viz as gv
 from goose_app import messages as m
 from goose_app.cells import Cells
 from goose_app.explain import HeadNow, head_now
+from goose_app.explaining import PAUSE
 from goose_app.model_facts import ModelFacts
 from goose_app.ponder import Answer, Place, Ponder, Progress
 from goose_app.run import Cancelled, Host
@@ -61,6 +62,8 @@ class Replayed:
         self._until: int | None = None
         self._ponder = Ponder(_Sight(self), self._tell)
         self._played = 0.0
+        self._head_then: HeadNow | None = None
+        self._head_after = 0.0  # on the clock: while it plays, a head is looked at now and then
 
     def begin(self) -> None:
         """Tell the window all of it."""
@@ -193,7 +196,7 @@ class Replayed:
             if token in ranks:
                 p = float(c.probabilities[c.position])
                 came = m.Came(token, self._label(token), p, 1 + ranks.index(token))
-        wkv = c.wkv_at(c.position)
+        wkv = c.wkv_at(c.position, self._told)
         self.picture = m.Picture(
             c.position, c.recorded, self._frame(), self._nothing() if wkv is None else _all(
                 wkv, self._trace), likely, 1 / _PACE if self.running else 0.0,
@@ -215,22 +218,29 @@ class Replayed:
 
     def _head(self) -> HeadNow | None:
         """How the selected head stands, if that was recorded."""
-        c, e = self._cursor, self._explain
+        c, e, layers = self._cursor, self._explain, self._trace.attributes["layers"]
         known = set(_HEAD) <= set(self._trace.observables)
-        if (
-            not e.on
-            or not known
-            or c.position == 0
-            or e.layer not in self._trace.attributes["layers"]
-        ):
+        if not e.on or not known or c.position == 0 or e.layer not in layers:
             return None
+        began = time.perf_counter()
+        if self.running and began < self._head_after:
+            return self._head_then  # playing goes before
         try:
-            frames = c.frames(observables=_HEAD)
-            before = c.wkv_at(c.position - 1) if e.edit else None
+            frames = c.frames(observables=_HEAD, layers=(e.layer,))
+            before = c.wkv_at(c.position - 1, self._told) if e.edit else None
         except gv.GooseError:
             return None
-        row = self._trace.attributes["layers"].index(e.layer)
-        return head_now(frames, e, None if before is None else before[row, e.head])
+        row = layers.index(e.layer)
+        found = head_now(frames, e, None if before is None else before[row, e.head])
+        now = time.perf_counter()
+        self._head_then, self._head_after = found, now + PAUSE * (now - began)
+        return found
+
+    def _told(self, share: float) -> None:
+        """The memory is being made again: how far, if somebody still wants it."""
+        if not self._host.wanted():
+            raise Cancelled
+        self._host.say(m.Loading(share, "making the memory again"))
 
     def _figures(self) -> Series:
         """Those of all tokens of the branch, as far as there is room."""
@@ -329,6 +339,10 @@ class _Sight:
     @property
     def session(self) -> Any:
         return self._run._cursor
+
+    @property
+    def n_layer(self) -> int:
+        return self._run._trace.config.n_layer
 
     def keep_going(self) -> bool:
         host = self._run._host

@@ -178,9 +178,11 @@ class Run(Explaining):
             return self._wanted()
 
         here, at = session.segment, session.position
-        steps = session.feed(tokens, keep_going) if tokens else [session.step()]
-        self._follow(here, at)
-        self._enter(steps)
+        portions = session.feeding(tokens, keep_going) if tokens else iter([[session.step()]])
+        for steps in portions:  # what is observed of a long text is not held all at once
+            self._follow(here, at)
+            here = session.segment
+            self._enter(steps)
         if not self._wanted():
             self._say(m.Told(f"cancelled: the prompt is read up to {session.position}"))
 
@@ -492,7 +494,7 @@ class Run(Explaining):
 
     def _arrive(self, session: gv.Session) -> None:
         """Show the branch that one has come to."""
-        self.recording.arrived(session)
+        self.recording.arrived(session, self._wanted)
         known = self._series.get(session.segment)
         self._chart(self._known(session) if known is None else known)
         self._show_branch(session)

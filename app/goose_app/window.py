@@ -570,6 +570,7 @@ class Window(Commands):
             "head": self.selection.head,
             "pins": [w.token for w in self.picture.pins],
             "stop": self.transport.stop.text(),
+            "tokenizer": None if self.run.model is None else self.run.model.asked_tokenizer,
         }
 
     def _come_back(self, beside: dict[str, Any], path: Path) -> None:

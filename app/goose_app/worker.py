@@ -185,6 +185,8 @@ class Worker:
         self.current = serial
         if serial <= self._cancelled and isinstance(command, _LONG):
             self.say(ident, m.Told("cancelled"))
+            if isinstance(command, m.Record):
+                self.say(ident, m.Recording(None))
             return
         run = self._runs.get(ident)
         opens = isinstance(command, m.Load | m.Share)
@@ -273,7 +275,10 @@ class Worker:
             self._runs[ident].set_running(False)
         if command.source is not None and is_trace(command.source):
             progress(0.0, "opening the recording")
-            self._play(ident, open_trace(command.source))
+            trace = open_trace(command.source)
+            if not len(trace):
+                raise gv.GooseError(f"{trace.path.name}: nothing has been written in it yet")
+            self._play(ident, trace)
             return
         if command.source is not None and is_session(command.source):
             self._reopen(ident, Path(command.source))
@@ -314,7 +319,10 @@ class Worker:
         file = gv.load_session(path)
         run = self._runs.get(ident)
         if not isinstance(run, Run) or not file.fits(run.model):
-            self._load(ident, m.Load(file.source, dtype=file.dtype), follows=True)
+            named = file.window.get("tokenizer")
+            tokenizer = named if isinstance(named, str) else None
+            load = m.Load(file.source, dtype=file.dtype, tokenizer=tokenizer)
+            self._load(ident, load, follows=True)
             run = self._runs[ident]
             assert isinstance(run, Run)
         run.reopen(path, file)

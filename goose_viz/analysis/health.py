@@ -45,6 +45,8 @@ class Health:
     stable_rank, effective_rank, largest : ndarray (n, L, H)
         Directions that the memory uses, two ways (`goose_viz.metrics`); its largest number,
         whatever the sign.
+    layers : tuple of int
+        What the axis of layers stands for.
     """
 
     start: int
@@ -56,6 +58,7 @@ class Health:
     stable_rank: Array
     effective_rank: Array
     largest: Array
+    layers: tuple[int, ...]
 
     @property
     def relative_surprise(self) -> Array:
@@ -72,15 +75,16 @@ class Health:
             heads = len(np.unique(broken[:, 1:], axis=0))
             more = f" and {heads - 1} more heads" if heads > 1 else ""
             out.append(
-                f"The memory of layer {layer} head {head}{more} holds NaN or infinite numbers "
-                f"from token {self.start + t} on."
+                f"The memory of layer {self.layers[layer]} head {head}{more} holds NaN or infinite "
+                f"numbers from token {self.start + t} on."
             )
         with np.errstate(invalid="ignore"):
             large = np.argwhere(self.largest > LARGE)
         if len(large):
             i, layer, head = large[np.argmax(self.largest[tuple(large.T)])].tolist()
+            place = f"layer {self.layers[layer]} head {head}"
             out.append(
-                f"The memory of layer {layer} head {head} saturates: its largest number is "
+                f"The memory of {place} saturates: its largest number is "
                 f"{self.largest[i, layer, head]:.3g} behind token {self.start + int(self.at[i])}."
             )
         return out
@@ -142,5 +146,6 @@ def health(
             memory += sum(put)
     size = np.linalg.norm(value.astype(np.float64), axis=-1)
     return Health(
-        frames.start, np.sqrt(squares) / N, missed, size, least, at, stable, effective, largest
-    )
+        frames.start, np.sqrt(squares) / N, missed, size, least, at, stable, effective, largest,
+        frames.layers,
+    )  # fmt: skip

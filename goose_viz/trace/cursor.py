@@ -107,21 +107,27 @@ class TraceCursor:
         trace = self.trace
         if stop - start > 1 and (reason := apart(trace)):
             raise GooseError(f"{trace.path.name} {reason}; what goes from token to token is lost")
-        found = trace.frames(self.rows[start:stop], tuple(observables or PAST))
+        found = trace.frames(self.rows[start:stop], tuple(observables or PAST), layers)
         last = None
         if observables is None and set(NOW) <= set(trace.observables):
-            last = trace.frames(self.rows[stop - 1 : stop], NOW)[0]
+            last = trace.frames(self.rows[stop - 1 : stop], NOW, layers)[0]
         memory = None
         if initial and start > 0:
-            memory = self._memories.at(start)
+            known = trace.attributes["layers"]
+            memory = self._memories.at(start)[[known.index(i) for i in found.layers]]
         return Frames(
             found.arrays, found.layers, found.tokens, found.n_head, start=start, initial=memory,
             last=last, removal_scale=found.removal_scale,
         )  # fmt: skip
 
-    def wkv_at(self, position: int) -> NDArray[Any] | None:
-        """The memory behind so many tokens; None if it cannot be known."""
-        return None if unknown(self.trace) else self._memories.at(position)
+    def wkv_at(
+        self, position: int, told: Callable[[float], None] | None = None
+    ) -> NDArray[Any] | None:
+        """The memory behind so many tokens; None if it cannot be known.
+
+        ``told`` is told the share that is made again, while it is; it may raise to stop.
+        """
+        return None if unknown(self.trace) else self._memories.at(position, told)
 
     def state_at(self, position: int) -> State:
         """The memory behind so many tokens; the shifts are not recorded, and NaN.

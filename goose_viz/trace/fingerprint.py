@@ -28,13 +28,9 @@ class Fingerprint:
         self._thread = threading.Thread(target=self._work, args=(source,), daemon=True)
         self._thread.start()
 
-    def wait(self) -> dict[str, str]:
-        """All of them."""
-        self._thread.join()
-        return self.found
-
-    def give_up(self) -> None:
-        """End it."""
+    def wait(self, patience: float | None = None) -> None:
+        """Until all are found, or for so many seconds; then it ends."""
+        self._thread.join(patience)
         self._stop = True
         self._thread.join()
 

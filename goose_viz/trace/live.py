@@ -10,6 +10,8 @@ from goose_viz.errors import GooseError, Stopped
 from goose_viz.session import Session
 from goose_viz.trace.writing import TraceWriter, wanted
 
+_PATIENCE = 10.0  # seconds for the hashes of a large model's files, when one ends a recording
+
 
 def follow(
     session: Session,
@@ -42,13 +44,14 @@ def follow(
     Raises
     ------
     GooseError
-        If the session is recorded already.
+        If the session is recorded already, or the model has no such observable or layer.
     OSError
         If the path is taken, or cannot be written to.
     """
     if session.follower is not None:
         raise GooseError("this run is being recorded already; end that first")
-    writer = TraceWriter(path, session.model, wanted(observables, layers), 1, session.sampler)
+    probe = wanted(observables, layers, session.model.config)
+    writer = TraceWriter(path, session.model, probe, 1, session.sampler)
     try:
         catch_up(session, writer, keep_going)
     except BaseException as error:
@@ -91,4 +94,4 @@ def unfollow(session: Session, writer: TraceWriter) -> None:
         If something could not be written; what was whole before stays.
     """
     session.follower = None
-    writer.close("when it was stopped")
+    writer.close("when it was stopped", patience=_PATIENCE)

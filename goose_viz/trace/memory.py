@@ -8,6 +8,7 @@ in the trace's own precision; what rounding makes of it over a thousand tokens i
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -40,8 +41,10 @@ class Memories:
         self._kept: OrderedDict[int, NDArray[Any]] = OrderedDict()
         self._newest: tuple[int, NDArray[Any]] = 0, np.zeros(0)
 
-    def at(self, position: int) -> NDArray[Any]:
+    def at(self, position: int, told: Callable[[float], None] | None = None) -> NDArray[Any]:
         """(layers, H, N, N) behind so many tokens; zeros at 0.
+
+        ``told`` is told the share that is made again, every so often; it may raise to stop.
 
         Raises
         ------
@@ -59,7 +62,10 @@ class Memories:
         wkv = self._kept[begin] if begin else np.zeros(self._shape, np.float32)
         if begin < self._newest[0] <= position:  # stepping on
             begin, wkv = self._newest
+        first = begin
         while begin < position:
+            if told is not None:
+                told((begin - first) / (position - first))
             stop = min(position, (begin // _EVERY + 1) * _EVERY)
             wkv = carried(wkv, self._trace.frames(self._rows[begin:stop], PAST))
             begin = stop

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
@@ -16,11 +17,17 @@ from numpy.typing import NDArray
 from goose_viz.config import Config
 from goose_viz.errors import GooseError
 from goose_viz.frames import Frames
+from goose_viz.observables import OBSERVABLES
 from goose_viz.probe import Frame
 from goose_viz.trace import layout
 
 if TYPE_CHECKING:
     import xarray
+
+_NEEDED = (
+    "model", "tokenizer", "n_parameters", "end_token", "device", "dtype", "sampler", "observables",
+    "layers", "every", "branches", "edits", "complete", "ended",
+)  # fmt: skip
 
 _REMEMBERED = 192 << 20  # bytes of chunks
 
@@ -44,7 +51,8 @@ class Trace:
         self.path = path
         self.attributes, self.config = _about(path)
         self._columns: dict[str, NDArray[Any]] = {}
-        self._blocks: OrderedDict[tuple[str, int], NDArray[Any]] = OrderedDict()
+        self._chunks: OrderedDict[tuple[str, int, int], NDArray[Any]] = OrderedDict()
+        self._taken = 0  # bytes of them
 
     def __repr__(self) -> str:
         """What it is of."""
@@ -80,7 +88,8 @@ class Trace:
         self.attributes, self.config = _about(self.path)
         self.__dict__.pop("dataset", None)
         self._columns.clear()
-        self._blocks.clear()
+        self._chunks.clear()
+        self._taken = 0
 
     @property
     def complete(self) -> bool:
@@ -94,7 +103,7 @@ class Trace:
 
     @property
     def text(self) -> str:
-        """The text of the first branch."""
+        """The text of the branch that was begun last."""
         return "".join(self.texts())
 
     def texts(self, branch: int | None = None) -> list[str]:
@@ -106,28 +115,41 @@ class Trace:
     def column(self, name: str) -> NDArray[Any]:
         """All rows of a variable; read once."""
         if name not in self._columns:
-            self._columns[name] = self._values(self.dataset[name])
+            self._columns[name] = self._values(self._variable(name))
         return self._columns[name]
 
-    def numbers(self, name: str, rows: NDArray[np.int64]) -> NDArray[Any]:
-        """Some rows of a variable; the chunks that they lie in are remembered for a while."""
-        array = self.dataset[name]
+    def numbers(
+        self, name: str, rows: NDArray[np.int64], layers: Sequence[int] | None = None
+    ) -> NDArray[Any]:
+        """Some rows of an observable, and of its layers by their place; (rows, layers, …).
+
+        The chunks that they lie in are remembered for a while.
+        """
+        array = self._variable(name)
         size = int(array.encoding["chunks"][0])
-        out = np.empty((len(rows), *array.shape[1:]), array.dtype)
+        places = range(array.shape[1]) if layers is None else layers
+        out = np.empty((len(rows), len(places), *array.shape[2:]), array.dtype)
         for k in np.unique(rows // size).tolist():
             mine = rows // size == k
-            out[mine] = self._block(name, k, size)[rows[mine] - k * size]
+            for i, place in enumerate(places):
+                out[mine, i] = self._chunk(name, k, size, place)[rows[mine] - k * size]
         return out
 
-    def _block(self, name: str, k: int, size: int) -> NDArray[Any]:
-        known = self._blocks.pop((name, k), None)
+    def _chunk(self, name: str, k: int, size: int, place: int) -> NDArray[Any]:
+        known = self._chunks.pop((name, k, place), None)
         if known is None:
-            known = self._values(self.dataset[name].isel(token=slice(k * size, (k + 1) * size)))
-            taken = sum(b.nbytes for b in self._blocks.values())
-            while self._blocks and taken + known.nbytes > _REMEMBERED:
-                taken -= self._blocks.popitem(last=False)[1].nbytes
-        self._blocks[name, k] = known
+            part = slice(k * size, (k + 1) * size)
+            known = self._values(self.dataset[name].isel(token=part, layer=place))
+            self._taken += known.nbytes
+            while self._chunks and self._taken > _REMEMBERED:
+                self._taken -= self._chunks.popitem(last=False)[1].nbytes
+        self._chunks[name, k, place] = known
         return known
+
+    def _variable(self, name: str) -> xarray.DataArray:
+        if name not in self.dataset:
+            raise GooseError(f"{self.path.name} has no {name}; record it again")
+        return self.dataset[name]
 
     def _values(self, array: xarray.DataArray) -> NDArray[Any]:
         """Its numbers, read from the disk."""
@@ -182,13 +204,18 @@ class Trace:
 
     # -- numbers ---------------------------------------------------------------------------------
 
-    def frames(self, rows: NDArray[np.int64], observables: tuple[str, ...] | None = None) -> Frames:
+    def frames(
+        self,
+        rows: NDArray[np.int64],
+        observables: tuple[str, ...] | None = None,
+        layers: Sequence[int] | None = None,
+    ) -> Frames:
         """Rows along ``token``, of one branch, as `goose_viz.analysis` takes them.
 
         Raises
         ------
         GooseError
-            If an observable was not recorded.
+            If an observable or a layer was not recorded.
         """
         names = self.observables if observables is None else observables
         missing = [n for n in names if n not in self.observables]
@@ -197,11 +224,16 @@ class Trace:
                 f"{self.path.name} has no {', '.join(missing)}; record it with "
                 f"observables={sorted({*self.observables, *missing})}"
             )
-        arrays = {n: self.numbers(n, rows) for n in names}
+        known = tuple(self.attributes["layers"])
+        wanted = known if layers is None else tuple(layers)
+        if gone := [i for i in wanted if i not in known]:
+            raise GooseError(f"{self.path.name} has no layer {gone[0]}; it has {known}")
+        places = None if layers is None else [known.index(i) for i in wanted]
+        arrays = {n: self.numbers(n, rows, places) for n in names}
         tokens = self.column("token_id")[rows].tolist()
         index = self.column("token")[rows]
         return Frames(
-            arrays, tuple(self.attributes["layers"]), tokens, self.config.n_head,
+            arrays, wanted, tokens, self.config.n_head,
             start=int(index[0]) if len(index) else 0, removal_scale=self.config.removal_scale,
         )  # fmt: skip
 
@@ -233,13 +265,44 @@ def _about(path: Path) -> tuple[dict[str, Any], Config]:
         raise GooseError(f"{path.name}: its format is {found!r}; expected {layout.FORMAT!r}")
     try:
         config = Config(**{f.name: attributes["config"][f.name] for f in fields(Config)})
-        needed = ("model", "observables", "layers", "every", "branches", "edits", "complete")
-        missing = [n for n in needed if n not in attributes]
     except (KeyError, TypeError, AttributeError):
-        missing = ["config"]
+        raise GooseError(f"{path.name}: no config in its attributes") from None
+    missing = [n for n in _NEEDED if n not in attributes]
     if missing:
         raise GooseError(f"{path.name}: no {', no '.join(missing)} in its attributes")
+    if not _sound(attributes, config):
+        raise GooseError(f"{path.name}: its attributes do not fit each other; record it again")
     return attributes, config
+
+
+def _sound(about: dict[str, Any], config: Config) -> bool:
+    """Whether layers, branches and edits are what they say: a damaged file leads nowhere else."""
+    try:
+        sizes = (config.n_layer, config.n_embd, config.n_head, config.head_size, config.vocab_size)
+        layers, branches, edits = about["layers"], about["branches"], about["edits"]
+        return (
+            all(type(n) is int and n > 0 for n in sizes)
+            and layers
+            and all(type(i) is int and 0 <= i < config.n_layer for i in layers)
+            and len(set(layers)) == len(layers)
+            and type(about["every"]) is int
+            and about["every"] >= 1
+            and all(name in OBSERVABLES for name in about["observables"])
+            and all(
+                type(b["fork"]) is int
+                and b["fork"] >= 0
+                and (b["parent"] is None or (type(b["parent"]) is int and 0 <= b["parent"] < i))
+                for i, b in enumerate(branches)
+            )
+            and all(
+                type(e["position"]) is int
+                and type(e["kind"]) is str
+                and e["branch"] in range(len(branches))
+                for e in edits
+            )
+        )
+    except (KeyError, TypeError, AttributeError):
+        return False
 
 
 def open_trace(path: str | os.PathLike[str]) -> Trace:

@@ -81,9 +81,10 @@ def record(
     if not tokens:
         raise GooseError("there is nothing to record: the prompt is empty; give one")
     whole = len(tokens) + n_tokens
-    if due and due[-1][0] > whole:
+    if due and due[-1][0] >= whole:
         raise GooseError(
-            f"an edit is to be made behind {due[-1][0]} tokens; there will be {whole} at most"
+            f"an edit is to be made behind {due[-1][0]} tokens, and there will be {whole} at most: "
+            "nothing would be read behind it"
         )
     writer = TraceWriter(path, model, probe, every, session.sampler)
     session.follower = writer.read
@@ -119,16 +120,7 @@ def _checked(
     edits: Iterable[tuple[int, StateEdit]],
 ) -> tuple[Probe, list[tuple[int, StateEdit]]]:
     """The probe, and the edits in order; raises where one will not do."""
-    L = model.config.n_layer
-    try:
-        probe = wanted(observables, layers)
-    except ValueError as error:
-        raise GooseError(str(error)) from None
-    wrong = next((i for i in probe.layers or () if not 0 <= i < L), None)
-    if wrong is not None:
-        raise GooseError(f"layer {wrong} is not there; the model has 0 to {L - 1}")
-    if probe.layers == ():
-        raise GooseError("no layer is named to record; leave layers out to have all")
+    probe = wanted(observables, layers, model.config)
     if n_tokens < 0 or every < 1:
         raise GooseError(
             f"{n_tokens} tokens, every {every}: expected a number from 0, and one from 1"
@@ -159,15 +151,16 @@ def _run(
     while session.position < prompt:
         edit()
         stop = min(prompt, due[0][0] if due else prompt)
-        session.feed(tokens[session.position : stop])
-        say()
+        for _ in session.feeding(tokens[session.position : stop]):
+            say()
     for _ in range(n_tokens):
         edit()
         session.probe = probe if session.position % every == 0 else None
         session.step()
         say()
         if session.stopped():
-            return "at a stop of the sampler"
+            left = f"; {len(due)} edits were not reached" if due else ""
+            return f"at a stop of the sampler{left}"
     return "after as many tokens as were asked for"
 
 

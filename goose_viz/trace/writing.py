@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 
 import goose_viz
 from goose_viz import history
+from goose_viz.config import Config
+from goose_viz.errors import GooseError
 from goose_viz.model import Model
 from goose_viz.probe import Frame, Probe
 from goose_viz.ranking import Best
@@ -149,6 +151,10 @@ class TraceWriter:
         token, text = segment.tokens[at], segment.texts[at]
         generated, probability = bool(segment.generated[at]), segment.probabilities[at]
         branch = self._branch(path, index)
+        if index < self._reached.get(
+            segment, 0
+        ):  # what stood there was forgotten, and written anew
+            branch = self._branches[segment] = self._begin(branch, index)
         about = {
             "token": index, "token_id": token, "text": text, "generated": generated,
             "branch": branch, "probability": probability,
@@ -162,7 +168,14 @@ class TraceWriter:
         out = []
         stops = [*(s.fork for s in path.segments[1:]), path.stop]
         for segment, stop in zip(path.segments, stops, strict=True):
-            start = self._reached.get(segment, segment.fork + segment.again)
+            start = self._reached.get(segment, segment.fork)
+            parent, twins = segment.parent, segment.fork + segment.again
+            if (
+                segment.edit is None
+                and parent is not None
+                and self._reached.get(parent, 0) >= twins
+            ):
+                start = max(start, twins)  # tokens of a call that was cut: the parent has them
             if start < stop:
                 out.append((start, stop))
         return out
@@ -182,17 +195,21 @@ class TraceWriter:
         known = self._branches.get(segment)
         if known is not None:
             return known
-        number = self._branches[segment] = len(self._branches)
         ahead = [d for d in range(depth) if path.segments[d] in self._branches]
         parent = self._branches[path.segments[ahead[-1]]] if ahead else None
         begin = ahead[-1] + 1 if ahead else 0
-        self.attributes["branches"].append({"parent": parent, "fork": index if ahead else 0})
+        number = self._branches[segment] = self._begin(parent, index if ahead else 0)
         self.attributes["edits"] += [
             {"branch": number, "position": s.edit.position, **s.edit.what.parameters()}
             for s in path.segments[begin : depth + 1]
             if s.edit is not None
         ]
         return number
+
+    def _begin(self, parent: int | None, fork: int) -> int:
+        """Enter a branch; its number."""
+        self.attributes["branches"].append({"parent": parent, "fork": fork})
+        return len(self.attributes["branches"]) - 1
 
     # -- the end ---------------------------------------------------------------------------------
 
@@ -201,8 +218,18 @@ class TraceWriter:
         """What keeps it from being written."""
         return self._error
 
-    def close(self, ended: str = "as asked for", complete: bool = True) -> None:
+    def close(
+        self, ended: str = "as asked for", complete: bool = True, patience: float | None = None
+    ) -> None:
         """Write what is left, and how it ended.
+
+        Parameters
+        ----------
+        ended : str
+        complete : bool
+            Whether it came to its end.
+        patience : float, optional
+            Seconds for the hashes of a large model's files; as long as they take when left out.
 
         Raises
         ------
@@ -211,10 +238,7 @@ class TraceWriter:
         """
         if not self._thread.is_alive():
             return
-        if complete:
-            self._fingerprint.wait()
-        else:
-            self._fingerprint.give_up()
+        self._fingerprint.wait(patience if complete else 0.0)
         self._queue.put(_End(complete, ended))
         self._thread.join()
         if self._error is not None:
@@ -223,34 +247,40 @@ class TraceWriter:
     # -- the thread ------------------------------------------------------------------------------
 
     def _work(self) -> None:
-        written = time.monotonic()
+        written, waiting = time.monotonic(), False  # whether rows wait to be written
         while True:
-            work = self._queue.get()
-            if self._error is not None:  # nobody is to wait for the queue
-                if isinstance(work, _End):
-                    return
-                continue
             try:
-                if isinstance(work, _End):
-                    self._write({"complete": work.complete, "ended": work.ended})
-                    self._arrays.finish()
-                    return
-                self._enter(work)
-                full = any(b.full for b in self._blocks.values())
-                if full or time.monotonic() - written > _PATIENCE:
-                    self._write({})
-                    written = time.monotonic()
+                work = self._queue.get(timeout=_PATIENCE if waiting else None)
+            except queue.Empty:  # the model rests: what there is can be read meanwhile
+                work = None
+            try:
+                if self._error is None:
+                    full = False
+                    if isinstance(work, _End):
+                        self._write({"complete": work.complete, "ended": work.ended})
+                        self._arrays.finish()
+                    elif work is not None:
+                        full, waiting = self._enter(work), True
+                    if full or (waiting and time.monotonic() - written > _PATIENCE):
+                        self._write({})
+                        written, waiting = time.monotonic(), False
             except Exception as error:
-                self._error = error
+                self._error, waiting = error, False  # what comes still is taken, and dropped
+            if isinstance(work, _End):
+                return
 
-    def _enter(self, token: _Token) -> None:
-        """Put a token into the blocks."""
+    def _enter(self, token: _Token) -> bool:
+        """Put a token into the blocks; whether that filled one."""
+        full = False
         if self.every > 1:
             said = {f"all_{n}": v for n, v in token.about.items() if n != "token"}
             self._blocks["position"].put(said)
+            full = self._blocks["position"].full
         if not token.observed:
-            return
-        numbers: dict[str, Any] = {} if token.frame is None else self._part(token.frame)
+            return full
+        numbers: dict[str, Any] = {"token_top": -1}
+        if token.frame is not None:
+            numbers |= self._part(token.frame)
         if (best := token.best) is not None:
             numbers |= {
                 "token_top": best.ids,
@@ -258,6 +288,7 @@ class TraceWriter:
                 "logits_sum": best.highest + np.log(best.total),
             }
         self._blocks["token"].put(token.about | numbers)
+        return full or self._blocks["token"].full
 
     def _write(self, said: dict[str, Any]) -> None:
         """Write the blocks as they are, and have their rows count."""
@@ -270,7 +301,25 @@ class TraceWriter:
         self._arrays.count(counts, lists | found | said)
 
 
-def wanted(observables: Iterable[str] | None, layers: Iterable[int] | None) -> Probe:
-    """What to record: all but the state itself where nothing is said."""
+def wanted(
+    observables: Iterable[str] | None, layers: Iterable[int] | None, config: Config
+) -> Probe:
+    """What to record: all but the state itself where nothing is said.
+
+    Raises
+    ------
+    GooseError
+        If the model has none of that.
+    """
     names = frozenset(goose_viz.OBSERVABLES) - {"wkv"} if observables is None else observables
-    return Probe(names, layers)
+    try:
+        probe = Probe(names, layers)
+    except ValueError as error:
+        raise GooseError(str(error)) from None
+    L = config.n_layer
+    wrong = next((i for i in probe.layers or () if not 0 <= i < L), None)
+    if wrong is not None:
+        raise GooseError(f"layer {wrong} is not there; the model has 0 to {L - 1}")
+    if probe.layers == ():
+        raise GooseError("no layer is named to record; leave layers out to have all")
+    return probe

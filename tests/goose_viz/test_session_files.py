@@ -55,6 +55,9 @@ def test_all_of_it_comes_back(tmp_path, demo):
     again = file.open(demo, gv.Probe({"decay"}))
     same(session, again)
     assert again.sampler == session.sampler
+    assert [t for t, _ in session.goto(6).top] == [t for t, _ in again.goto(6).top] != []
+    again.goto(file.metadata["position"])
+    session.goto(file.metadata["position"])
     assert len(again.branches) == len(session.branches)
     assert [b.name for b in again.branches] == [b.name for b in session.branches]
     for i in range(len(session.branches)):
@@ -166,6 +169,11 @@ def put(name, value):
         lambda about, arrays: about.update(sampler={"unknown": 1}),
         lambda about, arrays: about.update(wkv="(L,H,N,N) = [key,value]"),
         lambda about, arrays: about["segments"][3].update(edit={"kind": "Explode"}),
+        lambda about, arrays: arrays.pop(next(n for n in arrays if n.endswith(".edit"))),
+        lambda about, arrays: arrays.update(
+            {n: np.zeros(a.shape, np.int8) for n, a in arrays.items() if n.endswith(".edit")}
+        ),
+        put("logits", np.zeros(4096, np.int8)),
         lambda about, arrays: arrays.pop("logits"),
         lambda about, arrays: arrays.pop("wkv"),
         lambda about, arrays: arrays.pop("segment.0.tokens"),

@@ -14,7 +14,7 @@ import xarray
 
 import goose_viz as gv
 from goose_viz.ranking import softmax
-from goose_viz.trace import TraceWriter, growing, is_trace, layout
+from goose_viz.trace import TraceWriter, follow, growing, is_trace, layout, unfollow
 from goose_viz.trace.writing import wanted
 
 ALL = tuple(gv.OBSERVABLES)
@@ -163,7 +163,9 @@ def test_edits_are_made_where_they_are_due(tmp_path, demo):
 
 def test_branches_are_told_apart(tmp_path, demo, short_blocks):
     session = gv.Session(demo, gv.Sampler(seed=3), gv.Probe(ALL))
-    writer = TraceWriter(tmp_path / "a.zarr", demo, wanted(ALL, None), 1, session.sampler)
+    writer = TraceWriter(
+        tmp_path / "a.zarr", demo, wanted(ALL, None, demo.config), 1, session.sampler
+    )
     session.follower = writer.read
     session.feed(TEXT)
     for _ in session.run(7):
@@ -233,11 +235,162 @@ def test_it_can_be_read_while_it_is_written(tmp_path, demo, short_blocks):
     assert len(trace) == 31
 
 
+def length_of(path):
+    return xarray.open_zarr(path).sizes["token"]
+
+
+def until(done):
+    for _ in range(1500):
+        if done():
+            return
+        time.sleep(0.02)
+    raise AssertionError("in vain")
+
+
 def test_rows_do_not_wait_for_ever(tmp_path, demo, monkeypatch):
-    """Of a slow model, what there is is written after some seconds, and again when more is."""
-    monkeypatch.setattr("goose_viz.trace.writing._PATIENCE", 0.0)
-    trace = gv.record(demo, TEXT, 11, tmp_path / "a.zarr", sampler=gv.Sampler(seed=3))
-    same_numbers(trace.dataset, session_of(demo, TEXT, 11).probe.frames)
+    """What there is is written after some seconds, though the model rests, and again with more."""
+    monkeypatch.setattr("goose_viz.trace.writing._PATIENCE", 0.05)
+    session = gv.Session(demo, gv.Sampler(seed=3), gv.Probe(ALL))
+    writer = follow(session, tmp_path / "a.zarr", observables=ALL)
+    session.feed(TEXT)
+    until(lambda: length_of(tmp_path / "a.zarr") == session.position)
+    list(session.run(5))
+    until(lambda: length_of(tmp_path / "a.zarr") == session.position)
+    list(session.run(6))
+    unfollow(session, writer)
+    found = xarray.open_zarr(tmp_path / "a.zarr")
+    same_numbers(found, session_of(demo, TEXT, 11).probe.frames)
+
+
+@pytest.mark.parametrize("every", [1, 3])
+def test_a_block_is_written_once(tmp_path, demo, short_blocks, monkeypatch, every):
+    written, plain = [], growing.GrowingArrays.write
+
+    def write(self, begin, rows):
+        written.append((begin, "token" in rows))
+        plain(self, begin, rows)
+
+    monkeypatch.setattr(growing.GrowingArrays, "write", write)
+    gv.record(demo, TEXT, 30, tmp_path / "a.zarr", observables=["decay"], every=every)
+    blocks = [begin for begin, is_token in written if is_token]
+    assert blocks == sorted(blocks)
+    assert len(blocks) <= len(set(blocks)) + 1  # the last may have been full when it ended
+
+
+def test_a_disk_that_is_full_at_the_end(tmp_path, demo, monkeypatch):
+    """The last write fails: nobody waits for ever."""
+
+    def full(path, content):
+        raise OSError(28, "No space left on device")
+
+    def progress(share, words):
+        if share == 1:
+            monkeypatch.setattr(growing, "_replace", full)
+
+    with pytest.raises(OSError, match="No space left"):
+        gv.record(demo, TEXT, 3, tmp_path / "a.zarr", progress=progress)
+
+
+def whole(path, session):
+    """A trace has all tokens of a session's branch, with its numbers."""
+    trace = gv.open_trace(path)
+    rows = trace.way()
+    assert trace.dataset.token.values[rows].tolist() == list(range(session.position))
+    assert trace.dataset.token_id.values[rows].tolist() == session.tokens
+    last = trace.frames(rows[-1:]).arrays["wkv"][0]
+    session.probe = gv.Probe(["wkv"])
+    session.goto(session.position - 1)
+    session.goto(session.recorded)
+    assert (last == session.frame.wkv).all()
+
+
+def test_recording_begins_behind_a_fork_in_the_prompt(tmp_path, demo):
+    session = session_of(demo, TEXT, 2)
+    session.goto(7)
+    session.step(anew=True)
+    session.step()
+    unfollow(session, follow(session, tmp_path / "a.zarr", observables=ALL))
+    whole(tmp_path / "a.zarr", session)
+
+
+@pytest.mark.parametrize("again", [0, 1, 2])
+def test_recording_begins_behind_an_edit(tmp_path, demo, again):
+    session = session_of(demo, TEXT, 4)
+    session.apply(gv.Scale(0.5), again=again)
+    list(session.run(2))
+    unfollow(session, follow(session, tmp_path / "a.zarr", observables=ALL))
+    whole(tmp_path / "a.zarr", session)
+    assert [e["kind"] for e in gv.open_trace(tmp_path / "a.zarr").attributes["edits"]] == ["Scale"]
+
+
+def test_a_fork_in_the_prompt_while_it_is_recorded(tmp_path, demo):
+    session = gv.Session(demo, gv.Sampler(seed=3))
+    writer = follow(session, tmp_path / "a.zarr", observables=ALL)
+    session.probe = writer.probe
+    session.feed(TEXT)
+    session.goto(7)
+    session.step(anew=True)
+    list(session.run(3))
+    unfollow(session, writer)
+    whole(tmp_path / "a.zarr", session)
+
+
+def test_what_was_forgotten_and_written_anew(tmp_path, demo):
+    session = gv.Session(demo, gv.Sampler(seed=3))
+    writer = follow(session, tmp_path / "a.zarr", observables=ALL)
+    session.probe = writer.probe
+    session.feed(TEXT)
+    session.step()
+    session.apply(gv.Scale(0.5), again=1)
+    session.close(0)
+    session.undo()
+    list(session.run(2))
+    unfollow(session, writer)
+    whole(tmp_path / "a.zarr", session)
+
+
+def test_another_text_in_the_same_session(tmp_path, demo):
+    session = gv.Session(demo, gv.Sampler(seed=3))
+    writer = follow(session, tmp_path / "a.zarr", observables=ALL)
+    session.probe = writer.probe
+    session.feed(TEXT)
+    session.begin()
+    session.feed("Once upon a time")
+    list(session.run(3))
+    unfollow(session, writer)
+    whole(tmp_path / "a.zarr", session)
+    trace = gv.open_trace(tmp_path / "a.zarr")
+    assert [b["parent"] for b in trace.branches] == [None, None]
+
+
+def test_a_long_prompt_is_not_held(tmp_path, demo, monkeypatch):
+    """Frames go as they come, and a full disk is noticed before the prompt's end."""
+    most = []
+    plain = TraceWriter.put
+
+    def put(self, path, index, frame, best):
+        most.append(len(self.probe.frames))
+        plain(self, path, index, frame, best)
+
+    monkeypatch.setattr(TraceWriter, "put", put)
+    tokens = demo.tokenizer.encode("Lily had a red ball. " * 80)
+    told = []
+    gv.record(
+        demo, tokens, 1, tmp_path / "a.zarr", observables=["decay"],
+        progress=lambda share, words: told.append(share),
+    )  # fmt: skip
+    assert len(tokens) > 400
+    assert max(most) <= 128
+    assert len(told) >= len(tokens) // 128
+
+
+def test_layers_that_are_asked_for(tmp_path, demo):
+    trace = gv.record(demo, TEXT, 2, tmp_path / "a.zarr", layers=[4, 1])
+    frames = trace.frames(trace.way(), ("decay",), layers=[1])
+    assert frames.layers == (1,)
+    assert (frames.arrays["decay"][:, 0] == trace.dataset.decay.values[:, 1]).all()
+    with pytest.raises(gv.GooseError, match=r"has no layer 2; it has \(4, 1\)"):
+        trace.frames(trace.way(), ("decay",), layers=[2])
 
 
 def test_who_ends_it_early_has_what_was_read(tmp_path, demo, short_blocks):
@@ -268,7 +421,8 @@ def test_a_stop_of_the_sampler_is_said(tmp_path, demo):
         ({"layers": []}, "no layer is named"),
         ({"layers": [1, 1]}, "asks for a layer twice"),
         ({"every": 0}, "every 0: expected"),
-        ({"edits": [(99, gv.Zero())]}, "behind 99 tokens; there will be 4 at most"),
+        ({"edits": [(99, gv.Zero())]}, "behind 99 tokens, and there will be 4 at most"),
+        ({"edits": [(4, gv.Zero())]}, "behind 4 tokens, and there will be 4 at most"),
         ({"edits": [(-1, gv.Zero())]}, "position -1; the first is 0"),
         ({"edits": [(1, gv.Zero(layer=7))]}, "layer 7 is not there"),
         ({"edits": [(1, gv.Forget(3))]}, "token 3 is not in the past"),
@@ -318,6 +472,15 @@ def test_a_full_disk_keeps_what_was_whole(tmp_path, demo, short_blocks, monkeypa
         (lambda p: change(p, lambda a: a.update(format="goose-viz trace 9")), "its format is"),
         (lambda p: change(p, lambda a: a.pop("layers")), "no layers in its attributes"),
         (lambda p: change(p, lambda a: a["config"].pop("n_head")), "no config in its attributes"),
+        (lambda p: change(p, lambda a: a.pop("sampler")), "no sampler in its attributes"),
+        (lambda p: change(p, lambda a: a["branches"][0].update(parent=0)), "do not fit each other"),
+        (lambda p: change(p, lambda a: a["branches"][0].update(fork="x")), "do not fit each other"),
+        (lambda p: change(p, lambda a: a.update(layers=[0, 99])), "do not fit each other"),
+        (lambda p: change(p, lambda a: a.update(layers=[])), "do not fit each other"),
+        (lambda p: change(p, lambda a: a.update(every=0)), "do not fit each other"),
+        (lambda p: change(p, lambda a: a.update(observables=["x"])), "do not fit each other"),
+        (lambda p: change(p, lambda a: a.update(edits=[{}])), "do not fit each other"),
+        (lambda p: change(p, lambda a: a["config"].update(n_layer=-1)), "do not fit each other"),
     ],
 )
 def test_what_is_no_trace_is_said(tmp_path, demo, break_it, sentence):

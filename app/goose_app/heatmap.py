@@ -383,5 +383,4 @@ def _draw_cells(painter: QPainter, rect: QRectF, image: QImage) -> None:
 def to_indices(values: NDArray[np.floating], low: float, high: float) -> NDArray[np.uint8]:
     """Numbers as places in a colour map: low -> 0, high -> 255, beyond them clipped; NaN -> 0."""
     scaled = (np.asarray(values, np.float32) - np.float32(low)) * np.float32(255 / (high - low))
-    places = np.clip(np.rint(scaled), 0, 255)
-    return np.nan_to_num(places, copy=False).astype(np.uint8)
+    return np.fmin(np.fmax(np.rint(scaled), 0), 255).astype(np.uint8)  # fmax of NaN and 0 is 0

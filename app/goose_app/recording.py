@@ -59,10 +59,11 @@ class Recording:
         except Stopped:
             self.end()
 
-    def check(self) -> None:
-        """End it if it cannot be written any more; the run goes on."""
-        if self._of is not None and self._of[1].error is not None:
-            self.end()
+    @property
+    def broken(self) -> bool:
+        """Whether it cannot be written any more, and is to be ended; the run goes on."""
+        of = self._of
+        return of is not None and of[1].error is not None
 
     def end(self) -> None:
         """End it, if there is one."""

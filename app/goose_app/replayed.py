@@ -40,15 +40,17 @@ class Replayed:
     Parameters
     ----------
     trace : Trace
-    watch : Watch or None
-        What is looked at; it begins once that is known.
+    watch : Watch
+        What is looked at.
+    explain : Explain
+        The head that is looked at, and whether.
     host : Host
     """
 
     model = None
     tokenizer = None
 
-    def __init__(self, trace: Trace, watch: m.Watch | None, host: Host) -> None:
+    def __init__(self, trace: Trace, watch: m.Watch, explain: m.Explain, host: Host) -> None:
         self.asked = str(trace.path)
         self.facts = ModelFacts.of_trace(trace)
         self.running = False
@@ -56,7 +58,7 @@ class Replayed:
         self._trace, self._watch, self._host = trace, watch, host
         self._cursor = TraceCursor(trace)
         self._label = self.facts.label
-        self._explain = m.Explain(False)
+        self._explain = explain
         self._ends = _ends(trace)
         self._numbers = count()
         self._until: int | None = None
@@ -98,9 +100,7 @@ class Replayed:
                 self._go_to(self._ends[row])
             case m.Watch():
                 before, self._watch = self._watch, command
-                if before is None:
-                    self.begin()
-                elif before.recorded != command.recorded:
+                if before.recorded != command.recorded:
                     self._host.say(m.Charted(self._figures()))
                 self.take()
             case m.Explain():
@@ -245,7 +245,7 @@ class Replayed:
     def _figures(self) -> Series:
         """Those of all tokens of the branch, as far as there is room."""
         c, host = self._trace.config, self._host
-        charted = frozenset() if self._watch is None else self._watch.recorded
+        charted = self._watch.recorded
         names = [n for n in charted if n in self._trace.observables]
         series = Series(c, charted)
         n = self._cursor.recorded
@@ -279,9 +279,9 @@ class Replayed:
             edits = ", ".join(
                 f"{e['kind'].lower()} behind token {e['position']}"
                 for e in self._trace.attributes["edits"]
-                if e["branch"] in _line(self._trace, end)
+                if e["branch"] in self._trace.lineage(end)
             )
-            row = next((i for i, e in enumerate(self._ends) if parent in _line(self._trace, e)), 0)
+            row = next((i for i, e in enumerate(self._ends) if parent in self._trace.lineage(e)), 0)
             rows.append(m.BranchRow(
                 ("…" if start else "") + " ".join("".join(words[start : fork + _AFTER]).split())
                 + more, edits, "", fork, len(self._trace.way(end, thinned=True)),
@@ -297,16 +297,6 @@ def _ends(trace: Trace) -> list[int]:
     gone_on = {b["parent"] for b in there if b["parent"] is not None
                and b["fork"] == stops[b["parent"]]}  # fmt: skip
     return [i for i in range(len(there)) if i not in gone_on] or [0]
-
-
-def _line(trace: Trace, branch: int) -> list[int]:
-    """A branch and those that it came from."""
-    out: list[int] = []
-    at: int | None = branch
-    while at is not None and trace.branches:
-        out.append(at)
-        at = trace.branches[at]["parent"]
-    return out
 
 
 def _all(values: NDArray[Any], trace: Trace, axis: int = 0) -> NDArray[Any]:

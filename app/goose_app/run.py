@@ -199,19 +199,14 @@ class Run(Explaining):
             if segment in other._sources:
                 self._sources[mine] = other._sources[segment]
         session.probe = self._new_probe()
-        self._show_branch(session)
-        series = self._series[session.segment]
-        series.first = series.n = session.position
-        self.take()
+        self._stand(session)
 
     def _resume(self, command: m.Resume) -> None:
         snapshot = gv.load_snapshot(command.path)
         session = snapshot.resume(self.model, probe=self._new_probe())
         self.set_running(False)
         self._begin(session)
-        self._show_branch(session)
-        self._chart(self._known(session))
-        self.take()
+        self._stand(session)
         words = f"resumed {command.path.name} at token {session.position}"
         if differs := snapshot.differs(self.model):
             words += f"; it was made with {differs}: its past is read anew, with this model"
@@ -224,9 +219,7 @@ class Run(Explaining):
         self.set_running(False)
         self._begin(session)
         self._say(m.Reopened(file.window, path))
-        self._show_branch(session)
-        self._chart(self._known(session))
-        self.take()
+        self._stand(session)
         words = f"opened {path.name} at token {session.position}"
         if differs := file.differs(self.model):
             words += f"; it was saved with {differs}: its past is read anew, with this model"
@@ -238,9 +231,7 @@ class Run(Explaining):
         self.set_running(False)
         self._begin(session)
         session.probe = self._new_probe()
-        self._show_branch(session)
-        self._chart(self._known(session))
-        self.take()
+        self._stand(session)
         self._look_back(session)
 
     def _look(self, _command: m.Look) -> None:
@@ -250,19 +241,16 @@ class Run(Explaining):
             return
         if session.probe is None or not session.probe.observables >= self._watch.recorded:
             session.probe = self._new_probe()
-        if session.position:
-            self._arrive(session)
-            self._read_on(session)
-        self.take()
-
-    def _read_on(self, session: gv.Session) -> None:
-        """The figures of tokens that somebody else fed."""
+        self._arrive(session)
         series = self._series[session.segment]
-        if series.n < session.position and self._watch.recorded:
-            probe = gv.Probe(self._watch.recorded)
-            start, stop = series.n, session.position
-            for i, frame, _ in session.again(start, stop, probe, self._wanted, expected=False):
-                series.put(i, frame)
+        if self._read_again(session, series, session.position):
+            self.take()
+
+    def _stand(self, session: gv.Session) -> None:
+        """Show a session that begins where it stands: of its past there are no figures yet."""
+        self._show_branch(session)
+        self._chart(self._known(session))
+        self.take()
 
     def _known(self, session: gv.Session) -> Series:
         """The figures of a branch that nobody has looked at: none, up to the cursor."""
@@ -273,24 +261,31 @@ class Run(Explaining):
     def _look_back(self, session: gv.Session) -> None:
         """Read the current branch again for its figures, up to where they are known."""
         later = self._series[session.segment]
-        if later.first == 0 or not self._watch.recorded:
-            return
-        past, first = Series(self.model.config, self._watch.recorded), later.first
+        past = Series(self.model.config, self._watch.recorded)
+        if self._read_again(session, past, later.first):
+            past.extend(later)
+            self._chart(past)
+            self.take()
+
+    def _read_again(self, session: gv.Session, series: Series, stop: int) -> bool:
+        """Read tokens again that figures lack, up to one; whether there were any, and all are."""
+        start = series.n
+        if start >= stop or not self._watch.recorded:
+            return False
 
         def keep_going() -> bool:
-            self._say(m.Loading(past.n / first, "reading the past again for its lines"))
+            done = (series.n - start) / (stop - start)
+            self._say(m.Loading(done, "reading the past again for its lines"))
             return self._wanted()
 
         probe = gv.Probe(self._watch.recorded)
         try:
-            for i, frame, _ in session.again(0, first, probe, keep_going, expected=False):
-                past.put(i, frame)
+            for i, frame, _ in session.again(start, stop, probe, keep_going, expected=False):
+                series.put(i, frame)
         except Stopped:
-            self._say(m.Told(f"cancelled: the lines begin at token {first}"))
-            return
-        past.extend(later)
-        self._chart(past)
-        self.take()
+            self._say(m.Told(f"cancelled: the lines begin at token {stop}"))
+            return False
+        return True
 
     def _save_session(self, command: m.SaveSession) -> None:
         session = self._need_session()
@@ -619,7 +614,6 @@ class Run(Explaining):
             cells.append(step.token, step.text, step.probability, step.generated)
         if session.probe is not None:
             session.probe.clear()
-        self.recording.check()
         if cells and session.position == session.recorded:
             self._say(cells)
 

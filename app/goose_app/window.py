@@ -362,6 +362,8 @@ class Window(Commands):
         if self.worker.writing and not self.worker.idle and now < self._hold_until:
             self._timer.start(_POLL)  # a moment, until the token that is being made is done
             return
+        if self._recorded and self.worker.recording_broken:
+            self.worker.send(m.Record(None))
         began, began_cpu = now, time.thread_time()
         changed = False
         for ident, event in m.merged(self.worker.said):

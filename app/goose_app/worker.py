@@ -101,6 +101,11 @@ class Worker:
         return self.answered and not self.said and not busy
 
     @property
+    def recording_broken(self) -> bool:
+        """Whether a recording cannot be written any more: the disk is full, or gone."""
+        return any(r.recording.broken for r in list(self._runs.values()) if isinstance(r, Run))
+
+    @property
     def writing(self) -> bool:
         """Whether a run writes, and `idle` will come."""
         return any(run.running for run in list(self._runs.values()))
@@ -342,14 +347,14 @@ class Worker:
 
     def _play(self, ident: int, trace: Trace) -> None:
         """A recorded run, in place of what the run was before."""
-        run = Replayed(trace, self._watches.get(ident), _Seat(self, ident))
-        for known in (self._explains, self._asks):
-            if ident in known:
-                run.obey(known[ident])
+        watch = self._watches.get(ident, m.Watch(frozenset(), frozenset()))
+        explain = self._explains.get(ident, m.Explain(False))
+        run = Replayed(trace, watch, explain, _Seat(self, ident))
+        if ident in self._asks:
+            run.obey(self._asks[ident])
         self._put(ident, run)
         self.say(ident, m.Loaded(run.facts))
-        if ident in self._watches:
-            run.begin()
+        run.begin()
         if run.facts.notes:
             self.say(ident, m.Told("; ".join(run.facts.notes)))
 

@@ -7,6 +7,7 @@ os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
 import pytest
 from PySide6.QtCore import QSettings
+from PySide6.QtWidgets import QFileDialog
 
 from goose_app import messages as m
 from goose_app.cells import Cells
@@ -35,6 +36,11 @@ def qapp_cls():
     from PySide6.QtWidgets import QApplication
 
     return QApplication
+
+
+def save_as(monkeypatch, path, kind=""):
+    """Whatever is saved next is saved there."""
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(path), kind))
 
 
 class Driver:

@@ -9,12 +9,13 @@ import pyarrow.parquet
 import pytest
 from PySide6.QtGui import QColor, QImage
 from PySide6.QtSvg import QSvgRenderer
-from PySide6.QtWidgets import QFileDialog
 
 from goose_app import messages as m
 from goose_app.numbers import save_numbers
 from goose_app.pictures import PRINT, save_widget
 from goose_app.theme import DARK
+
+from .conftest import save_as
 
 
 @pytest.fixture
@@ -114,9 +115,7 @@ def test_figures_are_on_white_unless_one_wants_them_dark(written, tmp_path, monk
     for on in (True, False):
         w.actions_by_name["white_figures"].setChecked(on)
         path = tmp_path / f"{on}.png"
-        monkeypatch.setattr(
-            QFileDialog, "getSaveFileName", lambda *_, p=path: (str(p), "PNG (*.png)")
-        )
+        save_as(monkeypatch, path)
         w._save_panel(w.text)
         image = QImage(str(path))
         shades.append(QColor(image.pixel(image.width() // 2, image.height() * 2 // 3)).lightness())

@@ -3,14 +3,13 @@
 import numpy as np
 import pytest
 from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QFileDialog
 
 import goose_viz as gv
 from goose_app import messages as m
 from goose_app.actions import ACTIONS
 from goose_viz.trace import TraceWriter, open_trace
 
-from .conftest import PROMPT, Driver
+from .conftest import PROMPT, Driver, save_as
 
 
 @pytest.fixture(scope="module")
@@ -197,18 +196,12 @@ def test_an_empty_recording_is_said(driver, tmp_path, demo):
     driver.at(13)
 
 
-def choose(monkeypatch, path):
-    monkeypatch.setattr(
-        QFileDialog, "getSaveFileName", lambda *_: (str(path), "Recording (*.zarr)")
-    )
-
-
 def test_record_in_the_window(driver, tmp_path, monkeypatch):
     """From the beginning on, with a branch, an edit and another text."""
     w = driver.window
     w.worker.send(m.Run(5))
     driver.at(17)
-    choose(monkeypatch, tmp_path / "run")
+    save_as(monkeypatch, tmp_path / "run")
     w.actions_by_name["record"].trigger()
     driver.wait(lambda: w.recorded_in.text() == "● run.zarr")
     assert w.actions_by_name["record"].isChecked()
@@ -247,7 +240,7 @@ def test_a_branch_from_before_is_recorded_when_it_is_taken(driver, tmp_path, mon
     first = w.run.cells.tokens.tolist()
     w.worker.send(m.Branch(5, 1500))
     driver.at(6)
-    choose(monkeypatch, tmp_path / "run.zarr")
+    save_as(monkeypatch, tmp_path / "run.zarr")
     w.actions_by_name["record"].trigger()
     driver.wait(lambda: w.recorded_in.text() != "")
     w.worker.send(m.Switch(1))
@@ -266,11 +259,11 @@ def test_a_recording_that_fails_keeps_the_run(driver, tmp_path, monkeypatch):
 
     w = driver.window
     (tmp_path / "there.zarr").mkdir()
-    choose(monkeypatch, tmp_path / "there.zarr")
+    save_as(monkeypatch, tmp_path / "there.zarr")
     w.actions_by_name["record"].trigger()
     driver.wait(lambda: "is there already" in w.message_bar.text())
     assert not w.actions_by_name["record"].isChecked()
-    choose(monkeypatch, tmp_path / "run.zarr")
+    save_as(monkeypatch, tmp_path / "run.zarr")
     w.actions_by_name["record"].trigger()
     driver.wait(lambda: w.recorded_in.text() != "")
 
@@ -287,9 +280,29 @@ def test_a_recording_that_fails_keeps_the_run(driver, tmp_path, monkeypatch):
     driver.at(23)
 
 
+def test_a_disk_that_is_full_while_nothing_is_written_is_told(driver, tmp_path, monkeypatch):
+    """The model rests; what waits is written by and by, and cannot be."""
+    from goose_viz.trace import growing
+
+    def full(path, content):
+        raise OSError(28, "No space left on device")
+
+    w = driver.window
+    monkeypatch.setattr("goose_viz.trace.writing._PATIENCE", 0.5)
+    save_as(monkeypatch, tmp_path / "run.zarr")
+    w.actions_by_name["record"].trigger()
+    driver.wait(lambda: w.recorded_in.text() != "")
+    monkeypatch.setattr(growing, "_replace", full)
+    w.step()
+    driver.at(13)
+    driver.wait(lambda: "No space left" in w.message_bar.text())
+    assert not w.actions_by_name["record"].isChecked()
+    assert w.recorded_in.text() == ""
+
+
 def test_closing_the_window_ends_the_recording_whole(driver, tmp_path, monkeypatch):
     w = driver.window
-    choose(monkeypatch, tmp_path / "run.zarr")
+    save_as(monkeypatch, tmp_path / "run.zarr")
     w.actions_by_name["record"].trigger()
     driver.wait(lambda: w.recorded_in.text() != "")
     w.worker.send(m.Run())
@@ -301,7 +314,7 @@ def test_closing_the_window_ends_the_recording_whole(driver, tmp_path, monkeypat
 
 
 def test_nothing_is_recorded_if_no_place_is_named(driver, monkeypatch):
-    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: ("", ""))
+    save_as(monkeypatch, "")
     action = driver.window.actions_by_name["record"]
     action.trigger()
     assert not action.isChecked()

@@ -2,16 +2,15 @@
 
 import numpy as np
 import pytest
-from PySide6.QtWidgets import QFileDialog
 
 import goose_viz as gv
 from goose_app import messages as m
 
-from .conftest import PROMPT, Driver
+from .conftest import PROMPT, Driver, save_as
 
 
 def save(driver, monkeypatch, path):
-    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(path), "Session (*.goose)"))
+    save_as(monkeypatch, path)
     driver.window.actions_by_name["save_session"].trigger()
     driver.wait(lambda: any("saved the session" in e.words for e in told(driver)))
 

@@ -74,6 +74,17 @@ def test_what_the_one_does_the_other_shows(qtbot, viewer, session, demo):
     assert not np.isnan(w.run.series.window("decay", 0, 99)[1]).any()
 
 
+def test_another_text_begun_elsewhere(qtbot, viewer, session):
+    w = viewer.window
+    session.begin()
+    wait(qtbot, viewer, lambda: w.picture.position == 0)
+    assert len(w.run.cells) == 0
+    session.feed("Once upon a time")
+    wait(qtbot, viewer, lambda: w.picture.position == 5)
+    assert "".join(w.run.cells.texts) == session.text
+    assert w.picture.branches == 2
+
+
 def test_closed_it_gives_the_session_back(qtbot, viewer, session, demo):
     probe = next(p for p in [gv.Probe({"iclr"})])
     assert "closed" not in repr(viewer)

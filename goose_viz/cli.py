@@ -18,7 +18,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
-from goose_viz import __version__
+from goose_viz import __version__, trace
 from goose_viz.check import ALLOWED, compare
 from goose_viz.describe import describe
 from goose_viz.errors import GooseError
@@ -197,20 +197,16 @@ def record(
     tokenizer: TokenizerOption = None,
 ) -> None:
     """Feed a prompt, write on, and record what goes on inside, as a Zarr folder for xarray."""
-    from goose_viz import trace
-
-    names = list(OBSERVABLES) if probe and "all" in probe else probe
     prompt = read_prompt(prompt, prompt_file)
     with _arguments():
         sampler = Sampler(temperature=temperature, top_p=top_p, seed=seed)
-    if out.exists():
-        raise GooseError(f"{out} is there already; choose another name, or remove it")
+    trace.check_free(out)
     loaded = _load(model, device, dtype, tokenizer)
     if stop_at_end and (end := loaded.tokenizer.end_token) is not None:
         sampler = replace(sampler, stop=(end,))
     with _progress_bar() as progress:
         found = trace.record(
-            loaded, _default(prompt, loaded), tokens, out, observables=names,
+            loaded, _default(prompt, loaded), tokens, out, observables=_named(probe),
             layers=layer or None, every=every, sampler=sampler, progress=progress,
         )  # fmt: skip
     size = sum(f.stat().st_size for f in out.rglob("*") if f.is_file())
@@ -237,7 +233,7 @@ def export(
     tokenizer: TokenizerOption = None,
 ) -> None:
     """Feed a prompt, write on, and save the state as a snapshot."""
-    names = list(OBSERVABLES) if probe and "all" in probe else probe
+    names = _named(probe)
     prompt = read_prompt(prompt, prompt_file)
     with _arguments():
         watched = Probe(names) if names else None
@@ -433,6 +429,11 @@ def _progress_bar() -> Iterator[Callable[[float, str], None]]:
     ) as bar:
         task = bar.add_task("loading", total=1.0)
         yield lambda fraction, words: bar.update(task, completed=fraction, description=words)
+
+
+def _named(probe: list[str] | None) -> list[str] | None:
+    """The observables that ``--probe`` names; "all" is all of them."""
+    return list(OBSERVABLES) if probe and "all" in probe else probe
 
 
 def _default(prompt: str | None, model: Model) -> str:

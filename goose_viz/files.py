@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import platformdirs
+from safetensors import safe_open
 
 from goose_viz.errors import GooseError
 
@@ -57,6 +58,15 @@ def json_object(path: Path, error: type[GooseError]) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise error(f"{path.name}: holds a {type(content).__name__}, expected an object")
     return content
+
+
+def written_as(path: Path) -> str | None:
+    """The format that a safetensors file says it has; None of any other, never raises."""
+    try:
+        with safe_open(path, framework="np") as file:
+            return (file.metadata() or {}).get("format")
+    except Exception:  # whatever else it is
+        return None
 
 
 def write_whole(path: Path, content: bytes) -> None:

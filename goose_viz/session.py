@@ -209,15 +209,25 @@ class Session(Past):
 
         For long texts whose frames are not to be held all at once.
         """
+        if tokens := self.to_feed(prompt):
+            with self._going_on():
+                yield from self._portions(tokens, keep_going)
+
+    def to_feed(self, prompt: str | Sequence[int]) -> list[int]:
+        """The tokens that `feed` would read here, the start token among them.
+
+        Raises
+        ------
+        GooseError
+            If one lies outside the vocabulary.
+        """
         tokenizer = self.model.tokenizer
         tokens = tokenizer.encode(prompt) if isinstance(prompt, str) else [int(t) for t in prompt]
         self.check_tokens(tokens)
         start = tokenizer.start_token
         if self.position == 0 and start is not None and tokens[:1] != [start]:
-            tokens = [start, *tokens]
-        if tokens:
-            with self._going_on():
-                yield from self._portions(tokens, keep_going)
+            return [start, *tokens]
+        return tokens
 
     def _portions(
         self, tokens: list[int], keep_going: Callable[[float], bool] | None
@@ -695,9 +705,7 @@ class Session(Past):
 
     def _decoder(self) -> StreamDecoder:
         if self._stream is None:
-            self._stream = self.model.tokenizer.stream()
-            for token in self.path.tokens(max(0, self.position - _CONTEXT), self.position):
-                self._stream.push(token)
+            self._stream = decoder_behind(self.model, self.path, self.position)
         return self._stream
 
     def _penalties(self) -> Counts:
@@ -713,6 +721,14 @@ class Session(Past):
 
     def _count(self, token: int) -> None:
         self.sampler.count(self._penalties(), token, self.model.tokenizer.label(token))
+
+
+def decoder_behind(model: Model, path: Path, position: int) -> StreamDecoder:
+    """One that has seen the tokens up to a position, as many as matter to what comes next."""
+    stream = model.tokenizer.stream()
+    for token in path.tokens(max(0, position - _CONTEXT), position):
+        stream.push(token)
+    return stream
 
 
 def prepare(model: Model) -> None:

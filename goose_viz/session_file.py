@@ -18,20 +18,19 @@ from safetensors.numpy import save
 
 from goose_viz.edits import StateEdit, read_edit
 from goose_viz.errors import StateError
-from goose_viz.files import write_whole
+from goose_viz.files import write_whole, written_as
 from goose_viz.history import Checkpoint, Edit, History, Segment
 from goose_viz.history import Path as Way
 from goose_viz.model import Model, embedded_models
 from goose_viz.observables import OBSERVABLES, shape_of
 from goose_viz.probe import Frame, Probe
 from goose_viz.sampling import Sampler
-from goose_viz.session import Session
+from goose_viz.session import Session, decoder_behind
 from goose_viz.state import ORIENTATION, State
 from goose_viz.trace.reading import is_trace
 
 SUFFIX = ".goose"
 _FORMAT = "goose-viz session 1"
-_CONTEXT = 256  # tokens from which a decoder knows what the next one completes
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,11 +52,6 @@ class SessionFile:
     arrays: dict[str, NDArray[Any]]
     window: dict[str, Any]
     name: str
-
-    @property
-    def tokens(self) -> int:
-        """Tokens in all branches."""
-        return sum(len(a) for n, a in self.arrays.items() if n.endswith(".tokens"))
 
     def differs(self, model: Model) -> str:
         """In what the model that wrote it was another, in words; empty if in nothing known."""
@@ -174,10 +168,7 @@ class SessionFile:
             raise ValueError(f"segment {i} has columns of other lengths")
         if n and not 0 <= tokens.min() <= tokens.max() < model.config.vocab_size:
             raise ValueError(f"segment {i} has a token outside the vocabulary")
-        stream = model.tokenizer.stream()
-        if above is not None:
-            for token in Way(above).tokens(max(0, fork - _CONTEXT), fork):
-                stream.push(token)
+        stream = decoder_behind(model, Way(segment if above is None else above), fork)
         wide = {int(b): int(e) for b, e in calls}
         at = 0
         while at < n:
@@ -332,11 +323,7 @@ def load_session(path: str | os.PathLike[str]) -> SessionFile:
 
 def is_session(path: str | os.PathLike[str]) -> bool:
     """Whether a file is one that `save_session` wrote, by what is in it; never raises."""
-    try:
-        with safe_open(Path(path), framework="np") as file:
-            return (file.metadata() or {}).get("format") == _FORMAT
-    except Exception:  # whatever else it is
-        return False
+    return written_as(Path(path)) == _FORMAT
 
 
 def _plain(window: Mapping[str, Any]) -> dict[str, Any]:

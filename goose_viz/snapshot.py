@@ -19,7 +19,7 @@ from goose_viz import history
 from goose_viz.config import Config
 from goose_viz.edits import read_edit
 from goose_viz.errors import StateError
-from goose_viz.files import write_whole
+from goose_viz.files import write_whole, written_as
 from goose_viz.history import Checkpoint, Edit, Feed, Segment
 from goose_viz.html import of_arrays
 from goose_viz.model import Model
@@ -265,10 +265,9 @@ def is_snapshot(path: str | os.PathLike[str]) -> bool:
         if path.suffix.lower() == ".npz":
             with zipfile.ZipFile(path) as file:
                 return "metadata.npy" in file.namelist()
-        with safe_open(path, framework="np") as file:
-            return (file.metadata() or {}).get("format") == _FORMAT
     except Exception:  # whatever else it is
         return False
+    return written_as(path) == _FORMAT
 
 
 def _reason(error: Exception) -> str:

@@ -50,5 +50,7 @@ class Block:
         return self.begin + self.n
 
     def rows(self) -> dict[str, NDArray[Any]]:
-        """A chunk of each array; behind `n`, rows of the block before."""
+        """A chunk of each array; behind `n`, nothing, which takes no room in a file."""
+        for array in self._arrays.values():
+            array[self.n :] = "" if array.dtype == object else 0
         return self._arrays

@@ -28,8 +28,8 @@ class TraceCursor:
     branch : int
     position, recorded : int
         Tokens up to the cursor, and of the branch.
-    tokens : list of int
-        Those up to the cursor.
+    tokens, all_tokens : list of int
+        Those up to the cursor, and of the branch.
     """
 
     def __init__(self, trace: Trace, branch: int | None = None) -> None:
@@ -43,7 +43,7 @@ class TraceCursor:
         self.branch = branch
         self._memories = Memories(self.trace, self.rows)
         column = self.trace.column
-        self._ids = column("token_id")[self.rows]
+        self.all_tokens: list[int] = column("token_id")[self.rows].tolist()
         self.texts = [str(t) for t in column("text")[self.rows]]
         self.probabilities = column("probability")[self.rows]
         self.generated = column("generated")[self.rows]
@@ -61,11 +61,6 @@ class TraceCursor:
     def tokens(self) -> list[int]:
         """The tokens up to the cursor."""
         return self.all_tokens[: self.position]
-
-    @property
-    def all_tokens(self) -> list[int]:
-        """Those of the whole branch."""
-        return self._ids.tolist()  # type: ignore[no-any-return]
 
     def next_tokens(self, k: int) -> list[tuple[int, float]]:
         """What was expected behind the cursor: the likeliest that were recorded, at most k."""

@@ -78,12 +78,7 @@ class GrowingArrays:
         attributes: Mapping[str, Any],
         block: Mapping[str, int],
     ) -> None:
-        if path.exists() or path.is_symlink():
-            raise FileExistsError(f"{path} is there already; choose another name, or remove it")
-        if not path.parent.is_dir():
-            raise FileNotFoundError(
-                f"{path.parent}: there is no such folder to write {path.name} into"
-            )
+        check_free(path)
         self.path, self._variables = path, dict(variables)
         self._n = dict.fromkeys(block, 0)
         unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
@@ -122,6 +117,22 @@ class GrowingArrays:
         """See to it that what was written is on the disk."""
         if hasattr(os, "sync"):
             os.sync()
+
+
+def check_free(path: Path) -> None:
+    """Raise where `GrowingArrays` would, before the work is done that it is to save.
+
+    Raises
+    ------
+    FileExistsError
+        If something lies there.
+    FileNotFoundError
+        If there is no such folder.
+    """
+    if path.exists() or path.is_symlink():
+        raise FileExistsError(f"{path} is there already; choose another name, or remove it")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path.parent}: there is no such folder to write {path.name} into")
 
 
 def _create(

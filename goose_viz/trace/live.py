@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterable
 
 from goose_viz.errors import GooseError, Stopped
@@ -55,10 +54,7 @@ def follow(
     try:
         catch_up(session, writer, keep_going)
     except BaseException as error:
-        try:
-            writer.close("given up", complete=False)
-        finally:
-            shutil.rmtree(writer.path, ignore_errors=True)
+        writer.discard()
         if isinstance(error, Stopped):
             return None
         raise

@@ -18,7 +18,6 @@ from goose_viz.config import Config
 from goose_viz.errors import GooseError
 from goose_viz.frames import Frames
 from goose_viz.observables import OBSERVABLES
-from goose_viz.probe import Frame
 from goose_viz.trace import layout
 
 if TYPE_CHECKING:
@@ -194,13 +193,19 @@ class Trace:
         of = self.column(name)
         index = self.column("token") if whole else _indices(of, there)
         rows: list[NDArray[np.int64]] = []
-        at: int | None = branch
         before = np.iinfo(np.int64).max
-        while at is not None:
-            mine = np.flatnonzero((of == at) & (index < before))
-            rows.append(mine)
-            before, at = there[at]["fork"], there[at]["parent"]
+        for at in self.lineage(branch):
+            rows.append(np.flatnonzero((of == at) & (index < before)))
+            before = there[at]["fork"]
         return np.concatenate(rows[::-1])
+
+    def lineage(self, branch: int) -> list[int]:
+        """A branch, and those that it came from, the nearest first."""
+        out, at = [], self.branches[branch]["parent"]
+        while at is not None:
+            out.append(at)
+            at = self.branches[at]["parent"]
+        return [branch, *out]
 
     # -- numbers ---------------------------------------------------------------------------------
 
@@ -236,12 +241,6 @@ class Trace:
             arrays, wanted, tokens, self.config.n_head,
             start=int(index[0]) if len(index) else 0, removal_scale=self.config.removal_scale,
         )  # fmt: skip
-
-    def frame(self, row: int) -> Frame | None:
-        """All observables of one row."""
-        if not self.observables:
-            return None
-        return self.frames(np.array([row]))[0]
 
 
 def _indices(of: NDArray[Any], branches: list[dict[str, Any]]) -> NDArray[np.int64]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -73,11 +72,7 @@ def record(
     path = Path(path)
     probe, due = _checked(model, n_tokens, observables, layers, every, edits)
     session = Session(model, sampler, history_bytes=(256 << 20) if due else 0)
-    tokens = model.tokenizer.encode(prompt) if isinstance(prompt, str) else list(map(int, prompt))
-    session.check_tokens(tokens)
-    start = model.tokenizer.start_token
-    if start is not None and tokens[:1] != [start]:
-        tokens = [start, *tokens]
+    tokens = session.to_feed(prompt)
     if not tokens:
         raise GooseError("there is nothing to record: the prompt is empty; give one")
     whole = len(tokens) + n_tokens
@@ -101,11 +96,11 @@ def record(
         ended = _run(session, tokens, n_tokens, due, every, say)
     except BaseException as error:
         words = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
-        if writer.n_tokens or writer.error is not None:
-            _close_quietly(writer, words or type(error).__name__)
+        if writer.n_tokens:
+            with contextlib.suppress(OSError):  # that is what is being raised
+                writer.close(words or type(error).__name__, complete=False)
         else:
-            _close_quietly(writer, "")
-            shutil.rmtree(path, ignore_errors=True)
+            writer.discard()
         raise
     writer.close(ended)
     return open_trace(path)
@@ -162,8 +157,3 @@ def _run(
             left = f"; {len(due)} edits were not reached" if due else ""
             return f"at a stop of the sampler{left}"
     return "after as many tokens as were asked for"
-
-
-def _close_quietly(writer: TraceWriter, ended: str) -> None:
-    with contextlib.suppress(OSError):  # that is what is being raised
-        writer.close(ended, complete=False)

@@ -5,8 +5,10 @@ The session's thread hands over what it has of a token; another ranks, packs and
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
+import shutil
 import threading
 import time
 from collections.abc import Iterable, Sequence
@@ -243,6 +245,12 @@ class TraceWriter:
         self._thread.join()
         if self._error is not None:
             raise OSError(f"{self.path}: recording ended there: {self._error}") from self._error
+
+    def discard(self) -> None:
+        """End it, and leave nothing of it."""
+        with contextlib.suppress(OSError):
+            self.close(complete=False)
+        shutil.rmtree(self.path, ignore_errors=True)
 
     # -- the thread ------------------------------------------------------------------------------
 

@@ -11,10 +11,12 @@ import time
 import numpy as np
 import pytest
 import xarray
+import zarr
 
 import goose_viz as gv
 from goose_viz.ranking import softmax
 from goose_viz.trace import TraceWriter, follow, growing, is_trace, layout, unfollow
+from goose_viz.trace.cursor import TraceCursor
 from goose_viz.trace.writing import wanted
 
 ALL = tuple(gv.OBSERVABLES)
@@ -277,6 +279,26 @@ def test_a_block_is_written_once(tmp_path, demo, short_blocks, monkeypatch, ever
     assert len(blocks) <= len(set(blocks)) + 1  # the last may have been full when it ended
 
 
+def test_rows_that_are_not_there_take_no_room(tmp_path, demo, short_blocks):
+    """Behind the newest row of a block there is nothing, and not what the block before had."""
+    gv.record(demo, TEXT, 6, tmp_path / "a.zarr", observables=["decay"])
+    n = length_of(tmp_path / "a.zarr")
+    assert n % 4
+    array = zarr.open_array(tmp_path / "a.zarr" / "decay", mode="r+")
+    array.resize((n + 4 - n % 4, *array.shape[1:]))
+    assert array[n - 1].any()
+    assert not array[n:].any()
+
+
+def test_the_memory_is_made_again(tmp_path, demo):
+    """From the five vectors: to 1e-6 of its largest number, as docs/traces.md says."""
+    trace = gv.record(demo, TEXT, 300, tmp_path / "a.zarr", sampler=gv.Sampler(seed=3))
+    cursor, session = TraceCursor(trace), session_of(demo, TEXT, 300)
+    for position in (0, 1, 12, 33, 100, cursor.recorded):
+        found, true = cursor.wkv_at(position), session.state_at(position).wkv
+        np.testing.assert_allclose(found, true, rtol=0, atol=1e-6 * max(abs(true).max(), 1))
+
+
 def test_a_disk_that_is_full_at_the_end(tmp_path, demo, monkeypatch):
     """The last write fails: nobody waits for ever."""
 
@@ -323,11 +345,17 @@ def test_recording_begins_behind_an_edit(tmp_path, demo, again):
     assert [e["kind"] for e in gv.open_trace(tmp_path / "a.zarr").attributes["edits"]] == ["Scale"]
 
 
-def test_a_fork_in_the_prompt_while_it_is_recorded(tmp_path, demo):
-    session = gv.Session(demo, gv.Sampler(seed=3))
-    writer = follow(session, tmp_path / "a.zarr", observables=ALL)
+def followed(model, path):
+    """A session that has read a text while it was recorded."""
+    session = gv.Session(model, gv.Sampler(seed=3))
+    writer = follow(session, path, observables=ALL)
     session.probe = writer.probe
     session.feed(TEXT)
+    return session, writer
+
+
+def test_a_fork_in_the_prompt_while_it_is_recorded(tmp_path, demo):
+    session, writer = followed(demo, tmp_path / "a.zarr")
     session.goto(7)
     session.step(anew=True)
     list(session.run(3))
@@ -336,10 +364,7 @@ def test_a_fork_in_the_prompt_while_it_is_recorded(tmp_path, demo):
 
 
 def test_what_was_forgotten_and_written_anew(tmp_path, demo):
-    session = gv.Session(demo, gv.Sampler(seed=3))
-    writer = follow(session, tmp_path / "a.zarr", observables=ALL)
-    session.probe = writer.probe
-    session.feed(TEXT)
+    session, writer = followed(demo, tmp_path / "a.zarr")
     session.step()
     session.apply(gv.Scale(0.5), again=1)
     session.close(0)
@@ -350,10 +375,7 @@ def test_what_was_forgotten_and_written_anew(tmp_path, demo):
 
 
 def test_another_text_in_the_same_session(tmp_path, demo):
-    session = gv.Session(demo, gv.Sampler(seed=3))
-    writer = follow(session, tmp_path / "a.zarr", observables=ALL)
-    session.probe = writer.probe
-    session.feed(TEXT)
+    session, writer = followed(demo, tmp_path / "a.zarr")
     session.begin()
     session.feed("Once upon a time")
     list(session.run(3))

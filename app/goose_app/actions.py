@@ -56,6 +56,8 @@ ACTIONS = (
            "Play and step through a run that was recorded, without its model"),
     Action("save_picture", "File", "Save figure of the window…", ("Ctrl+Shift+S",),
            "Save the whole window as PDF, SVG or PNG at print size, letters as letters"),
+    Action("save_animation", "File", "Save animation of the window…", (),
+           "Go over tokens of the run and save the window at each, as MP4, GIF or WebM"),
     Action("white_figures", "File", "Figures on white", (),
            "Save figures in the light colours, for paper, whatever the window has", toggles=True),
     Action("quit", "File", "Quit", ("Ctrl+Q",), "Close the window"),

@@ -8,16 +8,18 @@ from typing import Any
 
 from PySide6.QtCore import QMimeData
 from PySide6.QtGui import QAction, QDragEnterEvent, QDropEvent
-from PySide6.QtWidgets import QFileDialog, QMainWindow, QMenu, QWidget
+from PySide6.QtWidgets import QDialog, QDockWidget, QFileDialog, QMainWindow, QMenu, QWidget
 
 from goose_app import messages as m
+from goose_app.film_dialog import FilmDialog
+from goose_app.filming import Filming
 from goose_app.message_bar import MessageBar
 from goose_app.numbers import save_numbers
 from goose_app.panels.panel import Panel
 from goose_app.pictures import PRINT, save_widget
 from goose_app.plain import Label, item
 from goose_app.run_view import RunView
-from goose_app.saving import NUMBERS, PICTURES, SESSIONS, SNAPSHOTS, TRACES, ask_where
+from goose_app.saving import FILMS, NUMBERS, PICTURES, SESSIONS, SNAPSHOTS, TRACES, ask_where
 from goose_app.settings import Settings
 from goose_app.worker import Worker
 from goose_viz import embedded_models
@@ -41,6 +43,8 @@ class FileCommands(QMainWindow):
     actions_by_name: dict[str, QAction]
     recorded_in: Label
     _fresh: bool
+    docks: dict[str, QDockWidget]
+    filming: Filming | None
 
     def say(self, words: str) -> None:
         """A sentence in the status bar, for a while."""
@@ -172,7 +176,7 @@ class FileCommands(QMainWindow):
         if path is None:
             return
         try:
-            with self.light_for_paper():
+            with self.in_light(self.settings["white figures"]):
                 save_widget(widget, path, PRINT)
         except (OSError, ValueError) as error:
             self.message_bar.say(str(error))
@@ -180,12 +184,39 @@ class FileCommands(QMainWindow):
             self.message_bar.worked()
             self.say(f"saved {path}")
 
+    def save_animation(self) -> None:
+        """Ask of which tokens and where to, and save the window at each."""
+        self._save_film(self, "goose-viz", "the window")
+
+    def _film(self, panel: Panel) -> None:
+        """The same of a panel, which is shown for it; another run's goes along with this one's."""
+        dock = self.docks[panel.title]
+        dock.show()
+        dock.raise_()
+        self._save_film(panel, panel.title.lower(), panel.title)
+
+    def _save_film(self, widget: QWidget, name: str, title: str) -> None:
+        if not self.picture.recorded:
+            self.message_bar.say("there is no text yet; begin one with a prompt")
+            return
+        dialog = FilmDialog(self, title, self.picture.recorded)
+        if dialog.exec() != QDialog.DialogCode.Accepted:
+            return
+        start = self._in_folder(f"{name.replace(' ', '-')}.mp4")
+        path = ask_where(self, "Save animation", start, FILMS)
+        if path is None:
+            return
+        try:
+            self.filming = Filming(self, widget, dialog.plan, path)
+        except (OSError, ValueError) as error:
+            self.message_bar.say(str(error))
+
     def white_figures(self, on: bool) -> None:
         """Save figures in the light colours, whatever the window has."""
         self.settings["white figures"] = on
 
-    def light_for_paper(self) -> AbstractContextManager[None]:
-        """The colours that figures are saved in, for as long as it takes."""
+    def in_light(self, wanted: bool) -> AbstractContextManager[None]:
+        """The light colours for as long as something takes, if wanted."""
         raise NotImplementedError
 
     def _save_numbers(self, panel: Panel) -> None:

@@ -42,8 +42,9 @@ class Lines(pg.GraphicsObject):
         self.update()
 
     def set_data(self, x: NDArray[np.floating], rows: list[NDArray[np.floating]]) -> None:
-        """Values (T,) of every line at x (T,)."""
-        self._polygons = [pg.functions.arrayToQPolygonF(x, np.asarray(y, np.float64)) for y in rows]
+        """Values (T,) of every line at x (T,); none where T is 0."""
+        convert = pg.functions.arrayToQPolygonF  # which does not take no points
+        self._polygons = [convert(x, np.asarray(y, np.float64)) for y in rows] if len(x) else []
         self.update()
 
     def boundingRect(self) -> QRectF:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from PySide6.QtGui import QAction, QActionGroup, QKeySequence, QShortcut
@@ -48,9 +49,9 @@ def make_actions(window: Window) -> dict[str, QAction]:
             window.layouts_menu = menus["View"].addMenu("Own layouts")
             window.layouts_menu.aboutToShow.connect(window.fill_layouts)
         elif entry.name == "save_picture":
-            panel_menu = menus["File"].addMenu("Save figure of a panel")
-            for panel in window.panels:
-                panel_menu.addAction(f"{panel.title}…", lambda p=panel: window._save_panel(p))
+            _add_panels(menus["File"].addMenu("Save figure of a panel"), window, window._save_panel)
+        elif entry.name == "save_animation":
+            _add_panels(menus["File"].addMenu("Save animation of a panel"), window, window._film)
         elif entry.name == "white_figures":
             menus["File"].addSeparator()
     python_menu = menus["Edit"].addMenu("Copy as Python")
@@ -67,6 +68,12 @@ def make_actions(window: Window) -> dict[str, QAction]:
         for action, words in zip(own, with_letters(a.text() for a in own), strict=True):
             action.setText(words)
     return actions
+
+
+def _add_panels(menu: QMenu, window: Window, act: Callable[[Panel], None]) -> None:
+    """A row for each panel."""
+    for panel in window.panels:
+        menu.addAction(f"{panel.title}…", lambda p=panel: act(p))
 
 
 def _make_choices(window: Window, entry: Action) -> None:

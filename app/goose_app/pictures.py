@@ -11,8 +11,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from PySide6.QtCore import QBuffer, QByteArray, QIODevice, QMarginsF, QPoint, QSizeF
-from PySide6.QtGui import QPageSize, QPainter, QPdfWriter, QPixmap
+from PySide6.QtCore import QBuffer, QByteArray, QIODevice, QMarginsF, QPoint, QSize, QSizeF
+from PySide6.QtGui import QImage, QPageSize, QPainter, QPdfWriter
 from PySide6.QtSvg import QSvgGenerator
 from PySide6.QtWidgets import QWidget
 
@@ -53,14 +53,9 @@ def save_widget(widget: QWidget, path: Path, dpi: int = SCREEN) -> None:
 
 def _png(widget: QWidget, dpi: int) -> bytes:
     if dpi == SCREEN:
-        pixmap = widget.grab()
+        image = widget.grab().toImage()
     else:
-        scale = dpi / SCREEN
-        pixmap = QPixmap(widget.size() * scale)
-        pixmap.setDevicePixelRatio(scale)
-        widget.render(pixmap, QPoint())
-    image = pixmap.toImage()
-    if dpi != SCREEN:
+        image = painted(widget, widget.size(), dpi / SCREEN)
         image.setDevicePixelRatio(1)
         image.setDotsPerMeterX(round(dpi / 0.0254))
         image.setDotsPerMeterY(round(dpi / 0.0254))
@@ -69,6 +64,15 @@ def _png(widget: QWidget, dpi: int) -> bytes:
     buffer.open(QIODevice.OpenModeFlag.WriteOnly)
     image.save(buffer, "PNG")
     return bytes(content.data())
+
+
+def painted(widget: QWidget, size: QSize, scale: float) -> QImage:
+    """A widget in so many pixels for each of its own, on a canvas of a size of its own."""
+    image = QImage(size * scale, QImage.Format.Format_RGB888)
+    image.setDevicePixelRatio(scale)
+    image.fill(widget.palette().window().color())
+    widget.render(image, QPoint())
+    return image
 
 
 def _by_file(widget: QWidget, write: Callable[[QWidget, str], None], suffix: str) -> bytes:

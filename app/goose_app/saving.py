@@ -17,6 +17,7 @@ NUMBERS: Kinds = {
 }  # fmt: skip
 SESSIONS: Kinds = {"Session (*.goose)": ".goose"}
 TRACES: Kinds = {"Recording (*.zarr)": ".zarr"}
+FILMS: Kinds = {"MP4 (*.mp4)": ".mp4", "GIF (*.gif)": ".gif", "WebM (*.webm)": ".webm"}
 PICTURES: Kinds = {"PDF (*.pdf)": ".pdf", "SVG (*.svg)": ".svg", "PNG (*.png)": ".png"}
 
 

@@ -34,6 +34,7 @@ from goose_app.commands import SOON, Commands
 from goose_app.companion import Companion
 from goose_app.dock_title import DockTitle
 from goose_app.edit_dialog import EditDialog
+from goose_app.filming import Filming
 from goose_app.garbage import Garbage
 from goose_app.heatmap import Heatmap
 from goose_app.keyboard import keeps
@@ -127,6 +128,7 @@ class Window(Commands):
         self.tour = Tour(self)
         self.worker = Worker()
         self.on_event: Callable[[m.Event], None] = lambda event: None
+        self.filming: Filming | None = None
         self.repaint_ms: deque[float] = deque(maxlen=4096)
         self.repaint_cpu_ms: deque[float] = deque(maxlen=4096)
         self.run = RunView()
@@ -350,6 +352,12 @@ class Window(Commands):
             self.apply(command)
         elif isinstance(panel.run, RunView):
             self.worker.send(command, panel.run.ident)
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether all that was asked for is done and on the screen."""
+        waiting = any(panel.waits for panel in self.panels if panel.isVisible())
+        return self.worker.at_rest and self._tick_began is None and not waiting
 
     # -- the clock ---------------------------------------------------------------------------------
 
@@ -642,6 +650,7 @@ class Window(Commands):
     def _dock_menu(self, dock: QDockWidget, panel: Panel, at: object) -> None:
         menu = QMenu(self)
         menu.addAction("Save figure…", lambda: self._save_panel(panel))
+        menu.addAction("Save animation…", lambda: self._film(panel))
         menu.addAction("Copy picture", lambda: QGuiApplication.clipboard().setPixmap(panel.grab()))
         if panel.numbers():
             menu.addAction("Copy numbers", lambda: self.copy_numbers(panel))
@@ -660,9 +669,9 @@ class Window(Commands):
         self.set_theme(theme)
 
     @contextmanager
-    def light_for_paper(self) -> Iterator[None]:
-        """Dress everything for paper, if figures are to be on white."""
-        if not self.settings["white figures"] or self.text.theme is LIGHT:
+    def in_light(self, wanted: bool) -> Iterator[None]:
+        """Dress everything for paper meanwhile, if that is wanted."""
+        if not wanted or self.text.theme is LIGHT:
             yield
             return
         self.set_theme(LIGHT)
@@ -684,6 +693,8 @@ class Window(Commands):
 
     def closeEvent(self, event: QCloseEvent) -> None:
         """Remember the layout, end the worker."""
+        if self.filming is not None:
+            self.filming.cancel()
         self._timer.stop()
         self.hide()  # the worker may have to finish compiling first
         self.worker.close()

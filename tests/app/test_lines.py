@@ -7,6 +7,7 @@ from PySide6.QtGui import QWheelEvent
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication
 
+from goose_app.lines import Lines
 from goose_app.token_plot import AFTER, BEFORE, thinned
 
 NONE = Qt.KeyboardModifier.NoModifier
@@ -161,6 +162,13 @@ def test_a_click_into_the_groove_goes_there(long):
     QTest.mouseMove(slider, QPoint(slider.width() // 2, at.y()))
     QTest.mouseRelease(slider, LEFT, NONE, QPoint(slider.width() // 2, at.y()))
     long.wait(lambda: abs(w.picture.position - end / 2) < end / 20)
+
+
+def test_no_points_are_no_line(qtbot):
+    lines = Lines()
+    lines.set_data(np.zeros(2), [np.zeros(2), np.ones(2)])
+    lines.set_data(np.zeros(0), [np.zeros(0), np.zeros(0)])
+    assert lines._polygons == []
 
 
 def test_a_probability_that_is_there_is_never_nothing():

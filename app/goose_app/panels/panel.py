@@ -132,6 +132,11 @@ class Panel(QWidget):
         self._its_turn, self._painted = False, (picture.why, picture.head)
         return True
 
+    @property
+    def waits(self) -> bool:
+        """Whether it has yet to paint what it was given."""
+        return self._wait.isActive()
+
     def _catch_up(self) -> None:
         self._its_turn = True
         self.refresh()

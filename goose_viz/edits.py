@@ -434,6 +434,24 @@ EDITS: dict[str, type[StateEdit]] = {
 }
 
 
+def check_numbers(edit: StateEdit, numbers: NDArray[Any] | None, config: Config) -> None:
+    """Raise ValueError if these are not the numbers that an edit of a model goes with.
+
+    Raises
+    ------
+    GooseError
+        If the model has no such layer or head.
+    """
+    layers, heads = edit.scope(config)
+    if (numbers is not None) != (type(edit).prepare is not StateEdit.prepare):
+        raise ValueError(f"{edit} has no numbers, or is an edit that has none")
+    if numbers is not None:
+        N, sizes = config.head_size, ((layers, config.n_layer), (heads, config.n_head))
+        shape = *(len(range(n)[s]) for s, n in sizes), N, N
+        if numbers.dtype.kind != "f" or numbers.shape != shape:
+            raise ValueError(f"{edit} has numbers {numbers.shape}, expected {shape}")
+
+
 def read_edit(parameters: dict[str, Any]) -> StateEdit:
     """The edit whose `parameters` these are.
 

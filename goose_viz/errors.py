@@ -9,6 +9,10 @@ class GooseError(Exception):
     The message is one line: what was found, what was expected, what to do.
     """
 
+    def __str__(self) -> str:
+        """That line, whatever a file or a person put into it."""
+        return " ".join(super().__str__().splitlines())
+
 
 class CheckpointError(GooseError):
     """A model file that cannot be read, or is not RWKV-7."""

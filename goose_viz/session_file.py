@@ -16,16 +16,16 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.numpy import save
 
-from goose_viz.edits import StateEdit, read_edit
+from goose_viz.edits import check_numbers, read_edit
 from goose_viz.errors import StateError
 from goose_viz.files import write_whole, written_as
 from goose_viz.history import Checkpoint, Edit, History, Segment
 from goose_viz.history import Path as Way
 from goose_viz.model import Model, embedded_models
-from goose_viz.observables import OBSERVABLES, shape_of
-from goose_viz.probe import Frame, Probe
+from goose_viz.probe import Probe
 from goose_viz.sampling import Sampler
 from goose_viz.session import Session, decoder_behind
+from goose_viz.snapshot import UNFIT, kept_frame
 from goose_viz.state import ORIENTATION, State
 from goose_viz.trace.reading import is_trace
 
@@ -112,7 +112,7 @@ class SessionFile:
             )
         try:
             return self._open(model, probe)
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as e:
+        except UNFIT as e:
             raise StateError(f"{self.name}: its parts do not fit each other ({e!r})") from None
 
     def _open(self, model: Model, probe: Probe | None) -> Session:
@@ -139,8 +139,9 @@ class SessionFile:
             logits = self.arrays["logits"]
             if logits.dtype.kind != "f" or logits.shape != (model.config.vocab_size,):
                 raise ValueError("other logits")
+            (token,) = path.tokens(position - 1, position)
             path.segments[path.depth(position)].checkpoints[position] = Checkpoint(
-                state, logits, self._frame(model, path.tokens(position - 1, position)[0])
+                state, logits, kept_frame(self.arrays, about, token, model.config)
             )
         session.history = history
         session._stand_on(current)
@@ -189,14 +190,7 @@ class SessionFile:
         if said["edit"] is None:
             return None
         what, numbers = read_edit(said["edit"]), self.arrays.get(f"segment.{i}.edit")
-        if (numbers is not None) != (type(what).prepare is not StateEdit.prepare):
-            raise ValueError(f"the edit of segment {i} has no numbers, or is one that has none")
-        layers, heads = what.scope(model.config)
-        c = model.config
-        if numbers is not None:
-            counts = [len(range(n)[s]) for s, n in ((layers, c.n_layer), (heads, c.n_head))]
-            if numbers.dtype.kind != "f" or numbers.shape != (*counts, c.head_size, c.head_size):
-                raise ValueError(f"the edit of segment {i} has numbers {numbers.shape}")
+        check_numbers(what, numbers, model.config)
         return Edit(fork, what, numbers)
 
     def _array(self, i: int, name: str, kind: type, ndim: int) -> NDArray[Any]:
@@ -204,15 +198,6 @@ class SessionFile:
         if found.dtype != kind or found.ndim != ndim:
             raise ValueError(f"segment {i} has {name} of {found.dtype}")
         return found
-
-    def _frame(self, model: Model, token: int) -> Frame:
-        c, rows = model.config, tuple(map(int, self.metadata.get("frame_layers", ())))
-        arrays = {
-            n: a for n in OBSERVABLES if (a := self.arrays.get(f"frame.{n}")) is not None
-            and a.dtype.kind == "f"
-            and a.shape == (len(rows), *shape_of(n, c))
-        }  # fmt: skip
-        return Frame(arrays, rows, token, c.n_head, c.removal_scale)
 
 
 def _index(index: int, history: History) -> int:

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import zipfile
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,13 @@ from safetensors.numpy import save
 
 from goose_viz import history
 from goose_viz.config import Config
-from goose_viz.edits import read_edit
+from goose_viz.edits import check_numbers, read_edit
 from goose_viz.errors import StateError
 from goose_viz.files import write_whole, written_as
 from goose_viz.history import Checkpoint, Edit, Feed, Segment
 from goose_viz.html import of_arrays
 from goose_viz.model import Model
-from goose_viz.observables import OBSERVABLES
+from goose_viz.observables import OBSERVABLES, shape_of
 from goose_viz.probe import Frame, Probe
 from goose_viz.sampling import Sampler
 from goose_viz.session import Session
@@ -32,6 +33,11 @@ from goose_viz.state import ORIENTATION, State
 _FORMAT = "goose-viz snapshot 1"
 _SAID = 120  # characters of the text that a notebook shows
 _SUFFIXES = (".safetensors", ".npz")
+# arrays of one axis: what kinds of number they hold
+_COLUMNS = {"tokens": "iu", "generated": "biu", "probabilities": "f", "ends": "iu", "logits": "f"}
+_SAYS = {"text": str, "position": int, "sampler": dict}
+#: What parts of a file that do not fit each other make of reading them.
+UNFIT = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError)
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,21 +112,23 @@ class Snapshot:
         """
         self.state.check(model.config)
         logits, V = self.arrays["logits"], model.config.vocab_size
-        if logits.shape not in ((0,), (V,)) or max(self.tokens, default=0) >= V:
+        known = min(self.tokens, default=0) >= 0 and max(self.tokens, default=0) < V
+        if logits.shape not in ((0,), (V,)) or not known:
             raise StateError(
                 f"the snapshot's model has {logits.size} tokens in its vocabulary, this one {V}; "
                 "resume it with the model that wrote it"
             )
         try:
             chosen = sampler if sampler is not None else Sampler(**self.metadata["sampler"])
-        except (TypeError, ValueError, KeyError) as error:
-            raise StateError(f"the snapshot's sampler cannot be read ({error})") from None
-        session = Session(model, chosen, probe)
-        end = self._write_history(session)
-        if self.tokens:
-            end.checkpoints[self.position] = Checkpoint(
-                self.state.copy(), logits.copy(), self._frame(model.config)
-            )
+            session = Session(model, chosen, probe)
+            end = self._write_history(session)
+            if self.tokens:
+                frame = kept_frame(self.arrays, self.metadata, self.tokens[-1], model.config)
+                end.checkpoints[self.position] = Checkpoint(self.state.copy(), logits.copy(), frame)
+        except UNFIT as error:
+            raise StateError(
+                f"the snapshot's parts do not fit each other ({error!r}); save it again"
+            ) from None
         session.switch(session.branches.index(end))
         return session
 
@@ -136,6 +144,7 @@ class Snapshot:
             while edits and edits[0][0] == begin:
                 _, edit, i = edits.pop(0)
                 numbers = self.arrays.get(f"edit.{i}")
+                check_numbers(edit, numbers, session.model.config)
                 made = Edit(begin, edit, numbers)
                 segment = session.history.fork(history.Path(segment), begin, made)
             if end is None:
@@ -150,12 +159,28 @@ class Snapshot:
             begin = end
         return segment
 
-    def _frame(self, config: Config) -> Frame:
-        found = {n: self.arrays.get(f"frame.{n}") for n in OBSERVABLES}
-        arrays = {n: a for n, a in found.items() if a is not None}
-        layers = len(next(iter(arrays.values()))) if arrays else 0
-        rows = tuple(self.metadata.get("frame_layers", range(layers)))
-        return Frame(arrays, rows, self.tokens[-1], config.n_head, config.removal_scale)
+
+def kept_frame(
+    arrays: Mapping[str, NDArray[Any]], about: Mapping[str, Any], token: int, config: Config
+) -> Frame:
+    """What was observed of the last token, of the arrays of a file; what does not fit is left out.
+
+    Raises
+    ------
+    ValueError
+        If its layers are none of the model's.
+    """
+    rows = tuple(map(int, about.get("frame_layers", range(config.n_layer))))
+    if len(set(rows)) < len(rows) or not set(rows) <= set(range(config.n_layer)):
+        raise ValueError(f"observed layers {rows}")
+    found = {
+        n: a
+        for n in OBSERVABLES
+        if (a := arrays.get(f"frame.{n}")) is not None
+        and a.dtype.kind == "f"
+        and a.shape == (len(rows), *shape_of(n, config))
+    }
+    return Frame(found, rows, token, config.n_head, config.removal_scale)
 
 
 def check_snapshot_path(path: Path) -> None:
@@ -252,8 +277,8 @@ def load_snapshot(path: str | os.PathLike[str]) -> Snapshot:
             f"{path.name}: its format is {metadata.get('format')!r}; expected {_FORMAT!r} "
             "(a bare state is read by State.load)"
         )
-    state = State.from_arrays(arrays, metadata.get("wkv"), path.name)
     _check(arrays, metadata, path.name)
+    state = State.from_arrays(arrays, metadata.get("wkv"), path.name)
     tokens = arrays["tokens"].tolist()
     return Snapshot(state, tokens, metadata["text"], metadata["position"], metadata, arrays)
 
@@ -281,12 +306,18 @@ def _reason(error: Exception) -> str:
 
 def _check(arrays: dict[str, NDArray[Any]], metadata: dict[str, Any], source: str) -> None:
     """Raise if the parts of a snapshot do not fit each other."""
-    missing = [
-        n for n in ("tokens", "generated", "probabilities", "ends", "logits") if n not in arrays
-    ]
-    missing += [n for n in ("text", "position", "sampler") if n not in metadata]
+    missing = [n for n in _COLUMNS if n not in arrays]
+    missing += [n for n in _SAYS if n not in metadata]
     if missing:
         raise StateError(f"{source}: no {', no '.join(missing)} inside; save the snapshot again")
+    wrong = [
+        name
+        for name, kinds in _COLUMNS.items()
+        if arrays[name].ndim != 1 or arrays[name].dtype.kind not in kinds
+    ]
+    wrong += [name for name, kind in _SAYS.items() if type(metadata[name]) is not kind]
+    if wrong:
+        raise StateError(f"{source}: its {', its '.join(wrong)} cannot be read; save it again")
     n, ends = len(arrays["tokens"]), arrays["ends"].tolist()
     lengths = {len(arrays[name]) for name in ("generated", "probabilities")} | {
         metadata["position"]
@@ -306,6 +337,8 @@ def _check(arrays: dict[str, NDArray[Any]], metadata: dict[str, Any], source: st
 def _read_npz(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
+    if others := [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]:
+        raise ValueError(f"{others[0]} is no array")
     return arrays, json.loads(str(arrays.pop("metadata")))
 
 

@@ -147,9 +147,10 @@ class State:
                 "since a transposed state runs without an error and means something else"
             )
         wkv, att, ffn = (arrays[name] for name in _FIELDS)
-        if wkv.ndim != 4 or att.ndim != 2 or ffn.shape != att.shape:
+        kinds = {a.dtype.kind for a in (wkv, att, ffn)}
+        if wkv.ndim != 4 or att.ndim != 2 or ffn.shape != att.shape or kinds != {"f"}:
             raise StateError(
                 f"{source}: wkv {wkv.shape}, att_shift {att.shape}, ffn_shift {ffn.shape} do not "
-                "belong together; expected (L,H,N,N), (L,D), (L,D)"
+                "belong together; expected floats (L,H,N,N), (L,D), (L,D)"
             )
         return cls(*(np.array(a) for a in (wkv, att, ffn)))

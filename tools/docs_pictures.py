@@ -20,6 +20,7 @@ from PySide6.QtWidgets import QWidget
 import goose_viz as gv
 from goose_app import messages as m
 from goose_app.application import make_application
+from goose_app.filming import Filming, Plan
 from goose_app.palette import Palette
 from goose_app.pictures import save_widget
 from goose_app.presets import PRESETS
@@ -80,6 +81,13 @@ class Shown:
         save_widget(widget, self._folder / name)
         print(self._folder / name)
 
+    def film(self, name: str, widget: QWidget, plan: Plan) -> None:
+        """An animation of a part."""
+        path = self._folder / name
+        self.window.filming = Filming(self.window, widget, plan, path)
+        self.wait(lambda: self.window.filming is None)
+        print(path)
+
 
 def main() -> None:
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "docs/pictures")
@@ -133,6 +141,8 @@ def welcome_pictures(folder: Path) -> None:
         shown.wait(lambda: shown.explained() and shown.answered())
         shown.save(f"{preset.model}.png")
         w.tour.end()
+        if preset.model == "shell-game":
+            shown.film("shell-game.gif", w.state, Plan(1, w.picture.recorded, rate=1))
         if preset.model == "who-is-where":
             w.goto(1 + w.run.cells.texts.index(" hall"))
             shown.wait(lambda: shown.explained() and shown.answered())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +19,8 @@ from goose_viz.errors import GooseError
 from goose_viz.frames import Frames
 from goose_viz.observables import OBSERVABLES
 from goose_viz.trace import layout
+from goose_viz.trace.chunks import check, codec_of
+from goose_viz.trace.growing import Variable
 
 if TYPE_CHECKING:
     import xarray
@@ -28,6 +30,8 @@ _NEEDED = (
     "layers", "every", "branches", "edits", "complete", "ended",
 )  # fmt: skip
 
+# kinds of number that a variable may have, by what it was written as
+_KINDS = {"int64": "iu", "int32": "iu", "float32": "f", "bool": "b", "str": "OUT"}
 _REMEMBERED = 192 << 20  # bytes of chunks
 
 
@@ -79,13 +83,16 @@ class Trace:
                 f"{self.path.name}: cannot be read as a trace ({type(error).__name__}: {error}); "
                 "record it again"
             ) from None
+        if "token" not in found.sizes:
+            raise GooseError(f"{self.path.name}: has no tokens; record it again")
         # v has the name of an axis, which xarray takes for a sign of a coordinate
         return found.reset_coords("value") if "value" in found.coords else found
 
     def refresh(self) -> None:
         """See what was written since, of a trace that is being recorded."""
         self.attributes, self.config = _about(self.path)
-        self.__dict__.pop("dataset", None)
+        for known in ("dataset", "_written"):
+            self.__dict__.pop(known, None)
         self._columns.clear()
         self._chunks.clear()
         self._taken = 0
@@ -138,7 +145,7 @@ class Trace:
         known = self._chunks.pop((name, k, place), None)
         if known is None:
             part = slice(k * size, (k + 1) * size)
-            known = self._values(self.dataset[name].isel(token=part, layer=place))
+            known = self._values(self.dataset[name].isel(token=part, layer=place), (k, place))
             self._taken += known.nbytes
             while self._chunks and self._taken > _REMEMBERED:
                 self._taken -= self._chunks.popitem(last=False)[1].nbytes
@@ -146,13 +153,40 @@ class Trace:
         return known
 
     def _variable(self, name: str) -> xarray.DataArray:
+        """A variable as it was written: with these axes, of this kind of number."""
         if name not in self.dataset:
             raise GooseError(f"{self.path.name} has no {name}; record it again")
-        return self.dataset[name]
+        array, expected = self.dataset[name], self._written.get(name)
+        if expected is not None and (
+            array.dims != expected.dims
+            or array.shape[1:] != expected.shape
+            or array.dtype.kind not in _KINDS[expected.dtype]
+        ):
+            raise GooseError(
+                f"{self.path.name}: {name} is {array.dtype} {dict(array.sizes)}, expected "
+                f"{expected.dtype} {expected.dims} {expected.shape}; record it again"
+            )
+        return array
 
-    def _values(self, array: xarray.DataArray) -> NDArray[Any]:
-        """Its numbers, read from the disk."""
+    @cached_property
+    def _written(self) -> dict[str, Variable]:
+        about = self.attributes
+        found = layout.variables(self.config, self.observables, len(about["layers"]), "float32")
+        return found | layout.THINNED
+
+    def _values(self, array: xarray.DataArray, chunk: tuple[int, int] | None = None) -> NDArray[
+        Any
+    ]:  # fmt: skip
+        """Its numbers, read from the disk: of all chunks, or of a block's of a layer."""
+        name = str(array.name)
+        encoding = self.dataset[name].encoding
+        files: Iterable[Path] = (self.path / name / "c").rglob("*")
+        if chunk is not None:
+            rest = ["0"] * (self.dataset[name].ndim - 2)
+            files = [self.path.joinpath(name, "c", *map(str, chunk), *rest)]
         try:
+            itemsize = 0 if array.dtype.kind in _KINDS["str"] else array.dtype.itemsize
+            check(files, encoding["chunks"], itemsize, codec_of(encoding))
             return np.asarray(array.values)
         except Exception as error:  # a damaged chunk can fail in any way
             raise GooseError(

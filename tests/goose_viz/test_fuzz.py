@@ -1,0 +1,48 @@
+"""A few hundred damaged files for each reader; ``python -m tests.fuzz`` reads 100,000 of each."""
+
+import os
+
+import pytest
+
+from tests.fuzz.harness import Fuzzer
+from tests.fuzz.readers import READERS
+
+INPUTS, OF_A_TRACE = 100, 40  # the latter takes a tenth of a second to open
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the alarm that finds a hang is a signal")
+@pytest.mark.parametrize("name", READERS)
+def test_damaged_files_are_told_in_a_sentence(name, tmp_path):
+    fuzzer = Fuzzer(READERS[name], tmp_path)
+    inputs = OF_A_TRACE if name.startswith("trace") else INPUTS
+    faults = {k: fault for k in range(inputs) if (fault := fuzzer.fault(k))}
+    assert faults == {}
+
+
+def test_input_k_is_the_same_whatever_ran_before(tmp_path):
+    one, two = (Fuzzer(READERS["session"], tmp_path) for _ in range(2))
+    for k in range(3):
+        one.input(k)
+    assert one.input(7) == two.input(7)
+    assert len({one.input(k) for k in range(20)}) > 15
+
+
+def test_the_harness_sees_faults(tmp_path, monkeypatch):
+    """A reader that fails, hangs, or takes memory is told of."""
+    from dataclasses import replace
+
+    reader = READERS["vocabulary-text"]
+    fuzzer = Fuzzer(reader, tmp_path)
+    monkeypatch.setattr("tests.fuzz.harness.SECONDS", 0.5)
+    for read, said in (
+        (lambda path: 1 / 0, "ZeroDivisionError"),
+        (lambda path: [None] * 10**7, "MiB"),
+        (_forever, "took more than"),
+    ):
+        fuzzer.reader = replace(reader, read=read)
+        assert said in fuzzer.fault(0)
+
+
+def _forever(path):
+    while True:
+        pass

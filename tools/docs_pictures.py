@@ -33,6 +33,7 @@ STORY = (
     "Lily had a yellow cat. Tom had a big brown dog. They lived in a small house near the sea. "
     "One day it rained, so they stayed inside and drew pictures. Tom drew his"
 )
+SWAPS = "ball 3 swap 2 4 swap 1 3 swap 4 1 swap 4 5 swap 5 2 swap 2 3"
 BALL = 5  # the token that the pictures speak of
 HEAD = 5, 3  # where most of it is
 
@@ -142,7 +143,12 @@ def welcome_pictures(folder: Path) -> None:
         shown.save(f"{preset.model}.png")
         w.tour.end()
         if preset.model == "shell-game":
-            shown.film("shell-game.gif", w.state, Plan(1, w.picture.recorded, rate=1))
+            w.tour.end()
+            w.text.prompt.setPlainText(SWAPS)
+            w.restart()
+            shown.wait(lambda: "".join(w.run.cells.texts) == SWAPS and shown.answered())
+            plan = Plan(2, w.picture.recorded, rate=1)
+            shown.film("shell-game.gif", w.docks["The edit of this token"], plan)
         if preset.model == "who-is-where":
             w.goto(1 + w.run.cells.texts.index(" hall"))
             shown.wait(lambda: shown.explained() and shown.answered())
@@ -185,7 +191,7 @@ def why_pictures(folder: Path) -> None:
 
     w.selection.select(*HEAD)
     shown.wait(lambda: shown.explained() and (w.picture.head.layer, w.picture.head.head) == HEAD)
-    w.why_panel.words._set_hover(0)
+    w.why_panel.words._set_hover([b.key for b in w.why_panel.words.bars].index(BALL))
     shown.wait(shown.explained)
     shown.save("why.png")
     shown.part("token-edit.png", w.docks["The edit of this token"])

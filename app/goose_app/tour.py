@@ -96,12 +96,12 @@ STEPS = (
          "on a word goes there: bit for bit, as if it had never gone on. The colour tells how "
          "little each word was expected.", "Text", "State", _go_back),
     Step("Why this word?", "Ask it (F6). The memory is a sum over all earlier words, so the next "
-         "word's lead splits exactly over them. Here “ ball” leads, and most of that comes from "
-         "the “ ball” that was read twelve tokens ago, through one head.",
+         "word's lead splits exactly over them. Here “ ball” leads “ cup”: the “ ball” that was "
+         "read twelve tokens ago speaks for it, through one head, and the nearer “ cup” against.",
          "Why", "Branches", _why),
     Step("What if it forgets it?", "Right-click a word, or put the mouse on it and press X. What "
          "was left of “ ball” in layer 5 head 3 is taken out of the memory, and nothing else: "
-         "“ ball” falls from 69 to 18 %, and “ cup” comes first. Ctrl+Z takes it back.",
+         "“ ball” falls from 64 to 3 %, and “ cup” comes first. Ctrl+Z takes it back.",
          "Next token", "Branches", _forget),
     Step("What if it had read another?", "R replaces it: the memory becomes what it would be had "
          "“ car” stood there, without reading the text again. The third column is a model that "

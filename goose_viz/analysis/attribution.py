@@ -9,7 +9,7 @@ What the channel mix adds, the embedding and the biases are parts of their own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -108,16 +108,30 @@ class Attribution:
         if side * given[most] <= 0:
             return f"{begin} No past token speaks for it."
         ago = len(self.ids) - 1 - most
-        when = "itself" if ago == 0 else "1 token ago" if ago == 1 else f"{ago} tokens ago"
         heads = self.tokens[:, :, most]
         layer, head = np.unravel_index(int(np.argmax(side * heads)), heads.shape)
         part = float(heads[layer, head] / given[most])
         share = next((words for least, words in _SHARES if part >= least), "the most")
-        who = f"The earlier {quoted(self.ids[most])}, {when}," if ago else "The last token itself"
+        earlier = f"The earlier {quoted(self.ids[most])}, {_ago(ago)},"
+        who = earlier if ago else "The last token itself"
         return (
             f"{begin} {who} gives {given[most]:+.2f}{of_it}, {share} of that through layer {layer} "
-            f"head {head}."
+            f"head {head}.{self._objection(given, side, most, quoted)}"
         )
+
+    def _objection(
+        self, given: NDArray[np.float64], side: int, most: int, quoted: Callable[[int], str]
+    ) -> str:
+        """What speaks against it, if that is more than what speaks for it most."""
+        other = int(np.argmin(side * given))
+        ago = len(self.ids) - 1 - other
+        if -side * given[other] <= side * given[most] or ago == 0:
+            return ""
+        return f" {quoted(self.ids[other])}, {_ago(ago)}, speaks against it: {given[other]:+.2f}."
+
+
+def _ago(tokens: int) -> str:
+    return "1 token ago" if tokens == 1 else f"{tokens} tokens ago"
 
 
 def attribution(

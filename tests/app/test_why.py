@@ -47,12 +47,14 @@ def test_one_sentence_and_what_stands_behind_it(asked):
     w = asked.window
     why = w.picture.why
     assert why.sentence == (
-        "“ ball” (68.9 %) leads “ car” (7.1 %) by 2.28. The earlier “ ball”, 12 tokens ago, gives "
-        "+1.98 of it, four fifths of that through layer 5 head 3."
+        "“ ball” (63.7 %) leads “ cup” (24.4 %) by 0.96. The earlier “ ball”, 12 tokens ago, gives "
+        "+3.36 of it, nine tenths of that through layer 5 head 3. “ cup”, 6 tokens ago, speaks "
+        "against it: -7.82."
     )
     assert "12 tokens ago" in w.why_panel.sentence.text()
     bars = w.why_panel.words.bars
-    assert (bars[0].name, bars[0].note, bars[0].key) == ("␣ball", "−12", 5)
+    assert (bars[0].name, bars[0].note, bars[0].key) == ("␣cup", "−6", 11)
+    assert (bars[1].name, bars[1].note, bars[1].key) == ("␣ball", "−12", 5)
     assert sum(b.value for b in bars) == pytest.approx(dict(why.parts)["past words, together"])
     parts = w.why_panel.parts.bars
     assert parts[-1].total
@@ -63,7 +65,7 @@ def test_one_sentence_and_what_stands_behind_it(asked):
 
 def test_hovering_a_word_shows_its_heads_and_a_click_selects_one(asked):
     w = asked.window
-    row = w.why_panel.words.row_rect(0).center().toPoint()
+    row = w.why_panel.words.row_rect(1).center().toPoint()
     asked.qtbot.mouseMove(w.why_panel.words, row)
     asked.wait(lambda: "ball" in w.why_panel.grid_title.text())
     assert (w.why_panel.grid.values == w.picture.why.tokens[:, :, 5]).all()
@@ -116,11 +118,11 @@ def test_forget_in_the_head_that_said_most(asked):
     forget.actions()[0].trigger()
     compared(asked)
     assert asked.text == text
-    assert chance(asked, " ball") == pytest.approx(0.176, abs=0.01)
+    assert chance(asked, " ball") == pytest.approx(0.031, abs=0.01)
     assert w.picture.next_tokens[0][1] == " cup"
     comparison = w.picture.comparison
     assert comparison.words == "forgot “␣ball” in layer 5 head 3"
-    assert comparison.before[0][1:] == (" ball", pytest.approx(0.689, abs=0.01))
+    assert comparison.before[0][1:] == (" ball", pytest.approx(0.637, abs=0.01))
     assert w.picture.branches == 2
     assert w.branches.list.count() == 2
     assert "forgot “ ball” (layer 5 head 3)" in w.branches.list.item(1).text()
@@ -129,7 +131,7 @@ def test_forget_in_the_head_that_said_most(asked):
     asked.qtbot.keyClick(w.text.view, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
     asked.wait(lambda: w.picture.comparison is None and w.picture.can_redo)
     assert (w.picture.wkv == state).all()
-    assert chance(asked, " ball") == pytest.approx(0.689, abs=0.01)
+    assert chance(asked, " ball") == pytest.approx(0.637, abs=0.01)
     assert not w.actions_by_name["undo"].isEnabled()
     w.redo()
     compared(asked)
@@ -147,10 +149,10 @@ def test_replace_by_asking(asked, monkeypatch):
     monkeypatch.setattr(QInputDialog, "getText", lambda *a, **k: (" car", True))
     w.token_menu.replace(5)
     compared(asked)
-    assert chance(asked, " car") == pytest.approx(0.592, abs=0.01)
-    assert chance(asked, " ball") == pytest.approx(0.110, abs=0.01)
+    assert chance(asked, " car") == pytest.approx(0.689, abs=0.01)
+    assert chance(asked, " ball") == pytest.approx(0.047, abs=0.01)
     assert w.picture.comparison.words == "“␣car” in place of “␣ball”"
-    assert "What was edited into the memory gives +2.04" in w.picture.why.sentence
+    assert "What was edited into the memory gives +4.81" in w.picture.why.sentence
     assert w.picture.why.by_token[5] == 0
 
 
@@ -159,7 +161,7 @@ def test_keys_act_on_the_word_under_the_mouse(asked, monkeypatch):
     monkeypatch.setattr(w.text.view, "hovered_index", lambda: 5)
     asked.qtbot.keyClick(w.text.view, Qt.Key.Key_X)
     compared(asked)
-    assert chance(asked, " ball") == pytest.approx(0.140, abs=0.01)
+    assert chance(asked, " ball") == pytest.approx(0.031, abs=0.01)
     monkeypatch.setattr(w.text.view, "hovered_index", lambda: None)
     before = w.picture
     asked.qtbot.keyClick(w.text.view, Qt.Key.Key_X)
@@ -181,9 +183,9 @@ def test_colours_tell_what_each_word_gives(asked):
     view = w.text.view
     assert view.colouring == "what it gives to the next word"
     found = levels(view.colouring, w.run, w.selection, 0, 18).places
-    assert found.argmax() == 5
-    assert found.max() > 240
-    assert 100 < found.min() < 128
+    assert (found.argmax(), found.argmin()) == (5, 11), "“ ball” for it, “ cup” against"
+    assert found.min() < 16
+    assert 160 < found.max() < 240
     for name in (HELD, READ):
         found = levels(name, w.run, w.selection, 0, 18).places
         assert found.shape == (18,)
@@ -350,7 +352,7 @@ def test_why_a_candidate_or_a_word_that_was_said(asked):
     cup = next(t for t, label, _ in w.picture.next_tokens if label == " cup")
     next(a for a in w.next_token.menu(cup).actions() if a.text().startswith("Why")).trigger()
     asked.wait(lambda: w.picture.why.target == cup)
-    assert w.picture.why.sentence.startswith("“ cup” (4.1 %) is behind “ ball”")
+    assert w.picture.why.sentence.startswith("“ cup” (24.4 %) is behind “ ball”")
     w.goto(17)
     asked.wait(lambda: w.picture.position == 17 and not w.picture.stale)
     asked.wait(lambda: w.picture.why.target != cup)
@@ -377,7 +379,7 @@ def test_a_replacement_beside_a_true_run(asked):
     session = gv.Session(gv.load_model())
     session.feed(TOM.replace("ball", "car"))
     assert p == pytest.approx(dict(session.next_tokens(1))[token], abs=1e-4)
-    assert w.picture.comparison.are[token] == pytest.approx(0.592, abs=0.01)
+    assert w.picture.comparison.are[token] == pytest.approx(0.689, abs=0.01)
     w.token_menu.forget(3)  # behind another edit there is nothing to read truly
     asked.wait(lambda: w.picture.comparison.words.startswith("forgot"))
     assert not w.next_token.truth.isVisible()

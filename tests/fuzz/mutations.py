@@ -125,29 +125,38 @@ def of_zip(rng: random.Random, data: Bytes) -> Bytes:
     """What a member holds, its name, or whether it is there; or bytes anywhere."""
     if rng.random() < 0.2:
         return of_bytes(rng, data)
-    with zipfile.ZipFile(io.BytesIO(data)) as file:
-        members = [(name, file.read(name)) for name in file.namelist()]
-    weights = [5 if name.endswith((".pkl", "metadata.npy")) else 1 for name, _ in members]
-    at = rng.choices(range(len(members)), weights)[0]
-    name, content = members[at]
+    there = members(data)
+    weights = [5 if name.endswith((".pkl", "metadata.npy")) else 1 for name, _ in there]
+    at = rng.choices(range(len(there)), weights)[0]
+    name, content = there[at]
     match rng.randrange(10):
         case 0:
-            del members[at]
+            del there[at]
         case 1:
-            members[at] = rng.choice(members)[0], content
+            there[at] = rng.choice(there)[0], content
         case 2:
-            members[at] = name, rng.choice(members)[1]
+            there[at] = name, rng.choice(there)[1]
         case 3:
-            members[at] = name, content[: rng.randrange(len(content) + 1)]
+            there[at] = name, content[: rng.randrange(len(content) + 1)]
         case _:
-            members[at] = name, of_bytes(rng, content)
+            there[at] = name, of_bytes(rng, content)
+    return packed(there, zipfile.ZIP_DEFLATED if rng.random() < 0.2 else zipfile.ZIP_STORED)
+
+
+def members(data: Bytes) -> list[tuple[str, Bytes]]:
+    """What a zip holds, by name."""
+    with zipfile.ZipFile(io.BytesIO(data)) as file:
+        return [(name, file.read(name)) for name in file.namelist()]
+
+
+def packed(there: list[tuple[str, Bytes]], method: int = zipfile.ZIP_STORED) -> Bytes:
+    """A zip of that, of no day."""
     out = io.BytesIO()
-    packed = rng.random() < 0.2
     with zipfile.ZipFile(out, "w") as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a name that is there twice is meant
-        for name, content in members:
+        for name, content in there:
             info = zipfile.ZipInfo(name)
-            info.compress_type = zipfile.ZIP_DEFLATED if packed else zipfile.ZIP_STORED
+            info.compress_type = method
             file.writestr(info, content)
     return out.getvalue()
 

@@ -56,6 +56,17 @@ def _tiny(folder: Path) -> Path:
     return path
 
 
+def _still(data: bytes, folder: Path) -> bytes:
+    """The same file whenever and wherever it was written: safetensors shuffles what it says."""
+    if data.startswith(b"PK"):
+        return mutate.packed(mutate.members(data))
+    n = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + n].replace(str(folder).encode(), b"folder"))
+    ordered = {"__metadata__": dict(sorted(header.pop("__metadata__", {}).items())), **header}
+    plain = json.dumps(ordered).encode()
+    return len(plain).to_bytes(8, "little") + plain + data[8 + n :]
+
+
 _models: dict[str, gv.Model] = {}
 
 
@@ -82,7 +93,7 @@ def _load(path: Path) -> object:
 
 
 def _safetensors(folder: Path) -> list[bytes]:
-    return [_tiny(folder).read_bytes()]
+    return [_still(_tiny(folder).read_bytes(), folder)]
 
 
 def _tensors(folder: Path) -> dict[str, np.ndarray]:
@@ -94,7 +105,7 @@ def _pth(folder: Path) -> list[bytes]:
     out = []
     for kind in kinds:
         pth_writer.write_tensors(path, layout_files.bits(_tensors(folder), kind))
-        out.append(path.read_bytes())
+        out.append(_still(path.read_bytes(), folder))
     return out
 
 
@@ -107,7 +118,7 @@ def _st(folder: Path) -> list[bytes]:
         for n, a in _tensors(folder).items()
     }  # fmt: skip
     save_file(turned, path)
-    return [path.read_bytes()]
+    return [_still(path.read_bytes(), folder)]
 
 
 def _gguf(folder: Path) -> list[bytes]:
@@ -186,11 +197,11 @@ def _snapshot(ending: str) -> Callable[[Path], list[bytes]]:
     def seeds(folder: Path) -> list[bytes]:
         path, session = folder / f"snapshot{ending}", _session()
         gv.save_snapshot(path, session)
-        plain = path.read_bytes()
+        plain = _still(path.read_bytes(), folder)
         session.apply(gv.Zero(0, 1))
         session.run(2)
         gv.save_snapshot(path, session)
-        return [plain, path.read_bytes()]
+        return [plain, _still(path.read_bytes(), folder)]
 
     return seeds
 
@@ -203,7 +214,7 @@ def _resume(path: Path) -> object:
 def _state(folder: Path) -> list[bytes]:
     path = folder / "state.safetensors"
     _session().state.save(path)
-    return [path.read_bytes()]
+    return [_still(path.read_bytes(), folder)]
 
 
 def _use_state(path: Path) -> object:
@@ -219,7 +230,7 @@ def _sessions(folder: Path) -> list[bytes]:
     session.goto(3)
     session.branch(3, 5)
     gv.save_session(path, session, {"prompt": "a", "docks": b"abc", "layer": 1})
-    return [path.read_bytes()]
+    return [_still(path.read_bytes(), folder)]
 
 
 def _reopen(path: Path) -> object:

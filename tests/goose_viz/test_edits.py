@@ -267,11 +267,11 @@ def test_what_would_it_have_said(demo):
     def near(*expected):
         return pytest.approx(expected, abs=0.01)
 
-    assert chances(gv.Forget(5, 5, 3))[:2] == near(0.176, 0.285)
-    assert chances(gv.Forget(5))[:2] == near(0.140, 0.295)
-    assert chances(gv.Forget(3))[0] == pytest.approx(0.697, abs=0.01)
+    assert chances(gv.Forget(5, 5, 3))[:2] == near(0.031, 0.799)
+    assert chances(gv.Forget(5))[:2] == near(0.031, 0.760)
+    assert chances(gv.Forget(3))[0] == pytest.approx(0.619, abs=0.01)
     found = chances(gv.Replace(5, 6, " car"))
-    assert (found[0], found[2]) == near(0.110, 0.592)
+    assert (found[0], found[2]) == near(0.047, 0.689)
     session.step()
     assert session.branches == [session.segment], "what was only looked at is gone"
     assert session.history.segments == [session.segment]
@@ -281,11 +281,11 @@ def test_what_would_it_have_said(demo):
     ("text", "old", "new", "figures"),
     [
         ("Lily went to the park with her mom. She saw a big tree. Her mom said, \"Look at the big",
-         " tree", " car", (0.002, 0.617)),
+         " tree", " car", (0.017, 0.438)),
         ("Ben had a big dog. Mia had a small cat. Ben liked to run with his", " dog", " cat",
-         (0.079, 0.214)),
+         (0.054, 0.678)),
         ("Once upon a time, there was a little girl named Lily. She had a dog named Max. One day, "
-         "Lily said to her dog,", " Max", " Sam", (0.355, 0.145)),
+         "Lily said to her dog,", " Max", " Sam", (0.059, 0.038)),
     ],
 )  # fmt: skip
 def test_replacing_a_word(demo, text, old, new, figures):

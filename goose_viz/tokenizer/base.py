@@ -6,6 +6,8 @@ import codecs
 from collections.abc import Iterable
 from typing import Protocol
 
+_LEFT_OUT = 1 << 16  # ids that even a small vocabulary may leave out
+
 
 class StreamDecoder(Protocol):
     """Turns tokens into text one by one."""
@@ -108,6 +110,15 @@ class BytesTokenizer:
     def label(self, token: int) -> str:
         """One token for people."""
         return bytes_label(_piece(self.table, token)) or f"⟨{token}⟩"
+
+
+def check_ids(highest: int, count: int) -> None:
+    """Raise ValueError if a table by id would hold next to nothing.
+
+    Released vocabularies leave few ids out; one id of a small file may not take gigabytes.
+    """
+    if highest >= 8 * count + _LEFT_OUT:
+        raise ValueError(f"its highest id is {highest}, of {count} tokens")
 
 
 def utf8(text: str) -> bytes:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import tokenizers
 from tokenizers.decoders import DecodeStream
 
 from goose_viz.errors import TokenizerError
-from goose_viz.tokenizer.base import BytesDecoder, StreamDecoder, bytes_label
+from goose_viz.tokenizer.base import BytesDecoder, StreamDecoder, bytes_label, check_ids
 
 
 def byte_alphabet() -> dict[str, int]:
@@ -60,6 +61,7 @@ def greedy_of(description: dict[str, Any]) -> tuple[list[bytes], dict[str, int]]
     numbers = [*model["vocab"].values(), *(t["id"] for t in added)]
     if not all(type(i) is int and 0 <= i < 1 << 24 for i in numbers):
         raise ValueError("an id is no whole number from 0 on")
+    check_ids(max(numbers, default=-1), len(numbers))
     alphabet = byte_alphabet()
     table = [b""] * (max(numbers, default=-1) + 1)
     for piece, i in model["vocab"].items():
@@ -68,6 +70,23 @@ def greedy_of(description: dict[str, Any]) -> tuple[list[bytes], dict[str, int]]
     for t in added:
         table[t["id"]] = b"" if t.get("special") else t["content"].encode()
     return table, {t["content"]: t["id"] for t in added}
+
+
+@contextmanager
+def _library(trouble: str) -> Iterator[None]:
+    """Say what the library raises in a sentence.
+
+    Raises
+    ------
+    TokenizerError
+        For every Exception, and for what Rust calls a panic, which is none.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise TokenizerError(f"{trouble} ({error})") from None
 
 
 class _LibraryDecoder:
@@ -79,7 +98,8 @@ class _LibraryDecoder:
 
     def push(self, token: int) -> str:
         """The text that this token completes."""
-        return self._stream.step(self._tokenizer, token) or ""
+        with _library("the tokenizers library cannot say a token"):
+            return self._stream.step(self._tokenizer, token) or ""
 
     def flush(self) -> str:
         """Begin anew; the library keeps no bytes to give back."""
@@ -111,15 +131,12 @@ class HfTokenizer:
         self, path: Path, start_token: int | None = None, content: str | None = None
     ) -> None:
         self.start_token = start_token
-        try:
+        with _library(f"{path.name}: the tokenizers library cannot read it"):
             self.content = path.read_text(encoding="utf-8") if content is None else content
             self._tokenizer = tokenizers.Tokenizer.from_str(self.content)
             description = json.loads(self.content)
-        except Exception as error:  # the library raises bare Exception
-            raise TokenizerError(
-                f"{path.name}: the tokenizers library cannot read it ({error})"
-            ) from None
-        vocabulary = self._tokenizer.get_vocab(with_added_tokens=True)
+            vocabulary = self._tokenizer.get_vocab(with_added_tokens=True)
+            check_ids(max(vocabulary.values(), default=-1), len(vocabulary))
         self.vocab_size = max(vocabulary.values(), default=-1) + 1
         decoder = description.get("decoder") or {}
         self._table: list[bytes] | None = None
@@ -142,7 +159,8 @@ class HfTokenizer:
         """Token ids of a text; nothing is added."""
         # a lone surrogate, as from a terminal in another encoding, is no text to the library
         whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        ids: list[int] = self._tokenizer.encode(whole, add_special_tokens=False).ids
+        with _library("the tokenizers library cannot read that text"):
+            ids: list[int] = self._tokenizer.encode(whole, add_special_tokens=False).ids
         return ids
 
     def decode(self, tokens: Iterable[int]) -> str:
@@ -150,7 +168,8 @@ class HfTokenizer:
         if self._table is not None:
             table = self._table
             return b"".join(table[t] for t in tokens if t < len(table)).decode("utf-8", "replace")
-        text: str = self._tokenizer.decode(list(tokens), skip_special_tokens=True)
+        with _library("the tokenizers library cannot say these tokens"):
+            text: str = self._tokenizer.decode(list(tokens), skip_special_tokens=True)
         return text
 
     def stream(self) -> StreamDecoder:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from goose_viz.errors import TokenizerError
+from goose_viz.tokenizer.base import check_ids
 from goose_viz.tokenizer.greedy import GreedyTokenizer
 
 
@@ -76,5 +77,9 @@ def _identifier(text: str) -> int:
 def _made(path: Path, pieces: dict[int, bytes]) -> GreedyTokenizer:
     if not any(pieces.values()):
         raise TokenizerError(f"{path.name}: no token inside; expected lines like 261 '\\n\\n' 2")
+    try:
+        check_ids(max(pieces), len(pieces))
+    except ValueError as error:
+        raise TokenizerError(f"{path.name}: {error}; that is no vocabulary") from None
     table = [pieces.get(i, b"") for i in range(max(pieces) + 1)]
     return GreedyTokenizer(table, path.name)

@@ -83,7 +83,7 @@ def prepare(folder: Path) -> None:
 def _session() -> gv.Session:
     session = gv.Session(_model(), gv.Sampler(seed=1), gv.Probe(["decay", "removed_norm"]))
     session.feed([3, 1, 4])
-    session.run(3)
+    list(session.run(3))
     return session
 
 
@@ -199,7 +199,7 @@ def _snapshot(ending: str) -> Callable[[Path], list[bytes]]:
         gv.save_snapshot(path, session)
         plain = _still(path.read_bytes(), folder)
         session.apply(gv.Zero(0, 1))
-        session.run(2)
+        list(session.run(2))
         gv.save_snapshot(path, session)
         return [plain, _still(path.read_bytes(), folder)]
 
@@ -208,7 +208,7 @@ def _snapshot(ending: str) -> Callable[[Path], list[bytes]]:
 
 def _resume(path: Path) -> object:
     session = gv.load_snapshot(path).resume(_model())
-    return session.goto(0), session.run(2), session.text
+    return session.goto(0), list(session.run(2)), session.text
 
 
 def _state(folder: Path) -> list[bytes]:
@@ -226,7 +226,7 @@ def _use_state(path: Path) -> object:
 def _sessions(folder: Path) -> list[bytes]:
     path, session = folder / "a.goose", _session()
     session.apply(gv.Forget(1))
-    session.run(2)
+    list(session.run(2))
     session.goto(3)
     session.branch(3, 5)
     gv.save_session(path, session, {"prompt": "a", "docks": b"abc", "layer": 1})
@@ -237,7 +237,7 @@ def _reopen(path: Path) -> object:
     session = gv.load_session(path).open(_model())
     branches = session.branches
     session.switch(len(branches) - 1)
-    return session.goto(1), session.run(1), session.text
+    return session.goto(1), list(session.run(1)), session.text
 
 
 _TRACES = ("zarr.json", "decay/zarr.json", "decay/c/0/0/0", "text/c/0", "token_top/c/0/0",
@@ -289,7 +289,7 @@ def _use_condition(path: Path) -> object:
     words = path.read_bytes().decode("utf-8", "replace")
     session = _session()
     condition = gv.Condition(words, _model().config)
-    return session.find(condition), session.run(1, until=condition)
+    return list(session.find(condition)), list(session.run(1, until=condition))
 
 
 READERS = {

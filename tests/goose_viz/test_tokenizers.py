@@ -330,3 +330,33 @@ def test_a_word_piece_whose_parts_do_not_fit(tmp_path, damage):
     said = []
     assert choose_tokenizer(tmp_path / "m.pth", 65536, notes=said).name == "World"
     assert "is not used" in said[0]
+
+
+@pytest.mark.parametrize("name", ["v.json", "v.txt", "tokenizer.json"])
+def test_one_id_far_beyond_the_others_takes_no_memory(name, tmp_path):
+    content = {
+        "v.json": '{"1": "a", "16000000": "b"}',
+        "v.txt": "1 'a' 1\n16000000 'b' 1\n",
+        "tokenizer.json": json.dumps({
+            "version": "1.0", "added_tokens": [], "pre_tokenizer": None, "normalizer": None,
+            "post_processor": None, "decoder": {"type": "ByteLevel", "add_prefix_space": True,
+            "trim_offsets": True, "use_regex": True}, "model": {"type": "BPE",
+            "vocab": {"a": 0, "b": 4_000_000_000}, "merges": []},
+        }),
+    }[name]  # fmt: skip
+    (tmp_path / name).write_text(content)
+    with pytest.raises(gv.TokenizerError, match=r"its highest id is .*, of 2 tokens"):
+        named_tokenizer(str(tmp_path / name), 1 << 24)
+
+
+def test_what_the_library_panics_at_is_told(monkeypatch, tmp_path):
+    class PanicException(BaseException):  # as pyo3 has it: no Exception
+        pass
+
+    def panics(content):
+        raise PanicException("range end index 18446744073709551615 out of range")
+
+    monkeypatch.setattr("goose_viz.tokenizer.hf.tokenizers.Tokenizer.from_str", panics)
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(gv.TokenizerError, match=r"cannot read it .range end index"):
+        named_tokenizer(str(tmp_path / "tokenizer.json"), 10)

@@ -145,6 +145,7 @@ class SessionFile:
             )
         session.history = history
         session._stand_on(current)
+        session._lost = True  # the memory is that of no place yet: edits ahead of token 0 count
         session._go(position, framed=position > 0)
         return session
 

@@ -200,14 +200,17 @@ class FileCommands(QMainWindow):
             self.message_bar.say("there is no text yet; begin one with a prompt")
             return
         dialog = FilmDialog(self, title, self.picture.recorded)
-        if dialog.exec() != QDialog.DialogCode.Accepted:
+        accepted = dialog.exec() == QDialog.DialogCode.Accepted
+        plan = dialog.plan
+        dialog.deleteLater()
+        if not accepted:
             return
         start = self._in_folder(f"{name.replace(' ', '-')}.mp4")
         path = ask_where(self, "Save animation", start, FILMS)
         if path is None:
             return
         try:
-            self.filming = Filming(self, widget, dialog.plan, path)
+            self.filming = Filming(self, widget, plan, path)
         except (OSError, ValueError) as error:
             self.message_bar.say(str(error))
 

@@ -19,7 +19,7 @@ Pixels = NDArray[np.uint8]
 Add = Callable[[Pixels], None]
 
 ENDINGS = (".gif", ".mp4", ".webm")
-MOST_OF_A_GIF = 400_000_000  # pixels of all its pictures: Pillow has them in memory at its end
+MOST_OF_A_GIF = 150_000_000  # pixels of all its pictures: Pillow has them in memory at its end
 _SAMPLES = 16  # pictures that a GIF's 256 colours are chosen from
 # what browsers and players know: a codec, and its quality (crf: less is better)
 _CODECS: dict[str, tuple[str, dict[str, str]]] = {
@@ -52,7 +52,7 @@ def film(path: Path, rate: int) -> Iterator[Add]:
     path : Path
         Its ending is one of `ENDINGS`.
     rate : int
-        Pictures a second; a GIF counts in hundredths of a second.
+        Pictures a second; a GIF counts in hundredths of a second, of which it takes two at least.
 
     Yields
     ------
@@ -126,7 +126,7 @@ def _gif(file: IO[bytes], rate: int, ending: str) -> Iterator[Add]:
     frames = (
         picture(i).quantize(palette=table, dither=Image.Dither.NONE) for i in range(len(packed))
     )
+    shown = 10 * max(2, round(100 / rate))  # ms, of which the format has tens
     next(frames).save(
-        file, "GIF", save_all=True, append_images=frames, duration=round(1000 / rate), loop=0,
-        optimize=False,
-    )  # fmt: skip
+        file, "GIF", save_all=True, append_images=frames, duration=shown, loop=0, optimize=False
+    )

@@ -8,7 +8,7 @@ from goose_app.filming import Plan
 from goose_app.plain import Label
 
 _AT_FIRST = 200  # tokens that are offered, up to the cursor's line's end
-_RATES = (1, 10, 60)  # pictures a second: the fewest, those at first, the most
+_RATES = (1, 10, 50)  # pictures a second: the fewest, those at first, the most
 
 
 class FilmDialog(QDialog):

@@ -15,6 +15,7 @@ from PySide6.QtWidgets import QProgressDialog, QWidget
 from goose_app import messages as m
 from goose_app.film import MOST_OF_A_GIF, Add, Pixels, film
 from goose_app.pictures import painted
+from goose_viz.faults import report_fault
 
 if TYPE_CHECKING:
     from goose_app.window import Window
@@ -96,8 +97,8 @@ class Filming(QObject):
         self._timer = QTimer(self)
         self._timer.timeout.connect(self._look)
         window.worker.send(m.Pause())
-        self._go_on()
         self._timer.start(_LOOK)
+        self._go_on()
 
     def cancel(self) -> None:
         """Leave nothing of it."""
@@ -105,9 +106,9 @@ class Filming(QObject):
 
     def _go_on(self) -> None:
         place = self._places[self._taken]
-        self._box.setLabelText(f"{self._path.name}: token {place:,} of {self._places[-1]:,}")
-        self._box.setValue(self._taken)
         self._window.worker.send(m.Goto(place))
+        self._box.setLabelText(f"{self._path.name}: token {place:,} of {self._places[-1]:,}")
+        self._box.setValue(self._taken)  # serves what waits: a click on Cancel, too
 
     def _look(self) -> None:
         if not self._window.at_rest:
@@ -118,8 +119,8 @@ class Filming(QObject):
             return
         try:
             self._add(_pixels(painted(self._content, self._size, self._scale)))
-        except (OSError, ValueError) as error:
-            self._end(str(error))
+        except Exception as error:  # a codec's, or no memory
+            self._end(_words(error))
             return
         self._taken += 1
         if self._taken < len(self._places):
@@ -139,10 +140,11 @@ class Filming(QObject):
                 self._open.close()
         except _Given:
             pass
-        except (OSError, ValueError) as error:
-            trouble = str(error)
+        except Exception as error:  # a GIF is made only here
+            trouble = _words(error)
         window = self._window
         self._box.close()
+        self._box.deleteLater()
         window.worker.send(m.Goto(self._back_to))
         if trouble:
             window.message_bar.say(trouble)
@@ -157,6 +159,14 @@ class Filming(QObject):
 
 class _Given(Exception):
     """Given up: nothing is to be left of it."""
+
+
+def _words(error: Exception) -> str:
+    """What went wrong, for a person."""
+    if isinstance(error, MemoryError):
+        return "there is not enough free memory for that animation: take fewer tokens, or .mp4"
+    known = isinstance(error, OSError | ValueError) or type(error).__module__.startswith("av")
+    return str(error) if known else report_fault(error)
 
 
 def _pixels(image: QImage) -> Pixels:

@@ -129,6 +129,7 @@ class Window(Commands):
         self.worker = Worker()
         self.on_event: Callable[[m.Event], None] = lambda event: None
         self.filming: Filming | None = None
+        self._for_paper = False  # dressed for it meanwhile
         self.repaint_ms: deque[float] = deque(maxlen=4096)
         self.repaint_cpu_ms: deque[float] = deque(maxlen=4096)
         self.run = RunView()
@@ -442,7 +443,8 @@ class Window(Commands):
         if event.type() == QEvent.Type.ShortcutOverride and self._keep_key(event):
             return True
         changed = event.type() == QEvent.Type.ApplicationPaletteChange and hasattr(self, "_timer")
-        if changed and self._wanted_theme == "system":  # or two windows would never agree
+        if changed and self._wanted_theme == "system" and not self._for_paper:
+            # or two windows would never agree
             self._follow_system()
         return super().event(event)
 
@@ -674,10 +676,12 @@ class Window(Commands):
         if not wanted or self.text.theme is LIGHT:
             yield
             return
+        self._for_paper = True
         self.set_theme(LIGHT)
         try:
             yield
         finally:
+            self._for_paper = False
             self._follow_system()
 
     def set_theme(self, theme: Theme) -> None:

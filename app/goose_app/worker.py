@@ -97,8 +97,11 @@ class Worker:
     @property
     def at_rest(self) -> bool:
         """Whether all is done, said and shown, and nothing is being worked out."""
-        busy = any(r.running or r.pondering or r.picture is not None for r in self._runs.values())
-        return self.answered and not self.said and not busy
+        if not self.answered:  # first: what it is still about may show in what is asked next
+            return False
+        runs = list(self._runs.values())
+        busy = any(r.running or r.pondering or r.picture is not None for r in runs)
+        return not self.said and not busy
 
     @property
     def recording_broken(self) -> bool:

@@ -180,13 +180,17 @@ class Trace:
         """Its numbers, read from the disk: of all chunks, or of a block's of a layer."""
         name = str(array.name)
         encoding = self.dataset[name].encoding
-        files: Iterable[Path] = (self.path / name / "c").rglob("*")
-        if chunk is not None:
-            rest = ["0"] * (self.dataset[name].ndim - 2)
-            files = [self.path.joinpath(name, "c", *map(str, chunk), *rest)]
         try:
-            itemsize = 0 if array.dtype.kind in _KINDS["str"] else array.dtype.itemsize
-            check(files, encoding["chunks"], itemsize, codec_of(encoding))
+            shape, size = self.dataset[name].shape, encoding["chunks"]
+            places: Iterable[tuple[int, ...]] = np.ndindex(
+                *(-(-n // s) for n, s in zip(shape, size, strict=True))
+            )
+            if chunk is not None:
+                places = [(*chunk, *(0 for _ in shape[2:]))]
+            files = (self.path.joinpath(name, "c", *map(str, place)) for place in places)
+            written = np.dtype(encoding.get("dtype", array.dtype))
+            itemsize = 0 if written.kind in _KINDS["str"] else written.itemsize
+            check(files, size, itemsize, codec_of(encoding))
             return np.asarray(array.values)
         except Exception as error:  # a damaged chunk can fail in any way
             raise GooseError(

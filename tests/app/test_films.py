@@ -1,6 +1,7 @@
 """Animations of docks and of the window, read back by what did not write them."""
 
 import builtins
+import contextlib
 import errno
 import io
 import itertools
@@ -8,7 +9,7 @@ import itertools
 import av
 import numpy as np
 import pytest
-from PySide6.QtWidgets import QDialog, QPushButton
+from PySide6.QtWidgets import QDialog, QProgressDialog, QPushButton
 
 import goose_viz as gv
 from goose_app import film as films
@@ -157,7 +158,9 @@ def test_a_dock_over_tokens(driver, tmp_path, monkeypatch):
     assert np.abs(pictures[0].astype(int) - pictures[3]).mean() > 1.5
 
 
-def test_the_window_in_the_colours_for_paper(driver, tmp_path, monkeypatch):
+@pytest.mark.parametrize("theme", ["dark", "system"])
+def test_the_window_in_the_colours_for_paper(driver, tmp_path, monkeypatch, theme):
+    driver.window.choose_theme(theme)
     asked(monkeypatch, Plan(1, 3, light=True))
     path = tmp_path / "all.mp4"
     save_as(monkeypatch, path)
@@ -197,6 +200,61 @@ def test_cancelling_leaves_the_old_file_and_the_cursor(driver, tmp_path, monkeyp
     assert window.picture.position == before
     assert path.read_bytes() == b"old"
     assert [p for p in tmp_path.iterdir() if p.suffix == ".part"] == []
+
+
+def test_cancelling_while_the_box_is_told_how_far_it_is(driver, tmp_path, monkeypatch):
+    """A modal box serves clicks while it is told: most of them come just then."""
+    driver.write(20)
+    window = driver.window
+    before = window.picture.position
+    asked(monkeypatch, Plan(1, before))
+    save_as(monkeypatch, tmp_path / "text.gif")
+    told, tell = [], QProgressDialog.setValue
+
+    def click(box, value):
+        tell(box, value)
+        told.append(value)
+        if value == 3:
+            box.findChild(QPushButton).click()
+
+    monkeypatch.setattr(QProgressDialog, "setValue", click)
+    window._film(window.text)
+    driver.wait(lambda: window.filming is None)
+    driver.settle()
+    assert told[-1] == 3
+    assert window.picture.position == before
+    assert not list(tmp_path.glob("*text.gif*"))
+
+
+@pytest.mark.parametrize("where", ["a picture", "the end"])
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [(MemoryError(), "not enough free memory"), (OSError("the disk is gone"), "the disk is gone"),
+     (RuntimeError("odd"), "RuntimeError: odd")],
+)  # fmt: skip
+def test_whatever_goes_wrong_everything_is_put_back(
+    driver, tmp_path, monkeypatch, where, fault, said
+):
+    @contextlib.contextmanager
+    def failing(path, rate):
+        def add(pixels):
+            if where == "a picture":
+                raise fault
+
+        yield add
+        raise fault
+
+    driver.write(10)
+    window = driver.window
+    before = window.picture.position
+    monkeypatch.setattr("goose_app.filming.film", failing)
+    asked(monkeypatch, Plan(1, 4, light=True))
+    save_as(monkeypatch, tmp_path / "x.mp4")
+    take(driver, window.text)
+    assert said in window.message_bar.text()
+    assert window.picture.position == before
+    assert window.text.theme.name == "dark"
+    assert not [b for b in window.findChildren(QProgressDialog) if b.isVisible()]
 
 
 def test_closing_the_window_in_the_midst_leaves_nothing(driver, tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""A few hundred damaged files for each reader; ``python -m tests.fuzz`` reads 100,000 of each."""
+"""A hundred damaged files for each reader; ``python -m tests.fuzz`` reads 100,000 of each."""
 
 import os
 

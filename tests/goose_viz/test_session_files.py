@@ -209,3 +209,24 @@ def test_a_snapshot_is_no_session(tmp_path, demo):
     gv.save_snapshot(tmp_path / "a.safetensors", session)
     with pytest.raises(gv.StateError, match="its format is 'goose-viz snapshot 1'"):
         gv.load_session(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize("kind", ["put", "add", "steer", "put, then scaled"])
+def test_an_edit_ahead_of_the_first_token(tmp_path, demo, kind):
+    other = gv.Session(demo, gv.Sampler(seed=1))
+    other.feed("Tom had a red ball. Sue had a blue cup.")
+    memory = other.state.wkv.copy()
+    session = gv.Session(demo, gv.Sampler(seed=1))
+    edits = {
+        "put": [gv.Put(memory)], "add": [gv.Add(memory, 0.5)], "steer": [gv.Steer(memory, 0.1)],
+        "put, then scaled": [gv.Put(memory), gv.Scale(0.5)],
+    }[kind]  # fmt: skip
+    for edit in edits:
+        session.apply(edit)
+    gv.save_session(tmp_path / "a.goose", session)
+    again = gv.load_session(tmp_path / "a.goose").open(demo)
+    assert (again.state.wkv == session.state.wkv).all()
+    for s in (session, again):
+        s.feed("Tom played with his red")
+    assert (again.logits == session.logits).all()
+    assert (again.state.wkv == session.state.wkv).all()

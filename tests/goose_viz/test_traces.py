@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 
 import numpy as np
 import pytest
@@ -573,3 +574,31 @@ def test_a_killed_recording_is_whole_up_to_its_last_chunk(tmp_path, part):
                 assert found.token_id.values.tolist() == session.tokens[:n]
                 assert found.probability.values[1:].min() > 0
     assert max(lengths) > 8
+
+
+def test_what_else_lies_among_the_chunks_does_not_matter(tmp_path, demo):
+    """Halves that a crash left, rows that do not count yet, what a file manager puts there."""
+    whole = gv.record(demo, "Tom had a red ball.", 12, tmp_path / "run.zarr")
+    text, decay = whole.text, whole.numbers("decay", np.arange(len(whole)))
+    for folder in ("token/c", "text/c", "decay/c/0"):
+        for stray in ("0.part", "1.part", ".DS_Store", "._0"):
+            (whole.path / folder / stray).write_bytes(b"half")
+        if folder != "decay/c/0":
+            (whole.path / folder / "7").write_bytes(b"")
+    again = gv.open_trace(whole.path)
+    assert again.text == text
+    np.testing.assert_array_equal(again.numbers("decay", np.arange(len(again))), decay)
+
+
+def test_a_trace_that_was_written_anew_with_packed_numbers(tmp_path, demo):
+    whole = gv.record(demo, "Tom had a red ball.", 12, tmp_path / "run.zarr")
+    encoding = whole.dataset["decay"].encoding
+    kept = {k: encoding[k] for k in ("chunks", "compressors")}
+    packed = {"decay": {"dtype": "int16", "scale_factor": 1e-4, **kept}}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of Zarr, about texts and consolidated metadata
+        whole.dataset.to_zarr(tmp_path / "packed.zarr", encoding=packed, consolidated=True)
+    again = gv.open_trace(tmp_path / "packed.zarr")
+    rows = np.arange(len(again))
+    found, expected = again.numbers("decay", rows), whole.numbers("decay", rows)
+    np.testing.assert_allclose(found, expected, atol=1e-4)

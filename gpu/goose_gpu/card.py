@@ -66,6 +66,9 @@ class Card:
                 self.queue = Queue(device.create_stream(), cards.multiprocessors[ordinal])
                 self._side = device.create_stream()
                 self._fork, self._join = cuda.event(timing=False), cuda.event(timing=False)
+                context = cuda.current_context()
+                for pending in (context.memory_manager.deallocations, context.deallocations):
+                    _give_back_on_the_card(pending, ordinal)
         except Exception as error:  # a full card, one that another process keeps to itself
             reason = str(error).partition("\n")[0]
             raise CardError(
@@ -248,3 +251,20 @@ class Recording:
         graph = builder.complete()
         builder.close()
         return graph
+
+
+def _give_back_on_the_card(pending: Any, ordinal: int) -> None:
+    """Have what arrays held given back with their card current.
+
+    Whichever thread collects garbage runs numba's finalizers, one that has no card current too:
+    the driver refuses there, and what was to be given back would never be.
+    """
+    if "clear" in vars(pending):  # another `Card` of the same context has seen to it
+        return
+    plain = pending.clear
+
+    def clear() -> None:
+        with cuda.gpus[ordinal]:
+            plain()
+
+    pending.clear = clear

@@ -3,9 +3,11 @@
 Those that are not about speed or size also run with a driver made of Python, in `make test`.
 """
 
+import gc
 import shutil
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -137,6 +139,33 @@ def test_memory_comes_back(wide):
         thread.start()
         thread.join()
         assert card.memory()[0] >= before - (4 << 20 if not FAKE_DRIVER else 0)
+
+
+def test_memory_is_given_back_whichever_thread_collects_garbage():
+    """A window's thread has no card current, and may be the one that does."""
+    from numba import cuda
+
+    from goose_gpu.card import Card
+
+    card = Card()
+    with card.active():
+        pending = cuda.current_context().memory_manager.deallocations
+        held = [cuda.device_array(1000, np.float32) for _ in range(30)]
+    faults = []
+
+    def collect():
+        try:
+            held.clear()
+            gc.collect()
+            pending.clear()
+        except Exception as error:
+            faults.append(error)
+
+    thread = threading.Thread(target=collect)
+    thread.start()
+    thread.join()
+    assert faults == []
+    assert not pending._cons
 
 
 @REAL

@@ -8,6 +8,7 @@ os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
 
 from goose_viz.conditions import Condition, ConditionError
 from goose_viz.config import Config
+from goose_viz.corpus import Corpus, ModelSource, open_corpus, record_corpus
 from goose_viz.edits import Add, Forget, Mute, Noise, Put, Replace, Scale, Steer, Zero
 from goose_viz.errors import CheckpointError, GooseError, StateError, TokenizerError
 from goose_viz.model import Model, embedded_models, load_model
@@ -18,6 +19,8 @@ from goose_viz.session import Session, Step
 from goose_viz.session_file import SessionFile, load_session, save_session
 from goose_viz.snapshot import Snapshot, load_snapshot, save_snapshot
 from goose_viz.state import State
+from goose_viz.state_cache import state_after
+from goose_viz.state_files import load_state
 from goose_viz.trace import Trace, open_trace, record
 
 __version__ = "0.1.0"
@@ -29,10 +32,12 @@ __all__ = [
     "Condition",
     "ConditionError",
     "Config",
+    "Corpus",
     "Forget",
     "Frame",
     "GooseError",
     "Model",
+    "ModelSource",
     "Mute",
     "Noise",
     "Probe",
@@ -54,8 +59,12 @@ __all__ = [
     "load_model",
     "load_session",
     "load_snapshot",
+    "load_state",
+    "open_corpus",
     "open_trace",
     "record",
+    "record_corpus",
     "save_session",
     "save_snapshot",
+    "state_after",
 ]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +17,7 @@ from safetensors import safe_open
 
 from goose_viz.errors import GooseError
 
+_DAY = 86400  # seconds
 _PACKAGE = Path(__file__).resolve().parent
 
 
@@ -25,7 +28,7 @@ def assets() -> Path:
 
 
 def state_folder() -> Path:
-    """Where reports of the program's own faults are kept."""
+    """Where reports of the program's own faults are kept, and runs that nobody saved."""
     return platformdirs.user_state_path("goose-viz", appauthor=False)
 
 
@@ -96,6 +99,7 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
     if path.exists() and not path.is_file():
         raise OSError(f"{path}: not a regular file, so it is not written over; choose another name")
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+    _clear(path)
     try:
         with temporary.open("xb") as file:
             yield file
@@ -104,3 +108,14 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _clear(path: Path) -> None:
+    """Remove what writers of this file left behind that were killed a day ago or earlier."""
+    begin = f".{path.name}."
+    with contextlib.suppress(OSError):
+        for file in path.parent.iterdir():
+            if not file.name.startswith(begin) or file.suffix != ".part":
+                continue
+            if time.time() - file.stat().st_mtime > _DAY:
+                file.unlink(missing_ok=True)

@@ -210,6 +210,7 @@ class Segment:
         for items in (self.tokens, self.texts, self.generated, self.probabilities):
             del items[n:]
         self.tops.truncate(n)
+        self.again = min(self.again, n)
         while self._wide and self._wide[-1].stop > position:
             self._wide.pop()
         for p in [p for p in self.checkpoints if p > position]:

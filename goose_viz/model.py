@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from goose_gpu.formats import FORMATS
 from goose_viz.checkpoint import read_file, resolve
+from goose_viz.checkpoint.folder import INDEX, shards
 from goose_viz.config import Config
 from goose_viz.convert import Progress, as_kept
 from goose_viz.errors import GooseError
@@ -91,6 +92,8 @@ class Model:
         Where it was loaded from.
     notes : tuple of str
         Sentences on what was not as it should be in its files, and what was made of it.
+    files : dict of Path to tuple
+        The files that its tensors lie in, and what told each from another when it was opened.
     lock : RLock
         Held by whoever computes: the engine has one set of scratch memory.
     """
@@ -104,6 +107,7 @@ class Model:
         source: Path,
         device_words: str,
         notes: Sequence[str] = (),
+        files: Mapping[Path, tuple[int, ...]] | None = None,
     ) -> None:
         self._engine, self._weights = engine, weights
         self.config = engine.config
@@ -117,6 +121,7 @@ class Model:
         self.name = _name(source)
         self.notes = tuple(notes)
         self.lock = threading.RLock()
+        self.files = dict(files or {})
 
     def __repr__(self) -> str:
         """What it is and where it runs."""
@@ -136,6 +141,7 @@ class Model:
         rows : int or slice, optional
             Of a matrix whose rows are outputs or tokens.
         """
+        self._check_files()
         tensor = self._weights.tensors[name]
         if isinstance(rows, int):
             (row,) = self.numbers(name, slice(rows, rows + 1))
@@ -144,6 +150,18 @@ class Model:
             begin, end, _ = rows.indices(tensor.shape[0])
             tensor = tensor.rows(begin, end)
         return as_kept(tensor, name, self.dtype).astype(np.float64)
+
+    def _check_files(self) -> None:
+        """Raise if a file that its tensors are mapped from is shorter or another by now.
+
+        What lies behind the end of a mapped file ends the process when it is looked at.
+        """
+        for file, facts in self.files.items():
+            found = facts_of(file)
+            if found is not None and found[:2] == facts[:2] and found != facts:
+                raise GooseError(
+                    f"{file.name} was written over since it was opened; open the model again"
+                )
 
     def bytes_read(self) -> int:
         """Bytes that a single token takes from memory, the state's way back included.
@@ -256,6 +274,15 @@ class Model:
             raise ValueError(f"token {wrong} is outside the vocabulary; expected 0 to {V - 1}")
 
 
+def facts_of(file: Path) -> tuple[int, ...] | None:
+    """(device, inode, bytes, time of the last change); another file in its place has others."""
+    try:
+        found = file.stat()
+    except OSError:  # removed: what is mapped stays
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
 def _name(source: Path) -> str:
     """What to call a model from there: a file's name, unless many models' files have it."""
     for place in (source, *source.parents):
@@ -338,7 +365,8 @@ def load_model(
     except MemoryError:
         raise _too_large(opened.path) from None
     report(1.0, "ready")
-    return Model(engine, opened.weights, opened.tokenizer, device, opened.path, words, opened.notes)
+    return Model(engine, opened.weights, opened.tokenizer, device, opened.path, words,
+                 opened.notes, opened.files)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -353,12 +381,15 @@ class Opened:
         What was asked for: a file, a folder.
     notes : tuple of str
         Sentences on what was not as it should be in its files, and what was made of it.
+    files : dict of Path to tuple
+        See `Model.files`.
     """
 
     weights: Weights
     tokenizer: Tokenizer
     path: Path
     notes: tuple[str, ...]
+    files: dict[Path, tuple[int, ...]]
 
     @property
     def name(self) -> str:
@@ -383,6 +414,8 @@ def open_model(
         report(0.0, f"opening {path.name}")
     try:
         place = resolve(path)
+        parts = shards(place) if place.name.endswith(INDEX) else [place]
+        files = {f: facts for f in parts if (facts := facts_of(f)) is not None}  # ahead of mapping
         checkpoint = read_file(place)
         weights = check_weights(checkpoint, place)
         V, notes = weights.config.vocab_size, list(weights.notes)
@@ -395,7 +428,7 @@ def open_model(
         raise _too_large(path) from None
     if embedded:
         chosen.start_token = 0
-    return Opened(weights, chosen, path, tuple(notes))
+    return Opened(weights, chosen, path, tuple(notes), files)
 
 
 def _too_large(path: Path) -> GooseError:

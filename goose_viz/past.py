@@ -25,6 +25,7 @@ class Past:
 
     model: Model
     state: State
+    initial: State | None
     logits: NDArray[Any] | None
     frame: Frame | None
     position: int
@@ -123,7 +124,7 @@ class Past:
         stop = self.position if stop is None else stop
         self._check_tokens_there(start, stop)
         path, memory = self.path, None
-        if initial and (start > 0 or path.edits(0)):
+        if initial and (start > 0 or path.edits(0) or self.initial is not None):
             memory = self.state_at(start).wkv
         cursor = self.position - 1, self.frame, self._here(path)
         return self._past.read(path, start, stop, observables, layers, memory, cursor, keep_going)

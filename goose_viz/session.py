@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from goose_viz.alone import alone, alone_each
 from goose_viz.conditions import Condition
 from goose_viz.edits import StateEdit
-from goose_viz.errors import GooseError, Stopped
+from goose_viz.errors import GooseError, StateError, Stopped
 from goose_viz.history import NO_TOP, TOP, Edit, History, Path, Segment
 from goose_viz.model import PORTION, Model
 from goose_viz.past import Past
@@ -21,7 +21,9 @@ from goose_viz.past_frames import PastFrames
 from goose_viz.probe import Frame, Probe
 from goose_viz.ranking import Best, Candidates, TopK, best_of, pairs, rank
 from goose_viz.replay import KeepGoing, Replay
+from goose_viz.run_away import no_number
 from goose_viz.sampling import Counts, Sampler
+from goose_viz.state import State
 from goose_viz.tokenizer import StreamDecoder
 
 #: What to say while `prepare` works.
@@ -80,9 +82,14 @@ class Session(Past):
         Bound on the states kept to return to; fewer states mean longer replays, never other bits.
     frames_bytes : int
         Bound on the observables of past tokens that are kept for analyses; others are made again.
+    initial : State, optional
+        The memory ahead of the first token: a trained one, or that of a text read before.  No start
+        token of the model comes behind it.
 
     Attributes
     ----------
+    initial : State or None
+        A copy of that.
     state : State
         The memory at the cursor.
     logits : ndarray (V,) or None
@@ -106,16 +113,18 @@ class Session(Past):
         probe: Probe | None = None,
         history_bytes: int = 256 << 20,
         frames_bytes: int = 256 << 20,
+        initial: State | None = None,
     ) -> None:
         self.model = model
+        self.initial = None if initial is None else _checked(initial, model)
         self.sampler = sampler if sampler is not None else Sampler()
         self.probe = probe
-        self.state = model.new_state()
         self.logits: NDArray[Any] | None = None
         self.frame: Frame | None = None
         self.position = 0
         self.history = History()
-        self._replay = Replay(model, self.history, history_bytes)
+        self._replay = Replay(model, self.history, history_bytes, self.initial)
+        self.state = self._replay.first()
         self._past = PastFrames(self._replay, model.config, frames_bytes)
         self._found: tuple[Candidates, NDArray[Any] | None] = Candidates(), None
         self._ranked: tuple[NDArray[Any], Best] | None = None
@@ -167,7 +176,8 @@ class Session(Past):
         """
         path = self.path if branch is None else Path(self._branch(branch))
         probe = self.probe.twin() if self.probe is not None else None
-        other = Session(self.model, self.sampler, probe, self._replay.budget, self._past.budget)
+        other = Session(self.model, self.sampler, probe, self._replay.budget, self._past.budget,
+                        self.initial)  # fmt: skip
         other.history.copy(path)
         other._go(path.stop, other.history.segments[-1])
         return other
@@ -224,7 +234,7 @@ class Session(Past):
         tokenizer = self.model.tokenizer
         tokens = tokenizer.encode(prompt) if isinstance(prompt, str) else [int(t) for t in prompt]
         self.check_tokens(tokens)
-        start = tokenizer.start_token
+        start = tokenizer.start_token if self.initial is None else None
         if self.position == 0 and start is not None and tokens[:1] != [start]:
             return [start, *tokens]
         return tokens
@@ -281,10 +291,12 @@ class Session(Past):
             return self._step_here()
         if self.logits is None:
             start = self.model.tokenizer.start_token
-            if start is None:
+            if start is None or self.initial is not None:
                 raise GooseError("there is nothing to continue yet; feed a prompt first")
             with self._going_on():
                 return self._append([start], generated=False)[0]
+        if not np.isfinite(self.logits).all():
+            raise GooseError(no_number(self))
         token = self.sampler.choose(self.logits, self._penalties(), self.position, self._candidates)
         with self._going_on():
             (step,) = self._append([token], generated=True)
@@ -721,6 +733,14 @@ class Session(Past):
 
     def _count(self, token: int) -> None:
         self.sampler.count(self._penalties(), token, self.model.tokenizer.label(token))
+
+
+def _checked(initial: State, model: Model) -> State:
+    """A copy of a memory to begin with, on the host."""
+    initial.check(model.config)
+    if not all(np.isfinite(a).all() for a in initial.arrays().values()):
+        raise StateError("the memory to begin with holds NaN or infinite numbers")
+    return State(*(np.array(a) for a in initial.arrays().values()))
 
 
 def decoder_behind(model: Model, path: Path, position: int) -> StreamDecoder:

@@ -25,7 +25,7 @@ from goose_viz.model import Model, embedded_models
 from goose_viz.probe import Probe
 from goose_viz.sampling import Sampler
 from goose_viz.session import Session, decoder_behind
-from goose_viz.snapshot import UNFIT, kept_frame
+from goose_viz.snapshot import UNFIT, initial_arrays, initial_of, kept_frame
 from goose_viz.state import ORIENTATION, State
 from goose_viz.trace.reading import is_trace
 
@@ -117,7 +117,8 @@ class SessionFile:
 
     def _open(self, model: Model, probe: Probe | None) -> Session:
         about = self.metadata
-        session = Session(model, Sampler(**about["sampler"]), probe)
+        initial = initial_of(self.arrays, self.name)
+        session = Session(model, Sampler(**about["sampler"]), probe, initial=initial)
         history = session.history
         history.segments.clear()
         for i, said in enumerate(about["segments"]):
@@ -160,13 +161,14 @@ class SessionFile:
         elif fork != 0:
             raise ValueError(f"segment {i} has no parent and begins at {fork}")
         segment = Segment(above, fork, self._edit(i, said, fork, model))
-        segment.name, segment.again = str(said["name"]), int(said["again"])
+        segment.name = str(said["name"])
         tokens = self._array(i, "tokens", np.int32, 1)
         n = len(tokens)
         generated = self._array(i, "generated", np.uint8, 1)
         probabilities = self._array(i, "probabilities", np.float64, 1)
         calls = self._array(i, "calls", np.int64, 2)
-        if (len(generated), len(probabilities)) != (n, n) or not 0 <= segment.again <= n:
+        segment.again = min(int(said["again"]), n)  # files from before a twin's was cut have more
+        if (len(generated), len(probabilities)) != (n, n) or segment.again < 0:
             raise ValueError(f"segment {i} has columns of other lengths")
         if n and not 0 <= tokens.min() <= tokens.max() < model.config.vocab_size:
             raise ValueError(f"segment {i} has a token outside the vocabulary")
@@ -265,6 +267,7 @@ def save_session(
         "segment": number[session.segment], "position": session.position,
         "window": _plain(window or {}),
     }  # fmt: skip
+    arrays |= initial_arrays(session.initial)
     if session.position and session.logits is not None:
         arrays |= {**session.state.arrays(), "logits": session.logits}
         if session.frame is not None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from safetensors import safe_open
 from safetensors.numpy import save
 
 from goose_viz import history
+from goose_viz.archives import Archive, read_npz
 from goose_viz.config import Config
 from goose_viz.edits import check_numbers, read_edit
 from goose_viz.errors import StateError
@@ -90,7 +90,13 @@ class Snapshot:
         return float(self.metadata.get("config", {}).get("removal_scale", 1.0))
 
     def resume(
-        self, model: Model, sampler: Sampler | None = None, probe: Probe | None = None
+        self,
+        model: Model,
+        sampler: Sampler | None = None,
+        probe: Probe | None = None,
+        *,
+        history_bytes: int = 256 << 20,
+        frames_bytes: int = 256 << 20,
     ) -> Session:
         """A session that goes on from here, bit for bit on the device that wrote the snapshot.
 
@@ -104,6 +110,8 @@ class Snapshot:
             The one of the snapshot when left out.
         probe : Probe, optional
             For the tokens to come; the frame here is the file's.
+        history_bytes, frames_bytes : int
+            As of `Session`.
 
         Raises
         ------
@@ -120,7 +128,8 @@ class Snapshot:
             )
         try:
             chosen = sampler if sampler is not None else Sampler(**self.metadata["sampler"])
-            session = Session(model, chosen, probe)
+            initial = initial_of(self.arrays, "initial")
+            session = Session(model, chosen, probe, history_bytes, frames_bytes, initial)
             end = self._write_history(session)
             if self.tokens:
                 frame = kept_frame(self.arrays, self.metadata, self.tokens[-1], model.config)
@@ -158,6 +167,23 @@ class Snapshot:
             segment.tops.forget()  # what else was expected is found again when one goes there
             begin = end
         return segment
+
+
+def initial_arrays(initial: State | None) -> dict[str, NDArray[Any]]:
+    """The memory that a session began with, as files have it."""
+    return {} if initial is None else {f"initial.{n}": a for n, a in initial.arrays().items()}
+
+
+def initial_of(arrays: Mapping[str, NDArray[Any]], source: str) -> State | None:
+    """The memory that a session began with, of the arrays of its file.
+
+    Raises
+    ------
+    StateError
+        If it is there in part.
+    """
+    found = {n.removeprefix("initial."): a for n, a in arrays.items() if n.startswith("initial.")}
+    return State.from_arrays(found, ORIENTATION, source) if found else None
 
 
 def kept_frame(
@@ -235,6 +261,7 @@ def save_snapshot(path: str | os.PathLike[str], session: Session) -> None:
         "text": session.text,
         "sampler": asdict(session.sampler),
     }
+    arrays |= initial_arrays(session.initial)
     if session.edits:
         metadata["edits"] = [{"position": e.position, **e.what.parameters()} for e in session.edits]
         arrays |= {
@@ -288,7 +315,7 @@ def is_snapshot(path: str | os.PathLike[str]) -> bool:
     path = Path(path)
     try:
         if path.suffix.lower() == ".npz":
-            with zipfile.ZipFile(path) as file:
+            with Archive(path) as file:
                 return "metadata.npy" in file.namelist()
     except Exception:  # whatever else it is
         return False
@@ -335,10 +362,7 @@ def _check(arrays: dict[str, NDArray[Any]], metadata: dict[str, Any], source: st
 
 
 def _read_npz(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-        arrays = {name: file[name] for name in file.files}
-    if others := [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]:
-        raise ValueError(f"{others[0]} is no array")
+    arrays = read_npz(path)
     return arrays, json.loads(str(arrays.pop("metadata")))
 
 

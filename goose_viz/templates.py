@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 #: What the answer begins with: plainly, with thinking aloud, or with the thinking skipped, in the
 #: form that the first G1 models were trained with and in that of the later ones.  None ends in
@@ -44,6 +45,27 @@ def apply_template(template: str, text: str, system: str = "") -> str:
         raise ValueError(f"there is no template {template!r}; expected {', '.join(TEMPLATES)}")
     before = f"System: {_one_turn(system)}\n\n" if system else ""
     return f"{before}User: {_one_turn(text)}\n\n{_ANSWERS[template]}"
+
+
+def conversation(template: str, turns: Sequence[tuple[str, str]]) -> str:
+    r"""A whole conversation, up to where the model answers.
+
+    Parameters
+    ----------
+    template : str
+        As for `apply_template`.
+    turns : sequence of (str, str)
+        ``"system"``, ``"user"`` or ``"assistant"``, and what was said.
+
+    Examples
+    --------
+    >>> conversation("chat", [("user", "Hi"), ("assistant", "Hello!"), ("user", "Why?")])
+    'User: Hi\n\nAssistant: Hello!\n\nUser: Why?\n\nAssistant:'
+    """
+    if template not in _ANSWERS:
+        raise ValueError(f"there is no template {template!r}; expected {', '.join(TEMPLATES)}")
+    said = [f"{who.capitalize()}: {_one_turn(text)}\n\n" for who, text in turns]
+    return "".join(said) + _ANSWERS[template]
 
 
 def next_turn(template: str, text: str, before: str = "", fresh: bool = False) -> str:

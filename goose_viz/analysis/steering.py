@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from goose_viz.analysis.steps import Progress, Steps, finish
 from goose_viz.errors import GooseError
+from goose_viz.model import PORTION
 
 if TYPE_CHECKING:
     from goose_viz.model import Model
@@ -31,7 +32,7 @@ def mean_memory(
 
 
 def averaging_memories(model: Model, prompts: Sequence[str | Sequence[int]]) -> Steps[NDArray[Any]]:
-    """`mean_memory`, a prompt at a time."""
+    """`mean_memory`, a portion of a prompt at a time."""
     read = [model.tokenizer.encode(p) if isinstance(p, str) else [int(t) for t in p]
             for p in prompts]  # fmt: skip
     if not read or not all(read):
@@ -42,10 +43,15 @@ def averaging_memories(model: Model, prompts: Sequence[str | Sequence[int]]) -> 
 def _average(model: Model, prompts: list[list[int]]) -> Steps[NDArray[Any]]:
     start = model.tokenizer.start_token
     total = np.zeros(model.new_state().wkv.shape)
-    for done, tokens in enumerate(prompts, 1):
+    done, n = 0, sum(map(len, prompts))
+    for tokens in prompts:
         state = model.new_state()
-        lead = [start] if start is not None and tokens[0] != start else []
-        model.forward([*lead, *tokens], state)
+        if start is not None and tokens[0] != start:
+            model.forward([start], state)
+        for i in range(0, len(tokens), PORTION):
+            portion = tokens[i : i + PORTION]
+            model.forward(portion, state)
+            done += len(portion)
+            yield done / n
         total += state.wkv
-        yield done / len(prompts)
     return (total / len(prompts)).astype(state.wkv.dtype)

@@ -78,7 +78,7 @@ def read_file(path: Path) -> Checkpoint:
         said: list[dict[str, float]] = []
 
         def shard(file: Path) -> dict[str, Tensor]:
-            held, more = _tensors(file)
+            held, more = named_tensors(file)
             said.append(more)
             return held
 
@@ -92,10 +92,10 @@ def read_file(path: Path) -> Checkpoint:
     kind = _sniff(path)
     if kind == "gguf":
         return _from_gguf(path)
-    return _canonical(path, *_tensors(path), "pth" if kind == "zip" else "safetensors")
+    return _canonical(path, *named_tensors(path), "pth" if kind == "zip" else "safetensors")
 
 
-def _tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, float]]:
+def named_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, float]]:
     """What a .pth or .safetensors holds, under the names in the file, and what it claims."""
     if _sniff(path) == "zip":
         return pth.read(path), {}
@@ -128,6 +128,11 @@ def _canonical(
     """A file's tensors under BlinkDL's names, and what it and the config.json beside it say."""
     if not tensors:
         raise CheckpointError(f"{path.name}: holds no float tensors; expected RWKV-7 weights")
+    if all(name.endswith("att.time_state") for name in tensors):
+        raise CheckpointError(
+            f"{path.name}: holds an initial state, no model; expected RWKV-7 weights: open those, "
+            "and give this with --state"
+        )
     config = path.parent / "config.json"
     stored, notes = "", list[str]()
     try:

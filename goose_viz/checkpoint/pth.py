@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from goose_viz.archives import Archive
 from goose_viz.checkpoint.names import WRAPPERS, holds_a_block, looks_like_a_model, one_model
 from goose_viz.checkpoint.pickle_scan import scan
 from goose_viz.checkpoint.tensor import Tensor
@@ -217,7 +218,7 @@ class _Unpickler(pickle.Unpickler):
 class _Storages:
     """The mapped file and where each zip entry's bytes lie in it."""
 
-    def __init__(self, path: Path, archive: zipfile.ZipFile, prefix: str) -> None:
+    def __init__(self, path: Path, archive: Archive, prefix: str) -> None:
         with path.open("rb") as file:
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self._entries = {info.filename: info for info in archive.infolist()}
@@ -255,7 +256,7 @@ def read(path: Path) -> dict[str, Tensor]:
         list of those that describe tensors.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with Archive(path) as archive:
             return _read(path, archive)
     except CheckpointError as error:
         raise CheckpointError(f"{path.name}: {error}") from None
@@ -271,7 +272,7 @@ def read(path: Path) -> dict[str, Tensor]:
         ) from None
 
 
-def _read(path: Path, archive: zipfile.ZipFile) -> dict[str, Tensor]:
+def _read(path: Path, archive: Archive) -> dict[str, Tensor]:
     pickles = [i for i in archive.infolist() if i.filename.endswith("/data.pkl")]
     if "wkv.npy" in archive.namelist():
         raise CheckpointError("a snapshot that goose-viz wrote, not a model; resume it instead")

@@ -39,7 +39,7 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
         header = json.loads(file.read(length))
-    metadata = header.pop("__metadata__", {})
+    metadata = header.pop("__metadata__", None) or {}  # null is valid
     raw = np.memmap(path, np.uint8, mode="r") if header else np.empty(0, np.uint8)
     tensors = {}
     for name, entry in header.items():

@@ -122,7 +122,7 @@ class Stored:
             place.mkdir(parents=True, exist_ok=True)
             if shutil.disk_usage(place).free < 2 * self._nbytes + (1 << 30):
                 return
-            _make_room(place, self._nbytes)
+            make_room(place, "*.bin", self._nbytes, _BOUND)
             handle, name = tempfile.mkstemp(dir=place, prefix=".", suffix=".part")
             temporary = Path(name)
             with os.fdopen(handle, "wb", buffering=0) as file, memoryview(memory) as view:
@@ -157,15 +157,15 @@ def identity(source: Path) -> list[tuple[str, int, int]]:
     return found
 
 
-def _make_room(place: Path, nbytes: int) -> None:
-    """Delete what was used longest ago until so many bytes fit under the bound."""
-    files = sorted(place.glob("*.bin"), key=lambda f: f.stat().st_mtime)
+def make_room(place: Path, pattern: str, nbytes: int, bound: int) -> None:
+    """Delete what was used longest ago until so many bytes fit under a bound."""
+    files = sorted(place.glob(pattern), key=lambda f: f.stat().st_mtime)
     for half in place.glob(".*.part"):
         if time.time() - half.stat().st_mtime > 86400:  # its writer was killed
             files.insert(0, half)
     total = sum(f.stat().st_size for f in files)
     for file in files:
-        if total + nbytes <= _BOUND:
+        if total + nbytes <= bound:
             return
         total -= file.stat().st_size
         file.unlink(missing_ok=True)

@@ -61,6 +61,8 @@ def greedy_of(description: dict[str, Any]) -> tuple[list[bytes], dict[str, int]]
     numbers = [*model["vocab"].values(), *(t["id"] for t in added)]
     if not all(type(i) is int and 0 <= i < 1 << 24 for i in numbers):
         raise ValueError("an id is no whole number from 0 on")
+    if not all(type(t["content"]) is str for t in added):
+        raise ValueError("an added token's content is no text")
     check_ids(max(numbers, default=-1), len(numbers))
     alphabet = byte_alphabet()
     table = [b""] * (max(numbers, default=-1) + 1)
@@ -87,6 +89,23 @@ def _library(trouble: str) -> Iterator[None]:
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         raise TokenizerError(f"{trouble} ({error})") from None
+
+
+def _bytes_of(
+    description: dict[str, Any], vocabulary: dict[str, int], size: int
+) -> list[bytes] | None:
+    """Token id -> its bytes, of a byte-level vocabulary; None of any other."""
+    if (description.get("decoder") or {}).get("type") != "ByteLevel":
+        return None
+    alphabet = byte_alphabet()
+    added = {t["id"]: t for t in description.get("added_tokens", [])}
+    table = [b""] * size
+    for piece, i in vocabulary.items():
+        if i in added:
+            table[i] = b"" if added[i].get("special") else piece.encode()
+        elif all(ch in alphabet for ch in piece):  # others stand for nothing
+            table[i] = bytes(alphabet[ch] for ch in piece)
+    return table
 
 
 class _LibraryDecoder:
@@ -137,18 +156,8 @@ class HfTokenizer:
             description = json.loads(self.content)
             vocabulary = self._tokenizer.get_vocab(with_added_tokens=True)
             check_ids(max(vocabulary.values(), default=-1), len(vocabulary))
-        self.vocab_size = max(vocabulary.values(), default=-1) + 1
-        decoder = description.get("decoder") or {}
-        self._table: list[bytes] | None = None
-        if decoder.get("type") == "ByteLevel":
-            alphabet = byte_alphabet()
-            added = {t["id"]: t for t in description.get("added_tokens", [])}
-            self._table = [b""] * self.vocab_size
-            for piece, i in vocabulary.items():
-                if i in added:
-                    self._table[i] = b"" if added[i].get("special") else piece.encode()
-                elif all(ch in alphabet for ch in piece):  # others stand for nothing
-                    self._table[i] = bytes(alphabet[ch] for ch in piece)
+            self.vocab_size = max(vocabulary.values(), default=-1) + 1
+            self._table = _bytes_of(description, vocabulary, self.vocab_size)
 
     @property
     def end_token(self) -> int | None:

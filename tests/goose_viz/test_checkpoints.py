@@ -84,6 +84,17 @@ def test_safetensors_and_other_vector_shapes(tmp_path, tensors, expected):
     assert (logits(tmp_path / "renamed.pth") == expected).all()
 
 
+def test_a_safetensors_header_that_says_nothing_of_itself(tmp_path, tensors, expected):
+    """Null for its metadata is what the library takes for none."""
+    save_file(tensors, tmp_path / "m.safetensors")
+    data = (tmp_path / "m.safetensors").read_bytes()
+    n = int.from_bytes(data[:8], "little")
+    header = json.dumps({"__metadata__": None} | json.loads(data[8 : 8 + n])).encode()
+    whole = len(header).to_bytes(8, "little") + header + data[8 + n :]
+    (tmp_path / "m.safetensors").write_bytes(whole)
+    assert (logits(tmp_path / "m.safetensors") == expected).all()
+
+
 # fla computes the group norm's epsilon as head_dim x norm_eps: 16 x 4e-5 = 64e-5 here
 CONFIG = {"hidden_size": 96, "num_hidden_layers": 2, "head_dim": 16, "vocab_size": 61,
           "decay_low_rank_dim": 32, "norm_eps": 4e-5}  # fmt: skip

@@ -650,3 +650,18 @@ def test_whatever_is_done_in_whatever_order(small, tmp_path, seed):
                     )
                     given.append((part.arrays[name], part.arrays[name].copy()))
     assert all((held == then).all() for held, then in given)
+
+
+def test_frames_that_make_room_do_not_throw_out_what_is_asked_for(small):
+    """A text's frames are stored when those of another have to go for it, within a small bound."""
+    session = gv.Session(small, gv.Sampler(seed=0), history_bytes=1 << 20, frames_bytes=1 << 20)
+    for _ in range(5):
+        session.feed([0])
+    session.apply(gv.Forget(0))
+    session.goto(0)
+    session.feed([0, 0])
+    session.apply(gv.Forget(0))
+    other = gv.Session(small)
+    other.feed([0, 0])
+    other.apply(gv.Forget(0))
+    assert (session.state.wkv == other.state.wkv).all()

@@ -158,7 +158,7 @@ def put(name, value):
         lambda about, arrays: about["segments"][1].update(parent=-1),
         lambda about, arrays: about["segments"][1].update(fork=5000),
         lambda about, arrays: about["segments"][0].update(fork=3),
-        lambda about, arrays: about["segments"][1].update(again=1000),
+        lambda about, arrays: about["segments"][1].update(again=-1),
         lambda about, arrays: about["segments"][0].pop("name"),
         lambda about, arrays: about.update(segments=[]),
         lambda about, arrays: about.update(segment=77),
@@ -230,3 +230,17 @@ def test_an_edit_ahead_of_the_first_token(tmp_path, demo, kind):
         s.feed("Tom played with his red")
     assert (again.logits == session.logits).all()
     assert (again.state.wkv == session.state.wkv).all()
+
+
+def test_a_twin_of_a_branch_inside_a_prompt_can_be_saved(tmp_path, small):
+    """Of tokens that were read again one by one, it has those up to where its way leaves them."""
+    session = gv.Session(small, gv.Sampler(seed=0))
+    session.feed([0, 0, 0])
+    session.goto(1)
+    session.feed([0])
+    session.goto(0)
+    session.feed([0])
+    twin = session.twin()
+    gv.save_session(tmp_path / "a.goose", twin)
+    same(gv.load_session(tmp_path / "a.goose").open(small), twin)
+    assert all(0 <= s.again <= len(s.tokens) for s in twin.history.segments)

@@ -17,6 +17,7 @@ from goose_viz.tokenizer import (
 )
 from goose_viz.tokenizer.base import byte_tokenizer
 from goose_viz.writing.vocabulary_out import tokenizer_json
+from tests.fuzz.readers import _tokenizer_json
 
 ROOT = Path(__file__).parents[2]
 
@@ -360,3 +361,27 @@ def test_what_the_library_panics_at_is_told(monkeypatch, tmp_path):
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(gv.TokenizerError, match=r"cannot read it .range end index"):
         named_tokenizer(str(tmp_path / "tokenizer.json"), 10)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda d: d.update(decoder=[1]),
+        lambda d: d.update(added_tokens=[{"id": 0, "content": True, "special": True}]),
+        lambda d: d.update(added_tokens=[{"id": 0, "content": 3, "special": True}]),
+        lambda d: d.update(decoder="ByteLevel"),
+        lambda d: d.update(added_tokens={"id": 0}),
+    ],
+)
+@pytest.mark.parametrize("kind", ["bpe", "greedy"])
+def test_fields_of_other_kinds_are_told(tmp_path, damage, kind):
+    """What the library lets pass is not taken for what it should be either."""
+    whole = _tokenizer_json(tmp_path)[("bpe", "greedy").index(kind)]
+    description = json.loads(whole)
+    damage(description)
+    (tmp_path / "tokenizer.json").write_text(json.dumps(description))
+    try:
+        tokenizer = named_tokenizer(str(tmp_path / "tokenizer.json"), 1 << 20)
+    except gv.TokenizerError:
+        return
+    tokenizer.encode("a a")

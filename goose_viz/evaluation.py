@@ -13,25 +13,29 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from goose_viz.documents import content_of, of_lines, separated
 from goose_viz.errors import GooseError
 from goose_viz.files import json_object, write_whole
 from goose_viz.model import Model
+from goose_viz.model_source import ModelSource
+from goose_viz.scheduling import Lost, each
 
-SEPARATOR = "<|endoftext|>"
 PORTION = 256  # tokens whose logits are in memory at a time
 _KEEP_EVERY = 5.0  # seconds between what `evaluate` writes down
 
 Progress = Callable[[float], None]
+F = TypeVar("F", "Texts", "LastWords")
 
 
-@dataclass
+@dataclass(frozen=True)
 class Texts:
     """What came of the documents of a text so far.
 
@@ -48,13 +52,15 @@ class Texts:
     size: int = 0
     nats: float = 0.0
 
-    def add(self, model: Model, document: str) -> None:
-        """One document more."""
+    @classmethod
+    def of(cls, model: Model, document: str) -> Texts:
+        """What comes of a document."""
         tokens = model.tokenizer.encode(document)
-        self.nats += nats_of(model, tokens)
-        self.documents += 1
-        self.tokens += len(tokens)
-        self.size += len(document.encode())
+        return cls(1, len(tokens), len(document.encode()), nats_of(model, tokens))
+
+    def __add__(self, more: Texts) -> Texts:
+        """What came of both."""
+        return _sum(self, more)
 
     def figures(self) -> dict[str, float]:
         """Name -> figure."""
@@ -67,7 +73,7 @@ class Texts:
         }
 
 
-@dataclass
+@dataclass(frozen=True)
 class LastWords:
     """What came of the last words of passages so far.
 
@@ -84,17 +90,21 @@ class LastWords:
     right: int = 0
     nats: float = 0.0
 
-    def add(self, model: Model, document: str) -> None:
-        """One passage more."""
+    @classmethod
+    def of(cls, model: Model, document: str) -> LastWords:
+        """What comes of a passage."""
         before, word = document.rsplit(" ", 1)
         wanted = model.tokenizer.encode(" " + word)
         context, state = [0, *model.tokenizer.encode(before)], model.new_state()
         if len(context) > 1:
             model.forward(context[:-1], state)
         logits = model.forward([context[-1], *wanted[:-1]], state, all_logits=True)
-        self.nats -= float(_log_p(logits, wanted).sum())
-        self.right += logits.argmax(1).tolist() == wanted
-        self.documents += 1
+        right = logits.argmax(1).tolist() == wanted
+        return cls(1, int(right), -float(_log_p(logits, wanted).sum()))
+
+    def __add__(self, more: LastWords) -> LastWords:
+        """What came of both."""
+        return _sum(self, more)
 
     def figures(self) -> dict[str, float]:
         """Name -> figure."""
@@ -103,6 +113,10 @@ class LastWords:
             "perplexity per word": _exp(self.nats / self.documents),
             "passages": self.documents,
         }
+
+
+def _sum(one: F, other: F) -> F:
+    return type(one)(*(getattr(one, f.name) + getattr(other, f.name) for f in fields(one)))
 
 
 def _exp(nats: float) -> float:
@@ -128,13 +142,18 @@ def nats_of(model: Model, tokens: list[int]) -> float:
 
 
 def evaluate(
-    model: Model, data: Path, out: Path | None = None, progress: Progress | None = None
+    model: Model | ModelSource,
+    data: Path,
+    out: Path | None = None,
+    progress: Progress | None = None,
+    scheduler: str | None = None,
 ) -> Texts | LastWords:
     """Evaluate a model on a file.
 
     Parameters
     ----------
-    model : Model
+    model : Model or ModelSource
+        The latter loads where the work is done, and nowhere else.
     data : Path
         A ``.jsonl``, each line an object whose ``text`` is a passage; or a text in UTF-8, whose
         documents may be separated by lines ``<|endoftext|>``.
@@ -142,62 +161,78 @@ def evaluate(
         Where what was found so far is kept; if it is there already, it is gone on from.
     progress : callable (float), optional
         Told the share done before every document; it may raise, and what was kept stays.
+    scheduler : str, optional
+        Address of a dask scheduler whose workers take a document each; this process when left out.
+        The figures are the same, bit for bit, where the workers' processors are alike.
 
     Raises
     ------
     GooseError
-        If the file cannot be read or holds nothing to evaluate, or if ``out`` is of another model
-        or another file.
+        If the file cannot be read or holds nothing to evaluate, if ``out`` is of another model or
+        another file, or if a document could not be done by any worker.
     """
-    content = _content(data)
+    content = content_of(data)
     passages = data.suffix == ".jsonl"
-    documents = list(_passages(content, data) if passages else _documents(content))
+    documents = list(_passages(content, data) if passages else separated(content))
     if not documents:
         raise GooseError(f"{data} holds no text; expected at least one document")
-    found: Texts | LastWords = LastWords() if passages else Texts()
-    of = {
-        "model": f"{model.name}, {model.n_parameters} parameters, {model.device} {model.dtype}",
-        "data": hashlib.sha256(content.encode()).hexdigest(),
-    }
-    if out is not None and out.exists():
-        found = _resumed(out, of, type(found), len(documents))
-    kept = time.monotonic()
-    for i in range(found.documents, len(documents)):
-        if progress is not None:
-            progress(i / len(documents))
-        found.add(model, documents[i])
-        last = i + 1 == len(documents)
+    kind: type[Texts] | type[LastWords] = LastWords if passages else Texts
+    source = model if isinstance(model, ModelSource) else ModelSource.of(model)
+    source = source.anywhere() if scheduler is not None else source
+    ((_, about),) = each(_about, [source], scheduler)
+    if isinstance(about, Lost):
+        raise GooseError(f"the model cannot be loaded: {about.sentence}")
+    of = {"model": about, "data": hashlib.sha256(content.encode()).hexdigest()}
+    sums = _resumed(out, of, kind, len(documents)) if out and out.exists() else _Sums(kind())
+    left = [i for i in range(sums.whole.documents, len(documents)) if i not in sums.ahead]
+    kept, done = time.monotonic(), len(documents) - len(left)
+
+    def say() -> None:
+        if progress is not None and done < len(documents):
+            progress(done / len(documents))
+
+    say()
+    work: Callable[[str], Texts | LastWords] = partial(_one, kind, source)
+    for at, found in each(work, [documents[i] for i in left], scheduler):
+        if isinstance(found, Lost):
+            raise GooseError(f"document {left[at]} cannot be done: {found.sentence}")
+        sums.add(left[at], found)
+        done += 1
+        last = done == len(documents)
         if out is not None and (last or time.monotonic() - kept > _KEEP_EVERY):
-            _keep(out, of, found, last)
+            _keep(out, of, sums, last)
             kept = time.monotonic()
-    return found
+        say()
+    return sums.whole
 
 
-def _content(data: Path) -> str:
-    try:
-        return data.read_text(encoding="utf-8")
-    except OSError as error:
-        raise GooseError(f"{data} cannot be read: {error.strerror or error}") from None
-    except UnicodeDecodeError as error:
-        raise GooseError(f"{data} is not UTF-8 text: byte {error.start} is none of it") from None
+@dataclass
+class _Sums:
+    """What was found: of the first documents, and of some behind them that came earlier."""
+
+    whole: Texts | LastWords
+    ahead: dict[int, Texts | LastWords] = field(default_factory=dict)
+
+    def add(self, index: int, found: Texts | LastWords) -> None:
+        """Enter what was found of a document; summed up in their order, for the same bits."""
+        self.ahead[index] = found
+        while (following := self.ahead.pop(self.whole.documents, None)) is not None:
+            self.whole = self.whole + following  # type: ignore[operator]
 
 
-def _documents(content: str) -> Iterator[str]:
-    for part in content.split(SEPARATOR):
-        if document := part.strip():
-            yield document
+def _about(source: ModelSource) -> str:
+    model = source.model()
+    return f"{model.name}, {model.n_parameters} parameters, {model.device} {model.dtype}"
+
+
+def _one(
+    kind: type[Texts] | type[LastWords], source: ModelSource, document: str
+) -> Texts | LastWords:
+    return kind.of(source.model(), document)
 
 
 def _passages(content: str, data: Path) -> Iterator[str]:
-    for number, line in enumerate(content.split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            passage = json.loads(line)["text"].strip()
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            raise GooseError(
-                f'{data}, line {number}: expected an object with a text, {{"text": "…"}}'
-            ) from None
+    for number, passage in of_lines(content, data):
         if " " not in passage:
             raise GooseError(
                 f"{data}, line {number}: {passage[:40]!r} has no last word behind a space; "
@@ -206,8 +241,13 @@ def _passages(content: str, data: Path) -> Iterator[str]:
         yield passage
 
 
-def _keep(out: Path, of: dict[str, str], found: Texts | LastWords, whole: bool) -> None:
-    content = of | {"whole": whole, "sums": asdict(found), "figures": found.figures()}
+def _keep(out: Path, of: dict[str, str], sums: _Sums, whole: bool) -> None:
+    content: dict[str, Any] = of | {
+        "whole": whole,
+        "sums": asdict(sums.whole),
+        "ahead": {str(index): asdict(found) for index, found in sums.ahead.items()},
+        "figures": sums.whole.figures() if sums.whole.documents else {},
+    }
     try:
         write_whole(out, (json.dumps(content, indent=2) + "\n").encode())
     except OSError as error:
@@ -215,17 +255,31 @@ def _keep(out: Path, of: dict[str, str], found: Texts | LastWords, whole: bool) 
 
 
 def _resumed(
-    out: Path, of: dict[str, str], kind: type[Texts | LastWords], most: int
-) -> Texts | LastWords:
+    out: Path, of: dict[str, str], kind: type[Texts] | type[LastWords], most: int
+) -> _Sums:
     content = json_object(out, GooseError)
     for name, value in of.items():
         if content.get(name) != value:
             raise GooseError(
                 f"{out} is of another {name}; name another file, or remove it to begin anew"
             )
-    sums = content.get("sums")
-    if isinstance(sums, dict) and set(sums) == {field.name for field in fields(kind)}:
-        numbers = all(type(v) in (int, float) for v in sums.values())
-        if numbers and sums["documents"] in range(most + 1):
-            return kind(**sums)
-    raise GooseError(f"{out} holds no sums to go on from; remove it to begin anew")
+    try:
+        whole = _read(kind, content.get("sums"), range(most + 1))
+        ahead = content.get("ahead", {})
+        return _Sums(whole, {
+            index: _read(kind, found, range(1, 2))
+            for index, found in ((int(i), found) for i, found in ahead.items())
+            if whole.documents <= index < most
+        })  # fmt: skip
+    except (ValueError, AttributeError):
+        raise GooseError(f"{out} holds no sums to go on from; remove it to begin anew") from None
+
+
+def _read(kind: type[Texts] | type[LastWords], sums: object, documents: range) -> Texts | LastWords:
+    if not isinstance(sums, dict) or set(sums) != {f.name for f in fields(kind)}:
+        raise ValueError
+    if not all(type(v) in (int, float) for v in sums.values()):
+        raise ValueError
+    if sums["documents"] not in documents:
+        raise ValueError
+    return kind(**sums)

@@ -161,24 +161,32 @@ class FrameStore:
         pieces, n, joined = _whose(path, start, stop), stop - start, self._joined
         row, known = joined.find(pieces) if joined is not None else (0, 0)
         goes_on = joined is not None and n <= joined.room and known == joined.n >= joined.given
+        former, stays = joined, False
         if joined is None or (known < n and (start > 0 or not goes_on)):
-            joined, row = self._another(path, start, n, row, known), 0
+            joined, stays = self._another(path, start, n, row, known)
+            row = 0
         if known < n:
             for segment, block, rows, at in self._parts(path, start + known, stop):
                 for name, found in self._blocks[segment, block].items():
                     joined.arrays[name][at - start :][: rows.stop - rows.start] = found[rows]
             joined.pieces, joined.n = pieces, n
-            self._drop_blocks()
+        if stays:
+            self._joined = joined
+            if former is not None:  # now that nothing is wanted of the blocks any more
+                self._spill(former, known)
+        self._drop_blocks()
         joined.given = max(joined.given, row + n)
         views = {name: joined.arrays[name][row : row + n] for name in names}
         for view in views.values():
             view.flags.writeable = False
         return views
 
-    def _another(self, path: Path, start: int, n: int, row: int, known: int) -> _Joined:
+    def _another(
+        self, path: Path, start: int, n: int, row: int, known: int
+    ) -> tuple[_Joined, bool]:
         """Another piece, which begins with what is known; it stays if it is a path's first tokens.
 
-        What only the former one had goes into blocks then.
+        What only the former one had is to go into blocks then.
         """
         former, room = self._joined, int(_SHARE * self.budget) // max(self._each, 1)
         stays = start == 0 and n <= room
@@ -191,11 +199,7 @@ class FrameStore:
         if former is not None:
             for name, rows in former.arrays.items():
                 joined.arrays[name][:known] = rows[row : row + known]
-        if stays:
-            self._joined = joined
-            if former is not None:
-                self._spill(former, known)
-        return joined
+        return joined, stays
 
     def _spill(self, former: _Joined, known: int) -> None:
         """Enter the tokens of a piece that is given up, but for the first ones."""

@@ -52,10 +52,20 @@ class Replay:
         Bytes for the states that are kept.
     """
 
-    def __init__(self, model: Model, history: History, budget: int) -> None:
+    def __init__(
+        self, model: Model, history: History, budget: int, initial: State | None = None
+    ) -> None:
         self.model, self.history, self.budget = model, history, budget
+        self._initial = initial
         self._interval, self._taken = _INTERVAL, 0
         self._recent: OrderedDict[tuple[Segment, int], Checkpoint] = OrderedDict()
+
+    def first(self) -> State:
+        """A state as it is ahead of the first token."""
+        state = self.model.new_state()
+        if self._initial is not None:
+            state.assign(self._initial)
+        return state
 
     # -- what is kept ----------------------------------------------------------------------------
 
@@ -152,7 +162,7 @@ class Replay:
             if operations is not None and (reads or (probe is None and not before)):
                 break
         else:
-            start = Start(0, 0, self.model.new_state(), None)
+            start = Start(0, 0, self.first(), None)
             operations = path.operations(0, 0, position) or []
         if start.state is not state:
             state.assign(start.state)

@@ -82,7 +82,7 @@ def stories(model: gv.Model, task: Any, data: Path) -> dict[str, dict[str, float
     for name in task.FILES:
         texts = Texts()
         for document in task.split(data, name)[1]:
-            texts.add(model, document)
+            texts += Texts.of(model, document)
         found[name] = texts.figures()
         print(f"{name}: {found[name]}", flush=True)
     return found

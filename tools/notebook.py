@@ -31,7 +31,7 @@ print(trace.text)""",
 never heard of Goose Viz.""",
     """>import xarray
 
-run = xarray.open_zarr("tom.zarr")
+run = xarray.open_zarr("tom.zarr", chunks=None)
 run""",
     """**Decay by layer.** What each layer keeps of its memory at every token, the mean over its
 channels.""",
@@ -41,7 +41,7 @@ came.""",
     """>import numpy as np
 
 surprise = -np.log2(run.probability)
-for i in surprise.argsort()[-6:-1].values[::-1]:
+for i in surprise.values.argsort()[-6:-1][::-1]:
     print(f"{surprise[i].item():5.1f} bits  {run.text[i].item()!r}")""",
     """**What does a head still hold?** The trace's frames go into every analysis that needs no
 model.""",

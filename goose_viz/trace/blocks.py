@@ -24,12 +24,7 @@ class Block:
 
     def __init__(self, variables: Mapping[str, Variable], size: int) -> None:
         self.size, self.begin, self.n = size, 0, 0
-        self._arrays: dict[str, NDArray[Any]] = {
-            k: np.full((size, *v.shape), "", object)
-            if v.dtype == "str"
-            else np.zeros((size, *v.shape), v.dtype)
-            for k, v in variables.items()
-        }
+        self._arrays = {k: _empty(v, size) for k, v in variables.items()}
 
     def put(self, values: Mapping[str, Any]) -> None:
         """Enter a row; numbers that it does not have are NaN."""
@@ -54,3 +49,11 @@ class Block:
         for array in self._arrays.values():
             array[self.n :] = "" if array.dtype == object else 0
         return self._arrays
+
+
+def _empty(variable: Variable, size: int) -> NDArray[Any]:
+    """Rows of an array; what makes a chunk lies together in memory."""
+    if variable.dtype == "str":
+        return np.full((size, *variable.shape), "", object)
+    own, shared = variable.shape[: variable.by], variable.shape[variable.by :]
+    return np.moveaxis(np.zeros((*own, size, *shared), variable.dtype), variable.by, 0)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import threading
-from pathlib import Path
 
-from goose_viz.checkpoint import resolve
-from goose_viz.checkpoint.folder import INDEX, shards
+from goose_viz.model import Model, facts_of
 
 _PIECE = 1 << 20
+_known: dict[tuple[int, ...], str] = {}  # by device, inode, size and time of the last change
 
 
 class Fingerprint:
@@ -22,10 +21,10 @@ class Fingerprint:
         File name -> sha256; a file is there once all of it is read.
     """
 
-    def __init__(self, source: Path) -> None:
+    def __init__(self, model: Model) -> None:
         self.found: dict[str, str] = {}
         self._stop = False
-        self._thread = threading.Thread(target=self._work, args=(source,), daemon=True)
+        self._thread = threading.Thread(target=self._work, args=(model,), daemon=True)
         self._thread.start()
 
     def wait(self, patience: float | None = None) -> None:
@@ -34,14 +33,19 @@ class Fingerprint:
         self._stop = True
         self._thread.join()
 
-    def _work(self, source: Path) -> None:
+    def _work(self, model: Model) -> None:
         with contextlib.suppress(Exception):  # weights that lie in no file, or not any more
-            source = resolve(source)
-            for file in shards(source) if source.name.endswith(INDEX) else [source]:
-                digest = hashlib.sha256()
-                with file.open("rb") as content:
-                    while piece := content.read(_PIECE):
-                        if self._stop:
-                            return
-                        digest.update(piece)
-                self.found[file.name] = digest.hexdigest()
+            for file, facts in model.files.items():
+                if facts not in _known:
+                    digest = hashlib.sha256()
+                    with file.open("rb") as content:
+                        while piece := content.read(_PIECE):
+                            if self._stop:
+                                return
+                            digest.update(piece)
+                    if facts_of(file) != facts:  # another lies there than the one that was loaded
+                        return
+                    _known[facts] = digest.hexdigest()
+                elif facts_of(file) != facts:
+                    return
+                self.found[file.name] = _known[facts]

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from goose_viz.config import Config
 from goose_viz.history import TOP
 from goose_viz.observables import OBSERVABLES, shape_of
+from goose_viz.state import State
 from goose_viz.trace.growing import Variable
 
 FORMAT = "goose-viz trace 1"
@@ -85,9 +86,18 @@ THINNED = {
 
 
 def fixed(
-    config: Config, layers: Sequence[int], labels: Sequence[str]
+    config: Config, layers: Sequence[int], labels: Sequence[str], initial: State | None = None
 ) -> dict[str, tuple[Variable, NDArray[Any]]]:
-    """What names the layers, the heads that channels belong to, and the tokens."""
+    """What names the layers, the heads that channels belong to, and the tokens.
+
+    And the memory ahead of the first token, where it was not empty.
+    """
+    began = {}
+    if initial is not None:
+        wkv = initial.wkv[list(layers)]
+        about = {"long_name": "the memory ahead of the first token", "orientation": "[value, key]"}
+        dims = ("layer", *AXES["HNN"])
+        began["initial"] = Variable(dims, wkv.shape, wkv.dtype.name, about), wkv
     channels = np.arange(config.n_embd, dtype=np.int32) // config.head_size
     numbers = np.array(layers, np.int32)
     return {
@@ -107,6 +117,7 @@ def fixed(
             ),
             channels,
         ),
+        **began,
     }  # fmt: skip
 
 

@@ -50,7 +50,7 @@ def follow(
     if session.follower is not None:
         raise GooseError("this run is being recorded already; end that first")
     probe = wanted(observables, layers, session.model.config)
-    writer = TraceWriter(path, session.model, probe, 1, session.sampler)
+    writer = TraceWriter(path, session.model, probe, 1, session.sampler, session.initial)
     try:
         catch_up(session, writer, keep_going)
     except BaseException as error:

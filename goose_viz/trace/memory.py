@@ -42,7 +42,7 @@ class Memories:
         self._newest: tuple[int, NDArray[Any]] = 0, np.zeros(0)
 
     def at(self, position: int, told: Callable[[float], None] | None = None) -> NDArray[Any]:
-        """(layers, H, N, N) behind so many tokens; zeros at 0.
+        """(layers, H, N, N) behind so many tokens; what it began with at 0.
 
         ``told`` is told the share that is made again, every so often; it may raise to stop.
 
@@ -54,12 +54,12 @@ class Memories:
         if reason := unknown(self._trace):
             raise GooseError(f"{self._trace.path.name} {reason}; record it with wkv")
         if position == 0:
-            return np.zeros(self._shape, np.float32)
+            return self._first()
         if "wkv" in self._trace.observables:
             row = self._rows[position - 1 : position]
             return self._trace.numbers("wkv", row).reshape(self._shape)
         begin = max((p for p in self._kept if p <= position), default=0)
-        wkv = self._kept[begin] if begin else np.zeros(self._shape, np.float32)
+        wkv = self._kept[begin] if begin else self._first()
         if begin < self._newest[0] <= position:  # stepping on
             begin, wkv = self._newest
         first = begin
@@ -73,6 +73,12 @@ class Memories:
                 self._keep(stop, wkv)
         self._newest = position, wkv
         return wkv
+
+    def _first(self) -> NDArray[Any]:
+        """Ahead of the first token."""
+        if "initial" not in self._trace.dataset:
+            return np.zeros(self._shape, np.float32)
+        return self._trace.column("initial").reshape(self._shape)
 
     def _keep(self, position: int, wkv: NDArray[Any]) -> None:
         self._kept[position] = wkv

@@ -224,25 +224,33 @@ class Trace:
         branch = len(there) - 1 if branch is None else branch
         if not there:
             return np.zeros(0, np.int64)
-        if not 0 <= branch < len(there):
-            raise GooseError(f"there is no branch {branch}; there are {len(there)}")
+        lineage = self.lineage(branch)
         whole = self.attributes["every"] == 1 or thinned
         name = "branch" if whole else "all_branch"
         of = self.column(name)
         index = self.column("token") if whole else _indices(of, there)
         rows: list[NDArray[np.int64]] = []
         before = np.iinfo(np.int64).max
-        for at in self.lineage(branch):
+        for at in lineage:
             rows.append(np.flatnonzero((of == at) & (index < before)))
             before = there[at]["fork"]
         return np.concatenate(rows[::-1])
 
     def lineage(self, branch: int) -> list[int]:
-        """A branch, and those that it came from, the nearest first."""
-        out, at = [], self.branches[branch]["parent"]
+        """A branch, and those that it came from, the nearest first.
+
+        Raises
+        ------
+        GooseError
+            If there is no such branch.
+        """
+        there = self.branches
+        if not 0 <= branch < len(there):
+            raise GooseError(f"there is no branch {branch}; there are {len(there)}")
+        out, at = [], there[branch]["parent"]
         while at is not None:
             out.append(at)
-            at = self.branches[at]["parent"]
+            at = there[at]["parent"]
         return [branch, *out]
 
     # -- numbers ---------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from goose_viz.model import Model
 from goose_viz.probe import Probe
 from goose_viz.sampling import Sampler
 from goose_viz.session import Session
+from goose_viz.state import State
 from goose_viz.trace.reading import Trace, open_trace
 from goose_viz.trace.writing import TraceWriter, wanted
 
@@ -29,6 +30,7 @@ def record(
     layers: Iterable[int] | None = None,
     every: int = 1,
     sampler: Sampler | None = None,
+    initial: State | None = None,
     edits: Iterable[tuple[int, StateEdit]] = (),
     progress: Progress | None = None,
 ) -> Trace:
@@ -52,6 +54,8 @@ def record(
     every : int
         Observables of every so many tokens only, from the first on; the text has all.
     sampler : Sampler, optional
+    initial : State, optional
+        The memory to begin with, see `Session`.
     edits : iterable of (int, StateEdit)
         Edits of the memory and the positions to make them at: behind so many tokens, the start
         token of the model included.
@@ -71,7 +75,7 @@ def record(
     """
     path = Path(path)
     probe, due = _checked(model, n_tokens, observables, layers, every, edits)
-    session = Session(model, sampler, history_bytes=(256 << 20) if due else 0)
+    session = Session(model, sampler, history_bytes=(256 << 20) if due else 0, initial=initial)
     tokens = session.to_feed(prompt)
     if not tokens:
         raise GooseError("there is nothing to record: the prompt is empty; give one")
@@ -81,7 +85,7 @@ def record(
             f"an edit is to be made behind {due[-1][0]} tokens, and there will be {whole} at most: "
             "nothing would be read behind it"
         )
-    writer = TraceWriter(path, model, probe, every, session.sampler)
+    writer = TraceWriter(path, model, probe, every, session.sampler, session.initial)
     session.follower = writer.read
     session.probe = probe
 

@@ -6,9 +6,11 @@ The session's thread hands over what it has of a token; another ranks, packs and
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import queue
 import shutil
+import sys
 import threading
 import time
 from collections.abc import Iterable, Sequence
@@ -27,7 +29,8 @@ from goose_viz.model import Model
 from goose_viz.probe import Frame, Probe
 from goose_viz.ranking import Best
 from goose_viz.sampling import Sampler
-from goose_viz.state import ORIENTATION
+from goose_viz.state import ORIENTATION, State
+from goose_viz.tokenizer import Tokenizer
 from goose_viz.trace import layout
 from goose_viz.trace.blocks import Block
 from goose_viz.trace.fingerprint import Fingerprint
@@ -63,6 +66,8 @@ class TraceWriter:
     every : int
         Observables of every so many tokens, from the first on; the text has all.
     sampler : Sampler, optional
+    initial : State, optional
+        The memory ahead of the first token; empty when left out.
 
     Attributes
     ----------
@@ -83,6 +88,7 @@ class TraceWriter:
         probe: Probe,
         every: int = 1,
         sampler: Sampler | None = None,
+        initial: State | None = None,
     ) -> None:
         config = model.config
         self.path, self.probe, self.every = Path(path), probe, every
@@ -120,12 +126,12 @@ class TraceWriter:
             "complete": False,
             "ended": "",
         }
-        labels = [model.tokenizer.label(t) for t in range(config.vocab_size)]
+        labels = _labels(model.tokenizer, config.vocab_size)  # type: ignore[arg-type]
         self._arrays = GrowingArrays(
-            self.path, rows, layout.fixed(config, layers, labels), self.attributes, block
+            self.path, rows, layout.fixed(config, layers, labels, initial), self.attributes, block
         )
         self.n_tokens = 0
-        self._fingerprint = Fingerprint(model.source)
+        self._fingerprint = Fingerprint(model)
         self._error: Exception | None = None
         # as much may wait as a block holds; then the model waits for the disk
         self._queue: queue.Queue[_Token | _End] = queue.Queue(block["token"])
@@ -255,6 +261,7 @@ class TraceWriter:
     # -- the thread ------------------------------------------------------------------------------
 
     def _work(self) -> None:
+        _stand_back()
         written, waiting = time.monotonic(), False  # whether rows wait to be written
         while True:
             try:
@@ -307,6 +314,19 @@ class TraceWriter:
         lists = {n: list(self.attributes[n]) for n in ("branches", "edits")}
         found = {"model_sha256": dict(self._fingerprint.found)}
         self._arrays.count(counts, lists | found | said)
+
+
+@functools.lru_cache(maxsize=1)  # for the next document of a corpus
+def _labels(tokenizer: Tokenizer, n: int) -> list[str]:
+    """Every token as people see it."""
+    return [tokenizer.label(token) for token in range(n)]
+
+
+def _stand_back() -> None:
+    """Leave the processor to who computes; the system gives a thread what is left."""
+    if sys.platform == "linux":  # elsewhere a process has one priority for all its threads
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
 
 
 def wanted(

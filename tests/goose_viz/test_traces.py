@@ -196,8 +196,23 @@ def test_branches_are_told_apart(tmp_path, demo, short_blocks):
     assert trace.attributes["edits"] == [
         {"branch": 2, "position": 17, "kind": "Zero", "layer": None, "head": None}
     ]
-    with pytest.raises(gv.GooseError, match="no branch 3; there are 3"):
-        trace.way(3)
+    for find in (trace.way, trace.lineage, trace.texts):
+        for branch in (3, -1):
+            with pytest.raises(gv.GooseError, match=f"no branch {branch}; there are 3"):
+                find(branch)
+
+
+def test_a_trace_that_has_lost_its_branches(tmp_path, demo):
+    path = tmp_path / "run.zarr"
+    gv.record(demo, "Once", 3, path, observables={"decay"})
+    about = json.loads((path / "zarr.json").read_text())
+    about["attributes"]["branches"] = []
+    (path / "zarr.json").write_text(json.dumps(about))
+    trace = gv.open_trace(path)
+    assert trace.text == ""
+    assert len(trace.way()) == 0
+    with pytest.raises(gv.GooseError, match="no branch 0; there are 0"):
+        trace.lineage(0)
 
 
 def test_the_analyses_take_its_frames(tmp_path, demo):
@@ -308,7 +323,7 @@ def test_a_disk_that_is_full_at_the_end(tmp_path, demo, monkeypatch):
 
     def progress(share, words):
         if share == 1:
-            monkeypatch.setattr(growing, "_replace", full)
+            monkeypatch.setattr(growing, "_write", full)
 
     with pytest.raises(OSError, match="No space left"):
         gv.record(demo, TEXT, 3, tmp_path / "a.zarr", progress=progress)
@@ -470,7 +485,7 @@ def test_nothing_is_written_over(tmp_path, demo):
 
 
 def test_a_full_disk_keeps_what_was_whole(tmp_path, demo, short_blocks, monkeypatch):
-    written, plain = [], growing._replace
+    written, plain = [], growing._write
 
     def fill(path, content):
         written.append(path)
@@ -478,7 +493,7 @@ def test_a_full_disk_keeps_what_was_whole(tmp_path, demo, short_blocks, monkeypa
             raise OSError(28, "No space left on device")
         plain(path, content)
 
-    monkeypatch.setattr(growing, "_replace", fill)
+    monkeypatch.setattr(growing, "_write", fill)
     with pytest.raises(OSError, match=r"recording ended there: .*No space left"):
         gv.record(demo, TEXT, 400, tmp_path / "a.zarr", sampler=gv.Sampler(seed=3))
     found = xarray.open_zarr(tmp_path / "a.zarr")

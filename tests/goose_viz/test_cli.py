@@ -8,6 +8,7 @@ import pytest
 import goose_viz as gv
 from goose_viz import cli, random_weights
 from goose_viz.bench import random_model
+from goose_viz.commands import writing
 from goose_viz.model import DEFAULT_PROMPT, example_prompt
 
 
@@ -144,7 +145,7 @@ def test_text_from_a_terminal_in_another_encoding(capfd):
 
 
 def test_export_finds_out_before_it_works(capfd, monkeypatch):
-    monkeypatch.setattr(cli, "_load", lambda *_: pytest.fail("it has begun to work"))
+    monkeypatch.setattr(writing, "load", lambda *_: pytest.fail("it has begun to work"))
     for path in ("/nowhere/a.npz", "a.txt"):
         status, _, err = run(capfd, "export", path)
         assert status == 2

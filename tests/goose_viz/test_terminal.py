@@ -12,6 +12,7 @@ import pytest
 
 import goose_viz as gv
 from goose_viz import cli
+from goose_viz.commands import base
 
 DATA = Path(__file__).parents[1] / "data"
 COMMAND = [sys.executable, "-c", "from goose_app.__main__ import main; main()"]
@@ -153,7 +154,7 @@ def test_a_fault_of_the_program_is_not_a_persons(env, capfd, monkeypatch, tmp_pa
         def broken(*_, error=error, **__):
             raise error
 
-        monkeypatch.setattr(cli, "load_model", broken)
+        monkeypatch.setattr(base, "load_model", broken)
         assert cli.run(["generate"]) == 1
         out, err = capfd.readouterr()
         assert f"internal error ({type(error).__name__}" in err

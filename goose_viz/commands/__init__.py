@@ -1,0 +1,1 @@
+"""Commands, grouped by what they are for."""

@@ -42,7 +42,7 @@ test-gpu: $(VENV)/.dev
 	$(BIN)/python -m pytest -m gpu --timeout 1800 tests/gpu
 
 test-long: $(VENV)/.dev
-	$(BIN)/python -m pytest -m long --timeout 3600 --capture=no tests/goose_viz
+	$(BIN)/python -m pytest -m long --timeout 14400 --capture=no tests/goose_viz tests/app
 
 check: lint test
 

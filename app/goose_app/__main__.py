@@ -8,9 +8,13 @@ import os
 import sys
 from difflib import get_close_matches
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from goose_app.display import missing_library, why_no_screen
 from goose_app.perspectives import PERSPECTIVES
+
+if TYPE_CHECKING:
+    from goose_app.messages import Load
 
 _PICTURE = Path("goose-viz.png")
 _SERVER_TOKENS = 120
@@ -65,6 +69,10 @@ def _window(words: list[str]) -> int:
     parser.add_argument("--dtype", default="auto", help="auto, fp32, bf16, fp16, int8 or int4")
     parser.add_argument("--tokenizer", help="world, bytes, ids, a tokenizer.json or a vocabulary "
                         "in RWKV's form")  # fmt: skip
+    parser.add_argument("--state", type=Path, help="a memory to begin with: a state, a snapshot, a "
+                        "state-tuned .pth or .st")  # fmt: skip
+    parser.add_argument("--after", type=Path, help="a text to have read first; the memory behind "
+                        "it is kept for next time")  # fmt: skip
     parser.add_argument("--theme", choices=("system", "dark", "light"),
                         help="the one chosen in the View menu when left out")  # fmt: skip
     parser.add_argument(
@@ -79,6 +87,8 @@ def _window(words: list[str]) -> int:
     parser.add_argument("--size", default="1600x1000", help="of the window, for --screenshot")
     parser.add_argument("--version", action="version", version=f"goose-viz {__version__}")
     options = parser.parse_args(words)
+    if options.state is not None and options.after is not None:
+        parser.error("--state and --after both name a memory to begin with; give one")
     prompt = read_prompt(options.prompt, options.prompt_file)
     options.prompt = example_prompt(options.model) if prompt is None else prompt
     if options.screenshot is not None:
@@ -88,9 +98,9 @@ def _window(words: list[str]) -> int:
         print(f"goose-viz: {reason}; writing to the terminal instead\n", file=sys.stderr)
         n_tokens = _SERVER_TOKENS if options.run is None else options.run
         command = ["generate", "--prompt", options.prompt, "-n", str(n_tokens), "--seed", "1"]
-        for name in ("device", "dtype", "tokenizer"):
+        for name in ("device", "dtype", "tokenizer", "state", "after"):
             if getattr(options, name) is not None:
-                command += [f"--{name}", getattr(options, name)]
+                command += [f"--{name}", str(getattr(options, name))]
         status = cli.run(command + ([options.model] if options.model else []))
         if status:
             return status
@@ -125,10 +135,13 @@ def _picture(options: argparse.Namespace, path: Path, n_tokens: int) -> int:
     )  # fmt: skip
 
 
-def _load(options: argparse.Namespace) -> object:
-    from goose_app.messages import Load
+def _load(options: argparse.Namespace) -> Load:
+    from goose_app.messages import BeginWith, Load
 
-    return Load(options.model, options.device, options.dtype, options.tokenizer)
+    begin = None
+    if options.state is not None or options.after is not None:
+        begin = BeginWith(options.state or options.after, options.state is None)
+    return Load(options.model, options.device, options.dtype, options.tokenizer, begin)
 
 
 if __name__ == "__main__":

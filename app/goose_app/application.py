@@ -11,6 +11,7 @@ from PySide6.QtCore import QMessageLogContext, QSettings, QTimer, QtMsgType, qIn
 from PySide6.QtWidgets import QApplication
 
 from goose_app import messages as m
+from goose_app.kept_runs import kept_folder
 from goose_app.pictures import save_widget
 from goose_app.style import OutlinedStyle
 from goose_app.window import Window
@@ -35,7 +36,7 @@ def open_window(
 ) -> int:
     """Show the window until it is closed; the exit status."""
     app = make_application()
-    window = Window(load, prompt, theme, perspective)
+    window = Window(load, prompt, theme, perspective, kept_folder())
     if run is not None:
         window.on_event = _RunOnce(window, run)
     elif load.source is None and prompt == DEFAULT_PROMPT and not window.settings["welcomed"]:

@@ -73,6 +73,6 @@ def compare(edited: Edited, session: gv.Session, k: int) -> Comparison:
     chances = [{t: float(p[t]) for t in ids} for p in map(softmax, columns)]
     rows = [[(t, label(t), p) for t, p in column] for column in likeliest]
     return Comparison(
-        edited.words, rows[0], *chances[:2], rows[2] if len(rows) > 2 else None,
+        edited.words, rows[0], chances[0], chances[1], rows[2] if len(rows) > 2 else None,
         isinstance(edited.edit, gv.Replace) and edited.truth is None,
     )  # fmt: skip

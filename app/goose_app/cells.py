@@ -22,7 +22,7 @@ class Cell(NamedTuple):
         Chosen by the model, or given.
     """
 
-    index: int
+    index: int  # type: ignore[assignment]  # a token's, not tuple's way to find one
     token: int
     text: str
     probability: float
@@ -79,7 +79,7 @@ class Cells(Sequence[Cell]):
         tokens: Sequence[int],
         texts: Sequence[str],
         probabilities: Sequence[float],
-        generated: Sequence[bool] | bytes,
+        generated: Sequence[bool] | bytes | bytearray,
     ) -> None:
         """Many more, a column each."""
         self.tokens.extend(tokens)

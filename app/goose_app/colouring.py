@@ -108,4 +108,4 @@ def _finite(values: NDArray[Any]) -> NDArray[Any]:
 
 def surprisal(probability: NDArray[np.floating] | float) -> NDArray[np.float64]:
     """Bits of a token's surprise; 0 where nothing was expected yet (NaN)."""
-    return np.nan_to_num(-np.log2(np.maximum(probability, 1e-30)))  # type: ignore[no-any-return]
+    return np.nan_to_num(-np.log2(np.maximum(probability, 1e-30)))

@@ -144,7 +144,7 @@ class Commands(FileCommands):
     def find(self) -> None:
         """Search in the text."""
         self._bring(self.text)
-        self.text.find.open()
+        self.text.find_bar.open()
 
     def _bring(self, panel: Panel) -> None:
         """Let a panel be seen, wherever its dock is."""
@@ -457,7 +457,7 @@ class Commands(FileCommands):
         """What there is to see."""
         self.settings["welcomed"] = True
         if self.findChild(Welcome) is None:
-            Welcome(self).open()  # type: ignore[arg-type]
+            Welcome(self).open()
 
     def show_tour(self) -> None:
         """Five steps, on the demo model."""

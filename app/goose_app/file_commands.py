@@ -8,11 +8,20 @@ from typing import Any
 
 from PySide6.QtCore import QMimeData
 from PySide6.QtGui import QAction, QDragEnterEvent, QDropEvent
-from PySide6.QtWidgets import QDialog, QDockWidget, QFileDialog, QMainWindow, QMenu, QWidget
+from PySide6.QtWidgets import (
+    QDialog,
+    QDockWidget,
+    QFileDialog,
+    QInputDialog,
+    QMainWindow,
+    QMenu,
+    QWidget,
+)
 
 from goose_app import messages as m
 from goose_app.film_dialog import FilmDialog
 from goose_app.filming import Filming
+from goose_app.kept_runs import kept_runs
 from goose_app.message_bar import MessageBar
 from goose_app.numbers import save_numbers
 from goose_app.panels.panel import Panel
@@ -25,6 +34,7 @@ from goose_app.worker import Worker
 from goose_viz import embedded_models
 from goose_viz.session_file import is_session
 from goose_viz.snapshot import is_snapshot
+from goose_viz.state_files import KEY_VALUE, STATE_LAYOUTS, VALUE_KEY
 
 _SMALL = 1 << 20  # bytes of a memory that is recorded behind every token
 
@@ -102,6 +112,19 @@ class FileCommands(QMainWindow):
         if path:
             self._reopen(path)
 
+    def open_kept(self) -> None:
+        """Ask for a run that nobody saved, and go on with it."""
+        folder = self.worker.keep_in
+        runs = {} if folder is None else {run.words: run.path for run in kept_runs(folder)}
+        if not runs:
+            self.message_bar.say("no earlier run is kept yet; one is as soon as a model writes")
+            return
+        words, taken = QInputDialog.getItem(
+            self, "Open an earlier run", f"They lie in {folder}", list(runs), 0, False
+        )
+        if taken:
+            self._reopen(str(runs[words]))
+
     def _reopen(self, path: str) -> None:
         self._fresh = False
         self.message_bar.hide()
@@ -162,6 +185,44 @@ class FileCommands(QMainWindow):
         )
         if path:
             self.open_path(path)
+
+    def begin_with(self) -> None:
+        """Ask for a memory, and how its file has it."""
+        path, _ = QFileDialog.getOpenFileName(
+            self, "Begin with a memory", self.settings["folder"],
+            "States (*.safetensors *.npz *.npy *.pth *.pt *.st *.bin);;All files (*)",
+        )  # fmt: skip
+        if not path:
+            return
+        ways = {"as its names tell": ("auto", "auto")}
+        for layout in STATE_LAYOUTS.values():
+            for way in (VALUE_KEY, KEY_VALUE) if layout.name != "goose-viz" else ():
+                ways[f"{layout.name}, a head's matrix {way}: {layout.about}"] = layout.name, way
+        said, taken = QInputDialog.getItem(
+            self, "Begin with a memory", f"How {Path(path).name} has it", list(ways), 0, False
+        )
+        if taken:
+            self._begin_texts(m.BeginWith(Path(path), False, *ways[said]))
+
+    def begin_after(self) -> None:
+        """Ask for a text to read first."""
+        path, _ = QFileDialog.getOpenFileName(
+            self,
+            "Begin behind a text",
+            self.settings["folder"],
+            "Texts (*.txt *.md);;All files (*)",
+        )
+        if path:
+            self._begin_texts(m.BeginWith(Path(path), True))
+
+    def begin_empty(self) -> None:
+        """Begin texts with an empty memory again."""
+        self._begin_texts(m.BeginWith(None))
+
+    def _begin_texts(self, command: m.BeginWith) -> None:
+        self._fresh = False
+        self.message_bar.hide()
+        self.worker.send(command)
 
     def save_picture(self) -> None:
         """Ask where to, and save the window as a figure."""

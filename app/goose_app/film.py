@@ -111,7 +111,7 @@ def _gif(file: IO[bytes], rate: int, ending: str) -> Iterator[Add]:
 
     def add(pixels: Pixels) -> None:
         shape[:] = pixels.shape
-        packed.append(zlib.compress(np.ascontiguousarray(pixels), 1))
+        packed.append(zlib.compress(np.ascontiguousarray(pixels).data, 1))
 
     yield add
 

@@ -66,7 +66,7 @@ class HeadGrid(QWidget):
             scaled = (finite - low) / ((high - low) or 1.0)
         else:
             scaled = 0.5 + 0.5 * finite / (float(np.abs(finite).max()) or 1.0)
-        return np.clip(np.rint(255 * scaled), 0, 255).astype(int).tolist()  # type: ignore[no-any-return]
+        return np.clip(np.rint(255 * scaled), 0, 255).astype(int).tolist()
 
     def set_values(self, values: NDArray[np.floating]) -> None:
         """(L, H)."""
@@ -140,11 +140,11 @@ class HeadGrid(QWidget):
     def event(self, event: QEvent) -> bool:
         """Say the figure of the cell under the mouse."""
         if event.type() == QEvent.Type.ToolTip:
-            at = self.mapFromGlobal(event.globalPos())  # type: ignore[attr-defined]
+            at = self.mapFromGlobal(event.globalPos())
             cell = self.cell_at(QPointF(at))
             if cell is not None:
                 words = f"layer {cell[0]} head {cell[1]}: {self.words(float(self.values[cell]))}"
-                QToolTip.showText(event.globalPos(), words)  # type: ignore[attr-defined]
+                QToolTip.showText(event.globalPos(), words)
             return True
         return super().event(event)
 

@@ -94,7 +94,9 @@ class Heatmap(QWidget):
         if table is not self._colours:
             self._colours = table
             wide = table.astype(np.uint32)
-            self._table = 0xFF000000 | wide[:, 0] << 16 | wide[:, 1] << 8 | wide[:, 2]
+            red, green, blue = wide.T
+            opaque, by_two, by_one = np.array([0xFF000000, 16, 8], np.uint32)
+            self._table = opaque | red << by_two | green << by_one | blue
         self._ends = (low, high)
         self._bar_image = self._to_image(np.arange(255, -1, -1, dtype=np.uint8)[:, None])
         self._axes = QPixmap()

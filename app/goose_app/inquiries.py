@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,6 +68,7 @@ class Inquiries:
     session: gv.Session | None
     running: bool
     _host: Host
+    _wanted: Callable[[], bool]
 
     def _begin_inquiries(self) -> None:
         self.pins, self.stops = Pins(), Stops()
@@ -224,7 +226,7 @@ class Inquiries:
                 raise gv.GooseError("that branch is closed; choose another memory")
             return session.state_at(session.branches[source].stop, branch=source)
         if isinstance(source, tuple):
-            return mean_memory(self.model, source)
+            return mean_memory(self.model, source, lambda _share: self._wanted())
         return gv.load_snapshot(source)
 
 

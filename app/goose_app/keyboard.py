@@ -53,9 +53,8 @@ def with_letters(texts: Iterable[str]) -> list[str]:
     out, taken = [], set()
     for text in texts:
         marked = text
-        # first letters of words are found first
-        places = sorted(range(len(text)), key=lambda i, t=text: (i > 0 and t[i - 1] != " ", i))
-        for i in places:
+        begins = [i for i in range(len(text)) if i == 0 or text[i - 1] == " "]
+        for i in [*begins, *range(len(text))]:  # first letters of words are found first
             letter = text[i].lower()
             if letter.isascii() and letter.isalpha() and letter not in taken:
                 taken.add(letter)

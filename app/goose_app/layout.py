@@ -48,7 +48,7 @@ class Arrangement:
     @property
     def own(self) -> list[str]:
         """The names of a person's own perspectives."""
-        return self._settings["own perspectives"]  # type: ignore[no-any-return]
+        return self._settings["own perspectives"]
 
     def save(self, name: str) -> None:
         """The docks as they stand now are a perspective of that name."""
@@ -121,7 +121,7 @@ class Arrangement:
 
 def place(window: QMainWindow, docks: dict[str, QDockWidget], perspective: Perspective) -> None:
     """Put the docks of a perspective in their places, and the others away."""
-    window.setCentralWidget(None)  # type: ignore[arg-type]
+    window.setCentralWidget(None)
     window.setCorner(Qt.Corner.BottomLeftCorner, Qt.DockWidgetArea.BottomDockWidgetArea)
     window.setCorner(Qt.Corner.BottomRightCorner, Qt.DockWidgetArea.BottomDockWidgetArea)
     for dock in docks.values():
@@ -142,8 +142,8 @@ def place(window: QMainWindow, docks: dict[str, QDockWidget], perspective: Persp
                 window.splitDockWidget(docks[one[0]], docks[other[0]], horizontal)
         for titles, _ in places:  # only now: beside a tab nothing can be put below
             for group in beside(titles):
-                for other in group[1:]:
-                    window.tabifyDockWidget(docks[group[0]], docks[other])
+                for tab in group[1:]:
+                    window.tabifyDockWidget(docks[group[0]], docks[tab])
     window.addDockWidget(Qt.DockWidgetArea.BottomDockWidgetArea, docks["Transport"])
     for title in perspective.titles():
         docks[title].show()

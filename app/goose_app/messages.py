@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from goose_app.cells import Cells
-from goose_app.explain import Explain, Explanation, HeadNow
+from goose_app.explain import Explain as Explain
+from goose_app.explain import Explanation, HeadNow
 from goose_app.model_facts import ModelFacts
 from goose_app.ponder import Answer, Progress
 from goose_app.questions import Memory, Question
@@ -27,6 +28,26 @@ Source = Memory
 
 
 @dataclass(frozen=True)
+class BeginWith:
+    """Begin texts with a memory: that in a file, the one behind a text, or an empty one.
+
+    Attributes
+    ----------
+    path : Path or None
+        None: an empty memory.
+    text : bool
+        Whether the file is a text, which is read first.
+    layout, orientation : str
+        See `goose_viz.load_state`.
+    """
+
+    path: Path | None
+    text: bool = False
+    layout: str = "auto"
+    orientation: str = "auto"
+
+
+@dataclass(frozen=True)
 class Load:
     """Open a model; None is the embedded one."""
 
@@ -34,6 +55,7 @@ class Load:
     device: str = "auto"
     dtype: str = "auto"
     tokenizer: str | None = None
+    begin: BeginWith | None = None
 
 
 @dataclass(frozen=True)
@@ -328,7 +350,7 @@ Command = (
     | ReadTruly
     | Undo | Redo | Watch
     | Explain | GoToBranch | NameBranch | CloseBranch | Ask | Study | Abandon | Pin | StopAt
-    | ToStop | Twin
+    | ToStop | Twin | BeginWith
 )  # fmt: skip
 
 # -- to the window -----------------------------------------------------------------------------
@@ -352,10 +374,19 @@ class Loaded:
 
 @dataclass(frozen=True, eq=False)
 class Began:
-    """A run begins: no token yet; here will be its figures, and so it samples."""
+    """A run begins: no token yet; here will be its figures, and so it samples.
+
+    Attributes
+    ----------
+    series : Series
+    sampler : Sampler
+    memory : str
+        What its texts begin with, in words; empty for an empty memory.
+    """
 
     series: Series
     sampler: Sampler
+    memory: str = ""
 
 
 @dataclass(frozen=True, eq=False)

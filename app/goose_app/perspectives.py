@@ -25,7 +25,7 @@ class Perspective:
 
 def beside(titles: Tabs | tuple[Tabs, ...]) -> tuple[Tabs, ...]:
     """What stands beside each other in a place of a column."""
-    return titles if isinstance(titles[0], tuple) else (titles,)  # type: ignore[return-value]
+    return titles if isinstance(titles[0], tuple) else (titles,)
 
 
 #: Widths and heights in pixels of a window of 1600 × 1000.

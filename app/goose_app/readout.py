@@ -53,7 +53,7 @@ class Readout(QWidget):
         """What is cut short is told whole, where there is nothing else to tell."""
         if event.type() == QEvent.Type.ToolTip and not self.toolTip():
             cut = self.fontMetrics().horizontalAdvance(self._text) > self.width()
-            QToolTip.showText(event.globalPos(), tip(self._text) if cut else "")  # type: ignore[attr-defined]
+            QToolTip.showText(event.globalPos(), tip(self._text) if cut else "")
             return True
         return super().event(event)
 

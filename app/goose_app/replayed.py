@@ -269,7 +269,7 @@ class Replayed:
         self._host.say(cells)
 
     def _say_branches(self) -> None:
-        rows = []
+        rows: list[m.BranchRow] = []
         for end in self._ends:
             words, about = self._trace.texts(end), self._trace.branches[end]
             fork = about["fork"]

@@ -18,9 +18,11 @@ from goose_app.before_after import Edited, compare, filled
 from goose_app.branch_rows import branch_rows
 from goose_app.cells import Cells
 from goose_app.explaining import PAUSE, Explaining
+from goose_app.kept_runs import Keeper
 from goose_app.recording import Recording
 from goose_app.series import Series
 from goose_viz.analysis.memory import NOW, PAST
+from goose_viz.documents import content_of
 from goose_viz.errors import Stopped
 from goose_viz.history import Path, Segment
 from goose_viz.templates import apply_template, next_turn
@@ -40,6 +42,10 @@ class Host(Protocol):
     @property
     def serial(self) -> int:
         """The number of the command that is being obeyed, or was last."""
+
+    @property
+    def keep_in(self) -> FilePath | None:
+        """The folder where runs are kept that nobody saved; None: nowhere."""
 
     def say(self, event: m.Event) -> None:
         """Tell the window."""
@@ -89,6 +95,7 @@ class Run(Explaining):
     ) -> None:
         self.model, self.asked, self.tokenizer = model, asked, tokenizer
         self.session: gv.Session | None = None
+        self._begun_with = ""  # what texts begin with, in words
         self.running = False
         self.picture: m.Picture | None = None
         self._watch, self._host = watch, host
@@ -101,6 +108,7 @@ class Run(Explaining):
         self._sources: dict[Segment, tuple[m.Source | None, m.Source | None]] = {}
         self._numbers = count()
         self.recording = Recording(host.say)
+        self._keeper: Keeper | None = None
         self.place: tuple[Segment, int] | None = None  # of which the last picture is
         self._until: int | None = None
         self._seconds = 0.0
@@ -118,8 +126,34 @@ class Run(Explaining):
         tokens = self.model.tokenizer.encode(command.prompt)  # fails before anything is lost
         self.set_running(False)
         self._begin_anew(command.sampler)
-        if tokens or self.model.tokenizer.start_token is not None:
+        empty = self._need_session().initial is None
+        if tokens or (empty and self.model.tokenizer.start_token is not None):
             self._feed(tokens)
+        self.take()
+
+    def _begin_with(self, command: m.BeginWith) -> None:
+        """Begin with a memory: of a file, behind a text, or an empty one; the run goes."""
+        path, session = command.path, self.session
+        if path is None and (session is None or session.initial is None):
+            self._say(m.Told("texts begin with an empty memory already"))
+            return
+
+        def progress(share: float, words: str) -> None:
+            if not self._wanted():
+                raise Cancelled
+            self._say(m.Loading(share, words))
+
+        state, memory = None, ""
+        if path is not None and command.text:
+            state = gv.state_after(self.model, content_of(path), progress)
+            memory = f"the memory behind {path.name}"
+        elif path is not None:
+            found = gv.load_state(path, self.model.config, command.layout, command.orientation)
+            state, memory = found.state, f"{path.name} ({found})"
+        self.set_running(False)
+        sampler = session.sampler if session is not None else gv.Sampler()
+        self._begin(gv.Session(self.model, sampler, self._new_probe(), initial=state), memory)
+        self._say(m.Told(f"texts begin with {memory or 'an empty memory'}; give a prompt"))
         self.take()
 
     def _converse(self, command: m.Say) -> None:
@@ -159,14 +193,17 @@ class Run(Explaining):
             session.close(session.branches.index(former))
         self._begin(session)
 
-    def _begin(self, session: gv.Session) -> None:
+    def _begin(self, session: gv.Session, memory: str = "") -> None:
         if session is not self.session:
             self.recording.end()
+            self.keep()
+            self._keeper = Keeper(session, self._host.keep_in, self.tokenizer)
+            self._begun_with = memory if session.initial is not None else ""
         self.session, self._explained, self._edited = session, (None, None), None
         self.ponder.forget()
         self._forget_series(session)
         series = self._series[session.segment] = Series(self.model.config, self._watch.recorded)
-        self._say(m.Began(series, session.sampler))
+        self._say(m.Began(series, session.sampler, self._begun_with))
 
     def _feed(self, tokens: list[int]) -> None:
         session = self._need_session()
@@ -193,7 +230,7 @@ class Run(Explaining):
         twin = theirs.twin(command.row)
         former = theirs.path if command.row is None else Path(theirs.branches[command.row])
         self.set_running(False)
-        self._begin(twin)
+        self._begin(twin, other._begun_with)
         session = self._need_session()
         for mine, segment in zip(session.path.segments, former.segments, strict=True):
             if segment in other._sources:
@@ -205,7 +242,7 @@ class Run(Explaining):
         snapshot = gv.load_snapshot(command.path)
         session = snapshot.resume(self.model, probe=self._new_probe())
         self.set_running(False)
-        self._begin(session)
+        self._begin(session, f"the memory with which {command.path.name} begins")
         self._stand(session)
         words = f"resumed {command.path.name} at token {session.position}"
         if differs := snapshot.differs(self.model):
@@ -217,7 +254,7 @@ class Run(Explaining):
         """Go on with a session that was saved."""
         session = file.open(self.model, self._new_probe())
         self.set_running(False)
-        self._begin(session)
+        self._begin(session, f"the memory with which {path.name} begins")
         self._say(m.Reopened(file.window, path))
         self._stand(session)
         words = f"opened {path.name} at token {session.position}"
@@ -290,7 +327,24 @@ class Run(Explaining):
     def _save_session(self, command: m.SaveSession) -> None:
         session = self._need_session()
         gv.save_session(command.path, session, command.window)
+        if self._keeper is not None:
+            self._keeper.saved(command.path)
         self._say(m.Told(f"saved the session to {command.path}"))
+
+    @property
+    def unkept(self) -> bool:
+        """Whether it holds what neither a person nor `keep` has saved."""
+        return self._keeper is not None and self._keeper.wanted
+
+    def keep(self) -> None:
+        """Keep what nobody saved yet."""
+        if self._keeper is not None:
+            try:
+                self._keeper.keep()
+            except OSError as error:
+                if not self._keeper.failed:
+                    self._say(m.Told(f"this run is not kept: {error}"))
+                self._keeper.failed = True
 
     # -- going on, and back ------------------------------------------------------------------------
 
@@ -683,7 +737,7 @@ class Run(Explaining):
         m.Restart: _restart, m.Say: _converse, m.Resume: _resume, m.Run: _run, m.Pause: _pause,
         m.RunOrPause: _run_or_pause, m.Step: _move, m.Back: _move, m.Goto: _move,
         m.Choose: _choose, m.Diverge: _diverge, m.Resample: _resample, m.Export: _export,
-        m.Record: _record, m.Look: _look, m.SaveSession: _save_session,
+        m.Record: _record, m.Look: _look, m.SaveSession: _save_session, m.BeginWith: _begin_with,
         m.Branch: _branch,
         m.Switch: _switch, m.GoToBranch: _go_to_branch, m.NameBranch: _name_branch,
         m.CloseBranch: _close_branch, m.Apply: _apply, m.ReadTruly: _read_truly, m.Undo: _undo,

@@ -81,4 +81,4 @@ class Stops:
         """Keep what is known of segments that are there."""
         for known in (self._hits, self._searched):
             for segment in [s for s in known if s not in there]:
-                del known[segment]  # type: ignore[attr-defined]
+                del known[segment]

@@ -67,8 +67,8 @@ class OutlinedStyle(QProxyStyle):
         self, option: QStyleOptionComplex, painter: QPainter, widget: QWidget | None
     ) -> None:
         """Two rectangles: Fusion's gradients cost as much as a page of text."""
-        palette = option.palette  # type: ignore[attr-defined]
-        painter.fillRect(option.rect, palette.color(QPalette.ColorRole.Window))  # type: ignore[attr-defined]
+        palette = option.palette
+        painter.fillRect(option.rect, palette.color(QPalette.ColorRole.Window))
         handle = self.subControlRect(
             _Complex.CC_ScrollBar, option, QStyle.SubControl.SC_ScrollBarSlider, widget
         )
@@ -83,13 +83,13 @@ class OutlinedStyle(QProxyStyle):
 def _outline(
     option: QStyleOption, painter: QPainter, round_: bool = False, at: QRect | None = None
 ) -> None:
-    focused = bool(option.state & QStyle.StateFlag.State_HasFocus)  # type: ignore[attr-defined]
+    focused = bool(option.state & QStyle.StateFlag.State_HasFocus)
     role = QPalette.ColorRole.Highlight if focused else QPalette.ColorRole.Mid
     painter.save()
     painter.setRenderHint(QPainter.RenderHint.Antialiasing)
     width = 1.4 if round_ else 1  # a curve is smoothed, and pale for that
-    painter.setPen(QPen(option.palette.color(role), width))  # type: ignore[attr-defined]
-    rect = option.rect if at is None else at  # type: ignore[attr-defined]
+    painter.setPen(QPen(option.palette.color(role), width))
+    rect = option.rect if at is None else at
     inside = QRectF(rect).adjusted(0.5, 0.5, -0.5, -0.5)
     radius = inside.width() / 2 if round_ else _ROUND
     painter.drawRoundedRect(inside, radius, radius)

@@ -69,7 +69,7 @@ class _Side(pg.AxisItem):
     def tickStrings(self, values: list[float], scale: float, spacing: float) -> list[str]:
         """The words, or plain numbers."""
         if self.words is None:
-            return super().tickStrings(values, scale, spacing)  # type: ignore[no-any-return]
+            return super().tickStrings(values, scale, spacing)
         return [self.words(v) for v in values]
 
 

@@ -100,6 +100,8 @@ class Window(Commands):
         ``"dark"``, ``"light"`` or ``"system"``; the one that was chosen last when left out.
     perspective : str, optional
         One of `PERSPECTIVES`; the one that was left when left out.
+    keep_in : Path, optional
+        A folder to keep runs in that nobody saved.
 
     Attributes
     ----------
@@ -118,6 +120,7 @@ class Window(Commands):
         prompt: str,
         theme: str | None = None,
         perspective: str | None = None,
+        keep_in: Path | None = None,
     ) -> None:
         super().__init__()
         self.setWindowTitle("opening… — Goose Viz")
@@ -126,7 +129,7 @@ class Window(Commands):
         self.settings = Settings()
         self.selection = Selection()
         self.tour = Tour(self)
-        self.worker = Worker()
+        self.worker = Worker(keep_in)
         self.on_event: Callable[[m.Event], None] = lambda event: None
         self.filming: Filming | None = None
         self._for_paper = False  # dressed for it meanwhile
@@ -478,7 +481,7 @@ class Window(Commands):
                 self._garbage.grew(len(event))
             case m.Running(running, _):
                 run.running = running
-            case m.Began(series, _):
+            case m.Began(series):
                 run.series = series
                 run.cells.replace(Cells())
                 for panel in panels:
@@ -529,7 +532,10 @@ class Window(Commands):
                 self.transport.show_stops(positions, words)
             case m.Running():
                 self._show_running()
-            case m.Began(_, sampler) | m.Sampled(sampler):
+            case m.Began(_, sampler, memory):
+                self.text.show_sampler(sampler)
+                self.text.show_memory(memory)
+            case m.Sampled(sampler):
                 self.text.show_sampler(sampler)
             case m.Loaded(model, follows):
                 self._opened(model, follows)
@@ -659,7 +665,7 @@ class Window(Commands):
             menu.addAction("Save numbers…", lambda: self._save_numbers(panel))
         if panel.python() is not None:
             menu.addAction("Copy as Python", lambda: self.copy_panel(panel))
-        menu.popup(dock.mapToGlobal(at))  # type: ignore[arg-type]
+        menu.popup(dock.mapToGlobal(at))
 
     def _follow_system(self) -> None:
         theme = DARK

@@ -10,28 +10,38 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
 import goose_viz as gv
 from goose_app import messages as m
+from goose_app.kept_runs import SECONDS
 from goose_app.model_facts import ModelFacts
 from goose_app.replayed import Replayed
 from goose_app.run import Cancelled, Run
+from goose_viz.errors import Stopped
 from goose_viz.faults import report_fault
 from goose_viz.session import PREPARING, prepare
 from goose_viz.session_file import is_session
 from goose_viz.trace import Trace, is_trace, open_trace
 
 #: What a cancel that came later takes back.
-_LONG = (m.Load, m.Restart, m.Say, m.Resume, m.Reopen, m.Run, m.Study, m.Record)
+_LONG = (
+    m.Load, m.Restart, m.Say, m.Resume, m.Reopen, m.Run, m.Study, m.Record, m.BeginWith,
+)  # fmt: skip
 Queued = tuple[int, int, m.Command]  # its number, which run it is for, and what to do
 _LONGEST_PAINT = 0.25  # seconds after which the model goes on, painted or not
 
 
 class Worker:
     """Runs sessions outside the window's thread.
+
+    Parameters
+    ----------
+    keep_in : Path, optional
+        A folder to keep runs in that nobody saved.
 
     Attributes
     ----------
@@ -41,7 +51,9 @@ class Worker:
         Seconds to wait between tokens.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, keep_in: Path | None = None) -> None:
+        self.keep_in = keep_in
+        self._look = 0.0  # when to look whether there is more to keep
         self.said: deque[m.Said] = deque()
         self.delay = 0.0
         self._commands: queue.SimpleQueue[Queued | None] = queue.SimpleQueue()
@@ -141,6 +153,8 @@ class Worker:
                 self._obey(*command)
                 self.obeyed = self.current
                 continue
+            if time.monotonic() > self._look:
+                self._keep()
             if not self._free.is_set():
                 self._let_paint()
             for ident, run in self._runs.items():
@@ -149,11 +163,19 @@ class Worker:
                 elif run.pondering:
                     self._guard(ident, run.go_on, stops=False)
         self._end_recordings()
+        self._keep()
 
     def _end_recordings(self) -> None:
         for run in self._runs.values():
             if isinstance(run, Run):
                 run.recording.end()
+
+    def _keep(self) -> None:
+        """Keep what nobody saved."""
+        for ident, run in self._runs.items():
+            if isinstance(run, Run) and run.unkept:
+                self._guard(ident, run.keep, stops=False)
+        self._look = time.monotonic() + SECONDS
 
     def _let_paint(self) -> None:
         """Wait while the window paints what runs are at."""
@@ -169,7 +191,11 @@ class Worker:
             return self._ahead.popleft()
         writing = self.writing
         if not writing and not any(run.pondering for run in self._runs.values()):
-            return self._commands.get()
+            unkept = any(isinstance(r, Run) and r.unkept for r in self._runs.values())
+            with contextlib.suppress(queue.Empty):
+                rest = max(self._look - time.monotonic(), 0.0)
+                return self._commands.get(timeout=rest if unkept else None)
+            return None
         try:
             if self.delay and writing:
                 return self._commands.get(timeout=self.delay)
@@ -232,7 +258,7 @@ class Worker:
         try:
             with lock:
                 work()
-        except Cancelled:
+        except (Cancelled, Stopped):
             self.say(ident, m.Told("cancelled"))
         except (gv.GooseError, OSError) as error:
             self._fail(ident, str(error), stops)
@@ -284,7 +310,7 @@ class Worker:
         if command.source is not None and is_trace(command.source):
             progress(0.0, "opening the recording")
             trace = open_trace(command.source)
-            if not len(trace):
+            if not len(trace) or not trace.branches:
                 raise gv.GooseError(f"{trace.path.name}: nothing has been written in it yet")
             self._play(ident, trace)
             return
@@ -299,6 +325,8 @@ class Worker:
         progress(1.0, PREPARING)
         prepare(model)
         self._open(ident, model, command.source, command.tokenizer, follows)
+        if command.begin is not None:
+            self.run_of(ident).obey(command.begin)
         if model.notes:
             self.say(ident, m.Told("; ".join(model.notes)))
 
@@ -365,6 +393,7 @@ class Worker:
         former = self._runs.get(ident)
         if isinstance(former, Run):
             former.recording.end()
+            former.keep()
         self._runs[ident] = run
         self._unopened.discard(ident)
 
@@ -388,6 +417,10 @@ class _Seat:
     @property
     def serial(self) -> int:
         return self._worker.current
+
+    @property
+    def keep_in(self) -> Path | None:
+        return self._worker.keep_in
 
     def say(self, event: m.Event) -> None:
         self._worker.say(self._ident, event)

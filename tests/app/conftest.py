@@ -17,7 +17,8 @@ PROMPT = "Once upon a time, there was a little dog."
 
 
 @pytest.fixture(autouse=True)
-def own_settings(tmp_path):
+def own_settings(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "kept"))
     QSettings.setDefaultFormat(QSettings.Format.IniFormat)
     QSettings.setPath(
         QSettings.Format.IniFormat, QSettings.Scope.UserScope, str(tmp_path / "settings")
@@ -46,10 +47,10 @@ def save_as(monkeypatch, path, kind=""):
 class Driver:
     """A window and the means to wait for it."""
 
-    def __init__(self, qtbot, load, prompt):
+    def __init__(self, qtbot, load, prompt, keep_in=None):
         self.qtbot = qtbot
         self.events = []
-        self.window = Window(load, prompt, "dark")
+        self.window = Window(load, prompt, "dark", keep_in=keep_in)
         self.window.on_event = self.events.append
         self.window.resize(1600, 1000)
         self.window.show()

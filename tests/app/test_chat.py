@@ -156,7 +156,7 @@ def test_searching_a_long_run_by_keys(driver, qtbot):
     w = driver.window
     driver.write(600)
     end = w.picture.position
-    view, bar = w.text.view, w.text.find
+    view, bar = w.text.view, w.text.find_bar
     qtbot.keyClick(w, Qt.Key.Key_F, Qt.KeyboardModifier.ControlModifier)
     assert bar.words.hasFocus()
     view.verticalScrollBar().setValue(0)
@@ -223,7 +223,7 @@ def test_a_resumed_conversation_goes_on(scripted, tmp_path):
 
 def test_search_looks_again_where_the_text_is_another(driver, qtbot):
     w = driver.window
-    view, bar = w.text.view, w.text.find
+    view, bar = w.text.view, w.text.find_bar
     w.find()
     word = w.run.cells.texts[-1].strip() or w.run.cells.texts[-2].strip()
     bar.words.setText(word)

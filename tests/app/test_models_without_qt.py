@@ -328,7 +328,7 @@ def test_a_fault_names_its_file(running, monkeypatch, tmp_path):
     w = running.worker
     w.send(m.Load(None))
     running.until(lambda e: isinstance(e, m.Loaded))
-    monkeypatch.setattr(gv, "Session", lambda *_: [][0])
+    monkeypatch.setattr(gv, "Session", lambda *_, **__: [][0])
     w.send(m.Restart("Once", gv.Sampler(seed=3)))
     words = running.until(lambda e: isinstance(e, m.Failed)).words
     assert "internal error (IndexError" in words

@@ -17,7 +17,8 @@ from goose_viz.errors import GooseError
 from . import readers
 from .readers import Reader
 
-SECONDS = 2.0  # more is a hang
+SECONDS = 2.0  # of the processor; more is a hang
+WAITING = 20.0  # seconds by the clock, for what waits; a busy machine is slow too
 MORE = 4  # times the file that reading may take
 COUNTED = 8  # of so many inputs the memory of one is counted, which makes it three times as slow
 ROOM = 16 << 20  # bytes that are taken whatever the file: a model of its shapes, Python's own
@@ -95,10 +96,16 @@ def _alarm() -> Iterator[None]:
     def ring(*_: object) -> None:
         raise Hang
 
-    former = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    both = (
+        (signal.SIGPROF, signal.ITIMER_PROF, SECONDS),
+        (signal.SIGALRM, signal.ITIMER_REAL, WAITING),
+    )
+    former = [signal.signal(number, ring) for number, _, _ in both]
+    for _, timer, seconds in both:
+        signal.setitimer(timer, seconds)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, former)
+        for (number, timer, _), handler in zip(both, former, strict=True):
+            signal.setitimer(timer, 0)
+            signal.signal(number, handler)

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import random
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from safetensors.numpy import save_file
+import xarray
+from safetensors.numpy import save, save_file
 
 import goose_viz as gv
 from goose_viz.checkpoint import read_checkpoint
 from goose_viz.tokenizer import read_tokenizer
-from goose_viz.trace import open_trace
+from goose_viz.trace import Trace, open_trace
 from goose_viz.writing import write_model
 from tests.conftest import save_random
 from tests.goose_viz import layout_files, pth_writer
@@ -240,8 +243,15 @@ def _reopen(path: Path) -> object:
     return session.goto(1), list(session.run(1)), session.text
 
 
-_TRACES = ("zarr.json", "decay/zarr.json", "decay/c/0/0/0", "text/c/0", "token_top/c/0/0",
-           "branch/c/0")  # fmt: skip
+_ROW = np.array([0])
+#: The files of a trace that are read, and what reads them.  An array's own ``zarr.json`` is none:
+#: that of the whole says the same.
+_TRACES: dict[str, tuple[Callable[[Trace], object], ...]] = {
+    "decay/c/0/0/0": (lambda t: t.numbers("decay", _ROW), lambda t: t.frames(_ROW, ("decay",))),
+    "text/c/0": (lambda t: t.text,),
+    "token_top/c/0/0": (lambda t: t.column("token_top"),),
+    "branch/c/0": (lambda t: t.way(),),
+}
 
 
 def _trace_folder(folder: Path) -> Path:
@@ -260,20 +270,40 @@ def _use_trace(file: str) -> Callable[[Path], object]:
     """Read a copy of the trace in which one file is another."""
 
     def read(path: Path) -> object:
-        copy = path.parent / "run.zarr"
-        if not copy.exists():
-            shutil.copytree(_trace_folder(_home[0]), copy)
-        (copy / file).write_bytes(path.read_bytes())
-        trace = open_trace(copy)
-        used = [trace.text, trace.way(), len(trace), repr(trace), trace.lineage(0)]
-        if len(trace):
-            used += [
-                trace.numbers("decay", np.array([0])),
-                trace.frames(np.array([0]), observables=["removed_norm"]),
-            ]
-        return used
+        copy = _with(path, file)
+        if file == "zarr.json":
+            return _use_whole(open_trace(copy))
+        if copy not in _datasets:  # opening takes the most time, and only chunks change
+            _datasets[copy] = xarray.open_dataset(copy, engine="zarr", chunks=None, cache=False)
+        for use in _TRACES[file]:
+            trace = open_trace(copy)
+            trace.dataset = _datasets[copy]
+            use(trace)
+        return None
 
     return read
+
+
+_datasets: dict[Path, xarray.Dataset] = {}
+
+
+def _with(path: Path, file: str) -> Path:
+    copy = path.parent / "run.zarr"
+    if not copy.exists():
+        shutil.copytree(_trace_folder(_home[0]), copy)
+    (copy / file).write_bytes(path.read_bytes())
+    return copy
+
+
+def _use_whole(trace: Trace) -> object:
+    used = [trace.text, trace.way(), len(trace), repr(trace), trace.lineage(0)]
+    if len(trace):
+        used += [
+            trace.numbers("decay", _ROW),
+            trace.frames(_ROW, observables=("removed_norm",)),
+            trace.column("token_top"),
+        ]
+    return used
 
 
 def _conditions(folder: Path) -> list[bytes]:
@@ -292,6 +322,86 @@ def _use_condition(path: Path) -> object:
     return list(session.find(condition)), list(session.run(1, until=condition))
 
 
+def _tuned(folder: Path) -> list[bytes]:
+    """State-tuned files, as trainers write them."""
+    path, wkv = folder / "tuned.pth", _session().state.wkv.astype(np.float32)
+    tensors = {f"blocks.{i}.att.time_state": w for i, w in enumerate(wkv)}
+    out = []
+    for kind in ("bf16", "fp32"):
+        pth_writer.write_tensors(path, layout_files.bits(tensors, kind))
+        out.append(_still(path.read_bytes(), folder))
+    return out
+
+
+def _fla_state(folder: Path) -> list[bytes]:
+    path, state = folder / "fla.safetensors", _session().state
+    arrays = {}
+    for i in range(len(state.wkv)):
+        arrays[f"{i}.recurrent_state"] = state.wkv[i].astype(np.float32).copy()
+        arrays[f"{i}.conv_state"] = state.att_shift[i].astype(np.float32).copy()
+        arrays[f"{i}.ffn_state"] = state.ffn_shift[i].astype(np.float32).copy()
+    save_file(arrays, path)
+    return [_still(path.read_bytes(), folder)]
+
+
+def _raw_state(folder: Path) -> list[bytes]:
+    buffer = np.arange(_CONFIG.n_layer * 10 * _CONFIG.n_embd, dtype=np.float32) / 1e3
+    np.save(folder / "raw.npy", buffer)
+    return [(folder / "raw.npy").read_bytes(), buffer.tobytes()]
+
+
+def _begin(layout: str) -> Callable[[Path], object]:
+    def read(path: Path) -> object:
+        found = gv.load_state(path, _model().config, layout)
+        session = gv.Session(_model(), gv.Sampler(seed=1), initial=found.state)
+        return session.feed([1, 2]), session.goto(0)
+
+    return read
+
+
+def _requests(_: Path) -> list[bytes]:
+    plain = {"model": "tiny", "prompt": "3 1 4", "max_tokens": 3, "seed": 1, "n": 2, "stop": ["9"],
+             "temperature": 0.5, "top_p": 0.9, "presence_penalty": 0.1, "logprobs": 2,
+             "echo": True}  # fmt: skip
+    chat = {"model": "tiny", "messages": [{"role": "system", "content": "1"},
+                                          {"role": "user", "content": [{"type": "text",
+                                                                       "text": "2"}]}],
+            "max_completion_tokens": 2, "stream": True, "logprobs": True, "top_logprobs": 1,
+            "stream_options": {"include_usage": True}, "session": "a"}  # fmt: skip
+    ids = {"model": "tiny", "prompt": [[1, 2], [3]], "stream": True, "max_tokens": 2}
+    return [json.dumps(body).encode() for body in (plain, chat, ids)]
+
+
+_served: list[Any] = []
+
+
+def _ask(path: Path) -> object:
+    """Send it to both routes, and as a memory; whatever it is, the server lives and says why."""
+    from starlette.testclient import TestClient
+
+    from goose_viz.serving import Settings, make_app
+
+    if not _served:
+        app = make_app(_model(), Settings(most_tokens=8, hosts=("*",), sessions=4))
+        _served.append(TestClient(app, raise_server_exceptions=True).__enter__())
+    client, body = _served[0], path.read_bytes()
+    client.put("/v1/state/a", content=_state_bytes())
+    for route in ("/v1/completions", "/v1/chat/completions"):
+        answer = client.post(route, content=body, headers={"content-type": "application/json"})
+        if answer.status_code != 200:
+            words = answer.json()["error"]["message"]
+            if answer.status_code >= 500 or not words or "\n" in words:
+                raise AssertionError(f"{answer.status_code}: {words!r}")
+    return client.put("/v1/state/b", content=body)
+
+
+@functools.cache
+def _state_bytes() -> bytes:
+    state = _session().state
+    return save({n: np.ascontiguousarray(a) for n, a in state.arrays().items()},
+                {"format": "goose-viz state 1", "wkv": gv.state.ORIENTATION})  # fmt: skip
+
+
 READERS = {
     r.name: r
     for r in (
@@ -304,6 +414,10 @@ READERS = {
         Reader("vocabulary-text", "vocab.txt", _lines, mutate.of_lines, _use_tokenizer),
         Reader("vocabulary-json", "vocab.json", _vocabulary, mutate.of_json, _use_tokenizer),
         Reader("state", "s.safetensors", _state, mutate.of_safetensors, _use_state),
+        Reader("state-tuned", "t.pth", _tuned, mutate.of_zip, _begin("auto")),
+        Reader("state-fla", "f.safetensors", _fla_state, mutate.of_safetensors, _begin("auto")),
+        Reader("state-raw", "r.bin", _raw_state, mutate.of_bytes, _begin("rwkv.cpp")),
+        Reader("requests", "body.json", _requests, mutate.of_json, _ask),
         Reader("snapshot", "s.safetensors", _snapshot(".safetensors"), mutate.of_safetensors,
                _resume),
         Reader("snapshot-npz", "s.npz", _snapshot(".npz"), mutate.of_zip, _resume),
@@ -311,7 +425,7 @@ READERS = {
         *(
             Reader(f"trace {file}", "damaged", _trace(file),
                    mutate.of_json if file.endswith("json") else mutate.of_bytes, _use_trace(file))
-            for file in _TRACES
+            for file in ("zarr.json", *_TRACES)
         ),
         Reader("conditions", "words", _conditions, mutate.of_words, _use_condition),
     )

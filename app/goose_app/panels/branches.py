@@ -55,7 +55,7 @@ class _TreeRows(QStyledItemDelegate):
     ) -> None:
         """The lines, then the words further right."""
         guides = index.data(_GUIDES)
-        rect = option.rect  # type: ignore[attr-defined]
+        rect = option.rect
         painter.setPen(QPen(QColor(self.theme.dim), 1))
         for depth, goes_on in enumerate(guides):
             x = rect.x() + (depth + 0.5) * _INDENT

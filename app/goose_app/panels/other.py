@@ -128,7 +128,7 @@ class DifferencePanel(Panel):
             return None
         if mine.wkv.shape != other.picture.wkv.shape or s.layer >= len(mine.wkv):
             return None
-        return mine.wkv[s.layer, s.head] - other.picture.wkv[s.layer, s.head]  # type: ignore[no-any-return]
+        return mine.wkv[s.layer, s.head] - other.picture.wkv[s.layer, s.head]
 
     def show_picture(self, picture: Picture) -> None:
         """The difference at the cursor."""

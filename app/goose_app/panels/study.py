@@ -89,7 +89,7 @@ class StudyPanel(Panel):
     @property
     def answer(self) -> Answer | None:
         """The result that is shown."""
-        return self.results.currentData()  # type: ignore[no-any-return]
+        return self.results.currentData()
 
     def fed(self) -> Fed | None:
         """What the run had been fed when it was asked."""

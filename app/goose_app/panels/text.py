@@ -73,14 +73,17 @@ class TextPanel(Panel):
         )
         self.colouring.setMinimumContentsLength(16)
         self.colouring.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+        self.memory = Readout("", Qt.AlignmentFlag.AlignLeft)
+        self.memory.hide()
         self.view = TokenView(selection)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(6, 6, 6, 6)
         layout.addWidget(self.box)
         layout.addLayout(row)
+        layout.addWidget(self.memory)
         layout.addWidget(self.view, 1)
-        self.find = FindBar(self.view)
-        layout.addWidget(self.find)
+        self.find_bar = FindBar(self.view)
+        layout.addWidget(self.find_bar)
         self.scale = ColourScale(self.view)
         self.legend = Readout("strong: the model", Qt.AlignmentFlag.AlignLeft)
         layout.addWidget(self.colouring)
@@ -90,7 +93,7 @@ class TextPanel(Panel):
         layout.addLayout(bottom)
         self.box.begun.connect(self.restart)
         self.box.said.connect(self.said)
-        for box in (self.box, self.find):
+        for box in (self.box, self.find_bar):
             box.left.connect(self.view.setFocus)
         self.view.clicked.connect(self.goto)
         self.colouring.currentIndexChanged.connect(self._recolour)
@@ -132,6 +135,11 @@ class TextPanel(Panel):
         self.seed.setValue(min(sampler.seed or 0, self.seed.maximum()))
         for box in (self.temperature, self.top_p, self.seed):
             box.blockSignals(False)
+
+    def show_memory(self, words: str) -> None:
+        """What texts begin with; nothing to show of an empty memory."""
+        self.memory.setText(f"begins with {words}")
+        self.memory.setVisible(bool(words))
 
     def set_theme(self, theme: Theme) -> None:
         """Other colours."""
